@@ -1,0 +1,1 @@
+"""The engine: plan, artifacts, trials, and Ray."""

@@ -1,0 +1,34 @@
+"""What this process has loaded: tasks, splits, forget sets; shared by the trials that run in it one after the other."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from mubench_ray.models import MODELS
+from mubench_ray.splits import ForgetSplit, split_forget
+from mubench_ray.tasks import TASKS, Splits, Task
+from mubench_ray.tasks.base import limit
+from mubench_ray.training.data import Rows, UnlearningData
+from mubench_ray.trial import Recipe, Trial
+
+
+@functools.lru_cache(maxsize=2)
+def load_task(name: str, subset: int | None, data_dir: str | Path | None) -> tuple[Task, Splits]:
+    """The task and its splits, loaded once a process."""
+    task = TASKS.get(name)(data_dir)
+    splits = task.load()
+    return task, limit(splits, subset) if subset else splits
+
+
+def data_for(cell: Trial | Recipe, data_dir: str | Path | None, device: str) -> tuple[UnlearningData, Splits, ForgetSplit | None]:
+    """What training or unlearning of this cell may see, all splits for its evaluation, and its forget set."""
+    task, splits = load_task(cell.task, cell.subset, data_dir)
+    forget = split_forget(splits.train, cell.forget) if cell.forget else None
+    if forget is None:
+        sets = {"train": Rows.all_of(splits.train)}
+    else:
+        sets = {"retain": Rows(splits.train, forget.retain)}
+        if isinstance(cell, Trial):
+            sets |= {"forget": Rows(splits.train, forget.forget), "validation": Rows.all_of(splits.validation)}
+    return UnlearningData(task, MODELS.get(cell.model), sets, device), splits, forget

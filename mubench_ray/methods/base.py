@@ -1,0 +1,160 @@
+"""What a method is: hyperparameters with their search space, a short list of phases, its place in the taxonomy and its citation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from mubench_ray.errors import MubenchError, did_you_mean
+from mubench_ray.registry import Registry
+from mubench_ray.tasks.base import Task
+from mubench_ray.training.context import Context, kl
+from mubench_ray.training.phase import Optimizer, Phase, Source
+
+__all__ = ["METHODS", "Context", "Method", "Optimizer", "Phase", "Taxonomy", "choice", "integer", "kl", "log_uniform", "method", "uniform"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where a hyperparameter may lie, and how a search draws it."""
+
+    kind: Literal["uniform", "log_uniform", "integer", "choice"]
+    low: float = 0.0
+    high: float = 0.0
+    choices: tuple = ()
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value in its declared type; raises MubenchError naming the value and the range."""
+        if self.kind == "choice":
+            if value not in self.choices:
+                raise MubenchError(f"{name} = {value!r} is not one of {list(self.choices)}.")
+            return value
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                pass
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise MubenchError(f"{name} = {value!r} is not a number.")
+        if self.kind == "integer" and value != int(value):
+            raise MubenchError(f"{name} = {value!r} is not a whole number.")
+        if value < self.low or (value == self.low == 0 and self.kind == "log_uniform"):
+            raise MubenchError(f"{name} = {value:g} is below {self.low:g}.")
+        return int(value) if self.kind == "integer" else float(value)
+
+
+def uniform(low: float, high: float, default: float) -> Any:
+    """A number searched uniformly between ``low`` and ``high``; larger values may still be set by hand."""
+    return field(default=default, metadata={"space": Space("uniform", low, high)})
+
+
+def log_uniform(low: float, high: float, default: float) -> Any:
+    """A positive number searched log-uniformly; anything above 0 may be set by hand."""
+    return field(default=default, metadata={"space": Space("log_uniform", low, high)})
+
+
+def integer(low: int, high: int, default: int) -> Any:
+    """A whole number searched uniformly between ``low`` and ``high``."""
+    return field(default=default, metadata={"space": Space("integer", low, high)})
+
+
+def choice(*choices: Any, default: Any) -> Any:
+    """One of the given values."""
+    return field(default=default, metadata={"space": Space("choice", choices=choices)})
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """A method's place in MU-Bench's Table 2: what corrupts knowledge of D_F, what retains that of D_R, what measures knowledge
+    (the teacher), and which parameters move."""
+
+    corrupts: str = "none"
+    retains: str = "none"
+    measured_by: str = "none"
+    parameters: str = "dense"
+
+
+class Method:
+    """Base of every method; subclasses are frozen dataclasses of their hyperparameters, made so by ``@method``.
+
+    A method with one kind of step sets ``on`` and defines ``loss``; one with several defines ``phases``. ``finish`` runs at the end in any case,
+    also when the budget cut the phases short.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    cites: ClassVar[str]
+    taxonomy: ClassVar[Taxonomy] = Taxonomy()
+    #: Which trained model it starts from.
+    start: ClassVar[Literal["original", "retrain"]] = "original"
+    #: Whether it takes gradient steps with the trial's learning rate.
+    uses_lr: ClassVar[bool] = True
+    #: Whether it reads D_V, which is also the selection set; every row of such a method says so.
+    uses_validation: ClassVar[bool] = False
+    #: Batches of the single phase of a method that defines only ``loss``, what drives an epoch, and its schedule.
+    on: ClassVar[Source] = "retain"
+    driver: ClassVar[Literal["retain", "forget"]] = "retain"
+    schedule: ClassVar[Literal["constant", "cosine", "linear", "triangle"]] = "constant"
+
+    def loss(self, ctx: Context, *batches: Any) -> Tensor:
+        """The loss of one step (single-phase methods)."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither loss nor phases")
+
+    def phases(self, ctx: Context) -> list[Phase]:
+        """What the method does, in order."""
+        optimizer = Optimizer(schedule=self.schedule)
+        return [Phase(self.name, self.on, self.loss, epochs=self.epochs, driver=self.driver, optimizer=optimizer)]
+
+    def finish(self, ctx: Context) -> None:
+        """What happens to the weights at the very end."""
+
+    @classmethod
+    def refusal(cls, task: type[Task]) -> str | None:
+        """Why the method cannot apply to a task, or None."""
+        return None
+
+    @classmethod
+    def spaces(cls) -> dict[str, Space]:
+        """The hyperparameters and their search spaces."""
+        return {f.name: f.metadata["space"] for f in dataclasses.fields(cls)}
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The hyperparameters' defaults."""
+        return {f.name: f.default for f in dataclasses.fields(cls)}
+
+    @classmethod
+    def configure(cls, given: dict[str, Any]) -> Method:
+        """The method with these hyperparameters; raises MubenchError for an unknown name or a value out of range."""
+        spaces = cls.spaces()
+        for name in given:
+            if name not in spaces:
+                known = did_you_mean(name, spaces) if spaces else "It has none."
+                raise MubenchError(f"method {cls.name} has no hyperparameter {name!r}. {known}")
+        return cls(**{name: spaces[name].check(f"{cls.name}.{name}", value) for name, value in given.items()})
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """All hyperparameters with their values."""
+        return dataclasses.asdict(self)
+
+
+METHODS: Registry[type[Method]] = Registry("method", "mubench_ray.methods")
+
+
+def method(name: str, *aliases: str, title: str, cites: str):
+    """Class decorator: make the class a frozen dataclass of its hyperparameters and register it under ``name``."""
+
+    def register(cls: type[Method]) -> type[Method]:
+        cls = dataclass(frozen=True)(cls)
+        for f in dataclasses.fields(cls):
+            if "space" not in f.metadata:
+                raise MubenchError(f"method {name}: hyperparameter {f.name!r} declares no space; use uniform, log_uniform, integer or choice.")
+        cls.name, cls.title, cls.cites = name, title, cites
+        METHODS.add(name, cls, aliases)
+        return cls
+
+    return register

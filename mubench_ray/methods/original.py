@@ -1,0 +1,16 @@
+"""Original: no unlearning at all, the control that every attack must tell apart."""
+
+from __future__ import annotations
+
+from mubench_ray.methods.base import Context, Method, Phase, method
+
+
+@method("original", title="Original", cites="control: f_O, trained on everything")
+class Original(Method):
+    """f_U = f_O."""
+
+    uses_lr = False
+
+    def phases(self, ctx: Context) -> list[Phase]:
+        """Nothing is done."""
+        return []

@@ -1,0 +1,52 @@
+"""SalUn: random labels, but only the weights that matter to the forget set may move."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, uniform
+from mubench_ray.tasks.base import Batch
+
+
+@method("salun", title="SalUn", cites="Fan et al. 2024, arXiv 2310.12508")
+class SalUn(Method):
+    """Mask = the share tau of weights with the largest |sum over D_F of grad CE|; then random labels on D_R u D_F under the mask.
+
+    Every batch counts towards the mask (released code loses the first). The labels are redrawn every epoch and never the true one.
+    """
+
+    taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O", parameters="sparse")
+
+    epochs: float = uniform(1, 10, default=5)
+    tau: float = uniform(0.1, 0.9, default=0.5)
+
+    def phases(self, ctx: Context) -> list[Phase]:
+        """Saliency, then relabelled training."""
+        return [
+            Phase("saliency", "forget", self.summed, mode="eval", update=self.accumulate, after=self.make_mask),
+            Phase("relabel", "mixed", self.relabelled, epochs=self.epochs),
+        ]
+
+    def summed(self, ctx: Context, forget: Batch) -> Tensor:
+        """CE summed, so that batches of any size add up to the gradient over D_F."""
+        return ctx.losses(forget).sum()
+
+    def accumulate(self, ctx: Context, forget: Batch) -> None:
+        """Add up the gradients of all batches."""
+        total = ctx.state.setdefault("gradient", {})
+        for name, gradient in ctx.gradients().items():
+            total[name] = total.get(name, 0) + gradient
+
+    def make_mask(self, ctx: Context) -> None:
+        """Keep the share tau of all weights with the largest |gradient|."""
+        gradient = ctx.state.pop("gradient")
+        size = torch.cat([g.abs().flatten() for g in gradient.values()])
+        kept = torch.zeros_like(size, dtype=torch.bool)
+        kept[size.topk(round(self.tau * len(size))).indices] = True
+        pieces = kept.split([g.numel() for g in gradient.values()])
+        ctx.mask = {name: piece.view_as(g) for (name, g), piece in zip(gradient.items(), pieces)}
+
+    def relabelled(self, ctx: Context, batch: Batch) -> Tensor:
+        """CE with the D_F rows relabelled."""
+        return ctx.loss(ctx.relabel(batch, redraw=True))

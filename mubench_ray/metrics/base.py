@@ -1,0 +1,74 @@
+"""What a metric is: a pure function of arrays, with its direction, range and citation declared beside it.
+
+The names of a metric's parameters say what it reads, so that adding one touches its own file and nothing else:
+
+- ``<split>_<column>``: an array over the split's examples; split is forget, retain, validation or test, column is loss, correct or confidence;
+- ``retrain_<split>_<column>``: the same of the retrained model of the same seed;
+- the name of another metric: its value, computed once;
+- ``seconds``, ``flos``, ``retrain_seconds``, ``retrain_flos``: costs; ``ratio``, ``seed``: of the trial.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mubench_ray.registry import Registry
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric."""
+
+    name: str
+    compute: Callable[..., float]
+    direction: Literal["higher", "lower", "neither"]
+    low: float
+    high: float
+    cites: str
+    needs: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """First line of its docstring."""
+        return inspect.getdoc(self.compute).splitlines()[0]
+
+
+METRICS: Registry[Metric] = Registry("metric", "mubench_ray.metrics")
+
+
+def metric(name: str, *, direction: Literal["higher", "lower", "neither"], low: float = 0.0, high: float = math.inf, cites: str):
+    """Function decorator that registers a metric; the function stays an ordinary function."""
+
+    def register(compute: Callable[..., float]) -> Callable[..., float]:
+        needs = tuple(inspect.signature(compute).parameters)
+        METRICS.add(name, Metric(name, compute, direction, low, high, cites, needs))
+        return compute
+
+    return register
+
+
+def compute_all(observed: Mapping[str, Any]) -> dict[str, float | None]:
+    """Every registered metric on what was observed; None where something it needs does not exist or its value is undefined."""
+    values: dict[str, float | None] = {}
+    for name in METRICS.names():
+        compute_one(name, observed, values)
+    return values
+
+
+def compute_one(name: str, observed: Mapping[str, Any], values: dict[str, float | None]) -> float | None:
+    """One metric, or None where it does not apply; ``values`` holds and receives what is already computed."""
+    if name in values:
+        return values[name]
+    metric = METRICS.get(name)
+    values[name] = None
+    given = {}
+    for need in metric.needs:
+        given[need] = observed[need] if need in observed else compute_one(need, observed, values) if need in METRICS else None
+    if all(value is not None for value in given.values()):
+        value = float(metric.compute(**given))
+        values[name] = value if math.isfinite(value) else None
+    return values[name]

@@ -1,0 +1,54 @@
+"""Where a row comes from: versions, commit, machine."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+import socket
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("mubench_ray", "torch", "transformers", "ray", "numpy", "scikit-learn", "pyarrow", "datasets", "peft")
+
+
+@functools.cache
+def provenance() -> dict[str, str | None]:
+    """Package versions, git commit (None outside a checkout), hash of the package's source, Python and host."""
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        **versions,
+        "git_commit": git_commit(),
+        "source_sha256": source_hash(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+    }
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """Commit of the checkout that the package runs from, or of the current folder's; with ``+`` when it has uncommitted changes."""
+    for folder in (Path(__file__).parent, Path.cwd()):
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=False)
+            return done.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+    return None
+
+
+@functools.cache
+def source_hash() -> str:
+    """SHA-256 over the package's Python files, so that a row names its code also where there is no git."""
+    root = Path(__file__).parent
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        total.update(str(path.relative_to(root)).encode())
+        total.update(path.read_bytes())
+    return total.hexdigest()

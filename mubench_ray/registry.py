@@ -1,0 +1,102 @@
+"""Names to things: one lazy registry per kind (task, model, method, metric), filled by importing the files of a package.
+
+A thing registers itself in its own file, so adding one touches that file and nothing else. Outside files join through
+an entry point of the group ``mubench_ray.<kind>`` or through ``mubench run --plugin FILE``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from mubench_ray.errors import MubenchError, UnknownName, did_you_mean
+
+T = TypeVar("T")
+
+
+def fold(name: str) -> str:
+    """The spelling under which names are compared: lower case, no spaces, dashes or underscores."""
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
+class Registry(Generic[T]):
+    """A mapping of canonical names to registered things, with aliases and helpful refusals."""
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._things: dict[str, T] = {}
+        self._spellings: dict[str, str] = {}
+        self._discovered = False
+
+    def add(self, name: str, thing: T, aliases: tuple[str, ...] = ()) -> None:
+        """Register ``thing`` under ``name`` and its aliases; raises MubenchError when a spelling is taken by another."""
+        for spelling in (name, *aliases):
+            owner = self._spellings.get(fold(spelling))
+            if owner is not None:
+                raise MubenchError(f"The {self.kind} name {spelling!r} is already taken by {owner!r}; choose another.")
+        for spelling in (name, *aliases):
+            self._spellings[fold(spelling)] = name
+        self._things[name] = thing
+
+    def canonical(self, name: str) -> str:
+        """The canonical name behind any accepted spelling; raises UnknownName with the nearest choices."""
+        self._discover()
+        try:
+            return self._spellings[fold(str(name))]
+        except KeyError:
+            raise UnknownName(f"Unknown {self.kind} {name!r}. {did_you_mean(str(name), self._things)}") from None
+
+    def get(self, name: str) -> T:
+        """The thing registered under ``name`` (or an alias); raises UnknownName."""
+        return self._things[self.canonical(name)]
+
+    def names(self) -> list[str]:
+        """All canonical names, sorted."""
+        self._discover()
+        return sorted(self._things)
+
+    def __iter__(self) -> Iterator[tuple[str, T]]:
+        return iter((name, self._things[name]) for name in self.names())
+
+    def __contains__(self, name: object) -> bool:
+        self._discover()
+        return isinstance(name, str) and fold(name) in self._spellings
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+        for entry in entry_points(group=f"mubench_ray.{self.kind}"):
+            entry.load()
+
+
+def load_plugin(path: str | Path) -> None:
+    """Import a user's own file so that what it registers is known here; raises MubenchError naming the file."""
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise MubenchError(f"Plugin file {path} does not exist.")
+    name = f"mubench_plugin_{path.stem}"
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except MubenchError:
+        del sys.modules[name]
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        raise MubenchError(f"Plugin file {path} could not be imported: {type(error).__name__}: {error}") from error
+

@@ -1,0 +1,16 @@
+"""Tasks: one file a data set."""
+
+from mubench_ray.tasks.base import (
+    TASKS,
+    Batch,
+    Card,
+    Classification,
+    Columns,
+    Examples,
+    ImageClassification,
+    Splits,
+    Task,
+    task,
+)
+
+__all__ = ["TASKS", "Batch", "Card", "Classification", "Columns", "Examples", "ImageClassification", "Splits", "Task", "task"]

@@ -1,0 +1,141 @@
+"""What a method sees while it unlearns: batches' losses and log-probabilities, teachers, relabelling; no devices, loops or budgets."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mubench_ray.models.base import Model
+from mubench_ray.randomness import derive, torch_generator
+from mubench_ray.tasks.base import Batch, Task
+from mubench_ray.training.data import UnlearningData
+from mubench_ray.training.evaluate import eval_mode
+from mubench_ray.training.meter import Meter
+
+
+def kl(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(teacher || student) of log-probabilities (B, K), summed over K, averaged over B, in nats."""
+    return F.kl_div(student, teacher, log_target=True, reduction="batchmean")
+
+
+class Context:
+    """The network being unlearned (f_U) and everything a method's formula mentions.
+
+    ``state`` is the method's own memory: tensors and numbers that a checkpoint keeps. ``mask`` maps parameter names to boolean tensors; while it
+    is set, entries that are False are not moved by any step.
+    """
+
+    def __init__(
+        self, task: Task, model: Model, network: nn.Module, data: UnlearningData, seed: int, meter: Meter, lr: float | None, training_seed: int = 0
+    ) -> None:
+        self.task, self.model, self.network, self.data, self.meter = task, model, network, data, meter
+        self.seed, self.lr, self.training_seed = seed, lr, training_seed
+        self.device = data.device
+        self.state: dict[str, Any] = {}
+        self.mask: dict[str, Tensor] | None = None
+        #: Number of the phase and of the pass within it.
+        self.epoch = (0, 0)
+        self._teachers: dict[str, nn.Module] = {}
+        self._draws: dict[tuple, Tensor] = {}
+
+    # Teachers
+
+    def keep_original(self) -> None:
+        """Freeze a copy of the network as it is now: f_O. Called by the loop before the first step."""
+        self._teachers["original"] = _frozen(copy.deepcopy(self.network))
+
+    @property
+    def original(self) -> nn.Module:
+        """f_O: the model that unlearning started from, frozen and in eval mode."""
+        return self._teachers["original"]
+
+    @property
+    def incompetent(self) -> nn.Module:
+        """A randomly initialised network of the same architecture, frozen and in eval mode (Bad-T's incompetent teacher)."""
+        if "incompetent" not in self._teachers:
+            self._teachers["incompetent"] = _frozen(self.fresh_network("incompetent"))
+        return self._teachers["incompetent"]
+
+    def fresh_network(self, stream: str) -> nn.Module:
+        """A newly initialised network of the same architecture, from this trial's seed."""
+        state = torch.random.get_rng_state()
+        torch.manual_seed(derive("fresh", stream, self.seed))
+        network = self.model.build(self.task).to(self.device)
+        torch.random.set_rng_state(state)
+        return network
+
+    # Losses
+
+    def outputs(self, batch: Batch, of: nn.Module | None = None) -> Any:
+        """Logits of a network (f_U unless ``of`` names a teacher); a teacher's carry no gradient. Computed once per batch."""
+        network = self.network if of is None else of
+        if id(network) not in batch.cache:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and network is self.network):
+                batch.cache[id(network)] = self.task.outputs(network, batch)
+        return batch.cache[id(network)]
+
+    def losses(self, batch: Batch) -> Tensor:
+        """The task's loss of f_U on each example, (B,), in nats."""
+        return self.task.losses(self.outputs(batch), batch)
+
+    def loss(self, batch: Batch, weight: Tensor | None = None) -> Tensor:
+        """Mean of the task's loss; with per-example ``weight`` (B,) the weighted mean, sum(w l) / sum(w)."""
+        losses = self.losses(batch)
+        return losses.mean() if weight is None else (weight * losses).sum() / weight.sum()
+
+    def log_probs(self, batch: Batch, of: nn.Module | None = None, temperature: float = 1.0) -> Tensor:
+        """Log-probabilities (B, K) at a temperature; of f_U, or of a teacher."""
+        log_probs = self.task.log_probs(self.outputs(batch, of), batch)
+        return log_probs if temperature == 1.0 else F.log_softmax(log_probs / temperature, dim=-1)
+
+    def relabel(self, batch: Batch, keep_true: bool = False, redraw: bool = False) -> Batch:
+        """The batch with random targets on its D_F rows.
+
+        The draw is a table over the training split, so it does not depend on the order or size of batches. ``redraw``: a new table every epoch;
+        ``keep_true``: the true target may be drawn.
+        """
+        key = ("relabel", self.seed, self.epoch if redraw else "once")
+        if key not in self._draws:
+            size = len(self.data.rows("forget").examples)
+            self._draws = {key: torch.rand(size, generator=torch_generator(*key))}
+        draw = self._draws[key].to(self.device)[batch["index"]]
+        relabelled = self.task.relabel(batch, draw, keep_true)
+        columns = {
+            name: torch.where(batch.forget.view(-1, *[1] * (column.dim() - 1)), column, batch[name])
+            for name, column in relabelled.columns.items()
+            if column is not batch[name]
+        }
+        return relabelled.replace(**columns)
+
+    def gradients(self) -> dict[str, Tensor]:
+        """A copy of the gradient of every parameter of f_U after ``backward``; zeros where it has none."""
+        return {
+            name: torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for name, p in self.network.named_parameters()
+        }
+
+    # Sets
+
+    @torch.no_grad()
+    def error(self, name: str, batch_size: int = 256) -> float:
+        """Mean of 1 - score of f_U on ``forget``, ``retain`` or ``validation``, in eval mode; its FLOs are charged."""
+        rows = self.data.rows(name)
+        wrong = 0.0
+        with eval_mode(self.network):
+            for picked in torch.arange(len(rows)).split(batch_size):
+                batch = self.data.batch(rows, picked)
+                observed = self.meter.charge("error", len(batch), lambda batch=batch: self.task.observe(self.outputs(batch), batch))
+                wrong += float((1 - observed["correct"]).sum())
+        return wrong / len(rows)
+
+    def generator(self, *stream: object) -> torch.Generator:
+        """A CPU generator for one of the method's own draws."""
+        return torch_generator("method", self.seed, *stream)
+
+
+def _frozen(network: nn.Module) -> nn.Module:
+    network.eval()
+    return network.requires_grad_(False)

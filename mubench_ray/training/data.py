@@ -1,0 +1,77 @@
+"""What a training or unlearning run may see: positions of D_F, D_R, D_V, and their batches in an order that only seeds decide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mubench_ray.models.base import Model
+from mubench_ray.randomness import torch_generator
+from mubench_ray.tasks.base import Batch, Examples, Task
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A set of examples: a split and the positions of it that belong to the set."""
+
+    examples: Examples
+    positions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @classmethod
+    def all_of(cls, examples: Examples) -> Rows:
+        """Every row of a split."""
+        return cls(examples, torch.arange(len(examples)))
+
+
+class UnlearningData:
+    """The sets that unlearning may draw from, by name. D_Test is not among them, on purpose."""
+
+    def __init__(self, task: Task, model: Model, sets: dict[str, Rows], device: str = "cpu") -> None:
+        self.task, self.model, self.sets, self.device = task, model, sets, device
+
+    def rows(self, name: str) -> Rows:
+        """``train``, ``forget``, ``retain`` or ``validation``; raises KeyError for a set that this run must not see."""
+        if name not in self.sets:
+            raise KeyError(f"this run has no {name!r} set; it has {sorted(self.sets)}")
+        return self.sets[name]
+
+    def batch(self, rows: Rows, picked: Tensor, forget: Tensor | None = None, augment: torch.Generator | None = None) -> Batch:
+        """The examples at ``picked`` (places in ``rows``) on the device; ``forget`` marks those of D_F."""
+        columns = rows.examples.take(rows.positions[picked])
+        if augment is not None:
+            columns = self.task.augment(columns, augment)
+        columns = {name: column.to(self.device, non_blocking=True) for name, column in columns.items()}
+        if forget is None:
+            forget = torch.full((len(picked),), rows is self.sets.get("forget"))
+        return Batch(columns, self.model.encode(self.task, columns), forget.to(self.device))
+
+    def passes(self, name: str, size: int, stream: tuple, augment: bool = False) -> Iterator[Batch]:
+        """Batches of shuffled passes over a set, without end; ``stream`` seeds the order of every pass.
+
+        ``mixed`` is D_R u D_F in one shuffled pass.
+        """
+        if name == "mixed":
+            retain, forget = self.rows("retain"), self.rows("forget")
+            rows = Rows(retain.examples, torch.cat([retain.positions, forget.positions]))
+            member = torch.cat([torch.zeros(len(retain), dtype=torch.bool), torch.ones(len(forget), dtype=torch.bool)])
+        else:
+            rows, member = self.rows(name), None
+        epoch = 0
+        while True:
+            order = torch.randperm(len(rows), generator=torch_generator(*stream, name, epoch))
+            for number, picked in enumerate(order.split(size)):
+                generator = torch_generator(*stream, name, epoch, number, "augment") if augment else None
+                yield self.batch(rows, picked, member[picked] if member is not None else None, generator)
+            epoch += 1
+
+    def steps(self, name: str, size: int, epochs: float) -> int:
+        """Number of batches in ``epochs`` passes (a fraction is rounded up to whole batches)."""
+        total = sum(len(self.rows(part)) for part in (("retain", "forget") if name == "mixed" else (name,)))
+        return math.ceil(round(epochs * math.ceil(total / size), 9))

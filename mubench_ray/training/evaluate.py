@@ -1,0 +1,42 @@
+"""Per-example evaluation of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from mubench_ray.training.data import Rows, UnlearningData
+
+Observed = dict[str, np.ndarray]
+
+
+@contextmanager
+def eval_mode(network: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; every module gets back the mode it had."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, data: UnlearningData, rows: Rows, batch_size: int = 512) -> Observed:
+    """``loss``, ``correct`` and ``confidence`` of every row, float64 (N,), with ``label`` and ``index`` (position in the
+    data set's own list); in eval mode."""
+    parts: list[dict[str, torch.Tensor]] = []
+    with eval_mode(network):
+        for picked in torch.arange(len(rows)).split(batch_size):
+            batch = data.batch(rows, picked)
+            observed = data.task.observe(data.task.outputs(network, batch), batch)
+            parts.append({name: value.double().cpu() for name, value in observed.items()})
+    columns = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+    columns["label"] = rows.examples.labels[rows.positions].numpy()
+    columns["index"] = rows.examples.source_index[rows.positions].numpy()
+    return columns

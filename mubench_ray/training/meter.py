@@ -1,0 +1,111 @@
+"""The budget meter: FLOs counted on one step and multiplied, seconds of pure unlearning, and the cap on both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+R = TypeVar("R")
+
+
+def _attention_forward(query, key, value, *args, out_shape=None, **kwargs) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(grad, query, key, value, *args, out_shape=None, **kwargs) -> int:
+    return sdpa_backward_flop_count(grad, query, key, value)
+
+
+# torch counts attention on CUDA; its CPU kernel is missing from the table, and a transformer's cost with it.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_forward,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
+def count_flos(work: Callable[[], R]) -> tuple[R, int]:
+    """Run ``work`` and count its floating point operations (multiplications and additions of matmuls, convolutions, attention)."""
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+        result = work()
+    return result, counter.get_total_flops()
+
+
+class Meter:
+    """What has been spent so far, and whether the next step can still be afforded.
+
+    FLOs of a kind of step are counted the first time it runs and charged per example afterwards. Seconds run between ``start`` and
+    ``stop`` and leave out what happens inside ``paused`` (evaluation). Caps are None where nothing limits.
+    """
+
+    def __init__(self, cap_flos: float | None = None, cap_seconds: float | None = None, device: str = "cpu") -> None:
+        self.cap_flos, self.cap_seconds = cap_flos, cap_seconds
+        self.flos = 0.0
+        self.examples = 0
+        self._per_example: dict[str, float] = {}
+        self._spent = 0.0
+        self._since: float | None = None
+        self._cuda = device.startswith("cuda")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds on the clock."""
+        return self._spent + (time.perf_counter() - self._since if self._since is not None else 0.0)
+
+    def start(self) -> None:
+        """Let the clock run."""
+        self._since = self._now()
+
+    def stop(self) -> None:
+        """Stop the clock."""
+        if self._since is not None:
+            self._spent += self._now() - self._since
+            self._since = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the clock for work that is not unlearning."""
+        running = self._since is not None
+        self.stop()
+        try:
+            yield
+        finally:
+            if running:
+                self.start()
+
+    def affords(self, kind: str, examples: int) -> bool:
+        """Whether a step of this kind stays within both caps; a kind not counted yet is let through."""
+        if self.cap_seconds is not None and self.seconds >= self.cap_seconds:
+            return False
+        if self.cap_flos is None:
+            return True
+        return self.flos + self._per_example.get(kind, 0.0) * examples <= self.cap_flos * (1 + 1e-9)
+
+    def charge(self, kind: str, examples: int, work: Callable[[], R]) -> R:
+        """Run ``work`` and add its FLOs."""
+        if kind in self._per_example:
+            result = work()
+        else:
+            result, flos = count_flos(work)
+            self._per_example[kind] = flos / examples
+        self.flos += self._per_example[kind] * examples
+        self.examples += examples
+        return result
+
+    def state_dict(self) -> dict:
+        """What a checkpoint needs so that going on elsewhere gives no free compute."""
+        return {"flos": self.flos, "examples": self.examples, "per_example": dict(self._per_example), "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a checkpoint."""
+        self.flos, self.examples, self._spent = state["flos"], state["examples"], state["seconds"]
+        self._per_example = dict(state["per_example"])
+
+    def _now(self) -> float:
+        if self._cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()

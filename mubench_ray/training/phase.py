@@ -1,0 +1,59 @@
+"""A phase of training or unlearning, as data: which batches, which loss, which parameters, which optimiser, for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from mubench_ray.training.context import Context
+
+#: ``retain``, ``forget``, ``validation``, ``train``: one shuffled pass over that set an epoch. ``mixed``: shuffled D_R u D_F.
+#: ``paired``: a batch of each; ``driver`` says which set makes an epoch, the other is cycled.
+Source = Literal["retain", "forget", "validation", "train", "mixed", "paired"]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """The optimiser of a phase; phases that name the same one share its state and its schedule.
+
+    What is None is taken from the trial. A schedule runs from the first to the last step of all phases that share the optimiser:
+    ``cosine`` and ``linear`` fall from ``lr`` to ``floor``, ``triangle`` rises linearly to ``lr`` and falls again.
+    """
+
+    name: str = "main"
+    kind: Literal["adam", "adamw", "sgd"] | None = None
+    lr: float | None = None
+    weight_decay: float | None = None
+    momentum: float | None = None
+    schedule: Literal["constant", "cosine", "linear", "triangle"] = "constant"
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of steps that are all alike.
+
+    ``loss(ctx, batch)`` (``loss(ctx, retain, forget)`` when paired) returns a scalar. ``update(ctx, batch)`` replaces the optimiser's step: it
+    finds the gradients in ``parameter.grad`` (SalUn accumulates them, Fisher squares them). ``parameters(ctx)`` names what is
+    trained; everything else is frozen, and modules that are wholly frozen run in eval mode, so that their BatchNorm statistics stay. ``mode="eval"``
+    keeps all BatchNorm statistics and dropout still. ``before`` and ``after`` change weights or remember state; ``after`` is not run if the budget ends
+    the phase early (``Method.finish`` is).
+    """
+
+    name: str
+    on: Source
+    loss: Callable[..., Tensor]
+    epochs: float = 1.0
+    driver: Literal["retain", "forget"] = "retain"
+    optimizer: Optimizer = Optimizer()
+    batch_size: int | None = None
+    mode: Literal["train", "eval"] = "train"
+    augment: bool = False
+    parameters: Callable[[Context], Iterable[str]] | None = None
+    update: Callable[..., None] | None = None
+    before: Callable[[Context], None] | None = None
+    after: Callable[[Context], None] | None = None

@@ -1,0 +1,152 @@
+"""The trial: one frozen cell of the benchmark, and the id that is its identity everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """A value object: immutable, strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Training(Frozen):
+    """How an original or a retrain is trained from scratch."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    epochs: float = Field(10, gt=0)
+    batch_size: int = Field(32, ge=1)
+    weight_decay: float = Field(0.0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    clip: float | None = Field(None, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Unlearning(Frozen):
+    """Options of the unlearning loop that are the same for every method (MU-Bench: Adam, batch 32)."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    batch_size: int = Field(32, ge=1)
+    weight_decay: float = Field(0.0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    schedule: Literal["method", "constant", "cosine", "linear"] = "method"
+    clip: float | None = Field(None, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Budget(Frozen):
+    """What a trial may spend, as a share of what its retrain spent.
+
+    ``seconds="auto"`` enforces time only where the clock is clean, on an accelerator that the trial has to itself; on a shared
+    machine a time cap would make the same trial end differently from run to run. A number enforces it anywhere.
+    """
+
+    flos: float | None = Field(1.0, gt=0)
+    seconds: float | Literal["auto"] | None = "auto"
+
+
+class ForgetSet(Frozen):
+    """How D_F is drawn: a named sampler, its options and the seed of the draw."""
+
+    sampler: str = "class_balanced"
+    ratio: float = Field(gt=0, lt=100)
+    seed: int = 42
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+def digest(content: Any, length: int = 16) -> str:
+    """SHA-256 over canonical JSON, shortened: equal content, equal digest, in any process and on any machine."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+class Recipe(Frozen):
+    """What an artifact is made from: a task, a model, its training and, for a retrain, the forget set left out."""
+
+    task: str
+    subset: int | None = None
+    model: str
+    training: Training
+    seed: int
+    forget: ForgetSet | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """``original-...`` or ``retrain-...`` and a hash of the recipe."""
+        content = {**self.model_dump(exclude_none=True), "forget": _identity(self.forget)}
+        return f"{self.kind}-{digest(content)}"
+
+    @property
+    def kind(self) -> Literal["original", "retrain"]:
+        """``original`` (trained on everything) or ``retrain`` (trained on D_R only)."""
+        return "original" if self.forget is None else "retrain"
+
+
+class Trial(Frozen):
+    """One cell: a method with all its hyperparameters unlearning one forget set from one trained model.
+
+    ``lr`` is None for methods that take no gradient steps. ``seed`` drives unlearning, ``training_seed`` the original and the retrain.
+    ``subset`` keeps only that many training examples of the task.
+    """
+
+    task: str
+    subset: int | None = Field(None, ge=10)
+    model: str
+    method: str
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    forget: ForgetSet
+    seed: int
+    training_seed: int
+    lr: float | None = Field(gt=0)
+    training: Training
+    unlearning: Unlearning = Unlearning()
+    budget: Budget = Budget()
+
+    @cached_property
+    def id(self) -> str:
+        """Stable hash of everything that decides the outcome.
+
+        Options left at their default do not enter it, so that adding an option later keeps every older id.
+        """
+        content = self.model_dump(exclude_defaults=True)
+        content["hyperparameters"] = self.hyperparameters
+        content["training"] = self.training.model_dump()
+        content["forget"] = _identity(self.forget)
+        return digest(content)
+
+    @property
+    def ratio(self) -> float:
+        """Percent of the training set that is to be forgotten."""
+        return self.forget.ratio
+
+    @property
+    def original(self) -> Recipe:
+        """The recipe of the model that unlearning starts from."""
+        return self._recipe(None)
+
+    @property
+    def retrain(self) -> Recipe:
+        """The recipe of the reference that never saw D_F."""
+        return self._recipe(self.forget)
+
+    def _recipe(self, forget: ForgetSet | None) -> Recipe:
+        return Recipe(
+            task=self.task, subset=self.subset, model=self.model, training=self.training, seed=self.training_seed, forget=forget
+        )
+
+
+def _identity(forget: ForgetSet | None) -> dict[str, Any] | None:
+    """A forget set by what it draws: a file counts by its content's hash, not by where it lies."""
+    if forget is None:
+        return None
+    content = forget.model_dump()
+    content["options"] = {key: value for key, value in forget.options.items() if key != "path"}
+    return content
