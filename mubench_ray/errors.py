@@ -10,7 +10,7 @@ class MubenchError(Exception):
     """Base of every error with a message for the person at the keyboard; the command line prints it without a traceback."""
 
 
-class UnknownName(MubenchError):
+class UnknownName(MubenchError, ValueError):
     """A task, model, method, metric or sampler that is not registered."""
 
 

@@ -1,0 +1,180 @@
+"""The command line. Imports are late, so that ``mubench --help`` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mubench_ray.errors import MubenchError
+
+app = typer.Typer(
+    help="A Ray-distributed benchmark engine for machine unlearning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    tasks = "tasks"
+    models = "models"
+    methods = "methods"
+    metrics = "metrics"
+
+
+SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).", show_default=False)]
+ResultsFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder that `mubench run` wrote.", show_default=False)]
+Plugins = Annotated[list[Path], typer.Option("--plugin", metavar="FILE", help="A Python file that registers your own methods, tasks, models or metrics.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where results go; default results/<suite name>.")]
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], plugin: Plugins = []) -> None:  # noqa: B006
+    """List the registered tasks, models, methods or metrics."""
+    _load(plugin)
+    from mubench_ray.console import show_registry
+
+    show_registry(kind.value)
+
+
+@app.command()
+def plan(suite: SuiteFile, plugin: Plugins = [], trials: Annotated[bool, typer.Option(help="Print every trial with its id.")] = False) -> None:  # noqa: B006
+    """Show what a suite resolves to: counts, what is left out and why, an estimate of the cost. Runs nothing."""
+    from mubench_ray.console import show_plan
+    from mubench_ray.engine.plan import make_plan
+
+    show_plan(make_plan(_suite(suite, plugin)), trials)
+
+
+@app.command()
+def run(
+    suite: SuiteFile,
+    out: Out = None,
+    address: Annotated[str | None, typer.Option(metavar="RAY", help="A running Ray cluster to join; without it, one is started here.")] = None,
+    artifacts: Annotated[Path | None, typer.Option(metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed rows again.")] = False,
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """Run a suite, or what is missing of it, and write the report."""
+    if dry_run:
+        return plan(suite, plugin)
+    from mubench_ray.console import console, live_progress, show_outcome
+    from mubench_ray.engine.run import run_suite
+
+    resolved = _suite(suite, plugin)
+    console.print(f"[bold]{resolved.name}[/]: starting")
+    done = run_suite(resolved, out, address, artifacts, retry_failed, watch=live_progress)
+    if done.already:
+        console.print(f"{done.already} of {done.planned} trials had their row already.")
+    from mubench_ray.report import write_report
+
+    page = write_report(done.out)
+    show_outcome(done.out, page)
+    if not done.complete:
+        again = " ".join(["mubench run", str(suite), *(["--out", str(out)] if out else [])])
+        console.print(f"[yellow]Interrupted: {done.finished} of {done.planned} trials are done. To go on: {again}[/]")
+        raise typer.Exit(130)
+
+
+@app.command()
+def status(folder: ResultsFolder) -> None:
+    """Say how far a run is, and what failed."""
+    from mubench_ray.console import show_status
+
+    show_status(folder)
+
+
+@app.command()
+def report(
+    folder: ResultsFolder,
+    sync_mlflow: Annotated[bool, typer.Option("--sync-mlflow", help="Also copy rows to MLflow that it has not yet.")] = False,
+    mlflow_uri: Annotated[str | None, typer.Option("--mlflow-uri", help="MLflow tracking URI; default sqlite in DIR.")] = None,
+) -> None:
+    """Write the leaderboard page, the tables and the figures from a results folder."""
+    from mubench_ray.console import console, show_outcome
+    from mubench_ray.report import write_report
+
+    page = write_report(folder)
+    show_outcome(folder, page)
+    if sync_mlflow:
+        from mubench_ray.results.mlflow_sink import MlflowSink
+
+        console.print(f"MLflow: {MlflowSink(folder, mlflow_uri).sync()} runs added.")
+
+
+@app.command()
+def ui(folder: ResultsFolder, port: int = 5000, host: str = "127.0.0.1") -> None:
+    """Open the MLflow UI on a results folder."""
+    from mubench_ray.results.mlflow_sink import ui_command
+    from mubench_ray.results.store import Store
+
+    Store(folder).check(must_exist=True)
+    command = ui_command(folder, port, host)
+    typer.echo(f"MLflow UI at http://{host}:{port} (Ctrl-C ends it)")
+    os.execv(command[0], command)
+
+
+@app.command()
+def logs(folder: ResultsFolder, trial_id: Annotated[str, typer.Argument(metavar="ID", help="A trial id, or the start of one.")]) -> None:
+    """Print what is known of one trial: its row and the traceback of its failure."""
+    from mubench_ray.console import show_trial
+
+    show_trial(folder, trial_id)
+
+
+@app.command()
+def check(method: Annotated[str, typer.Argument(metavar="METHOD")], plugin: Plugins = []) -> None:  # noqa: B006
+    """Hold a method to the conformance suite."""
+    _load(plugin)
+    from mubench_ray.console import show_findings
+
+    if not show_findings(method):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(address: Annotated[str | None, typer.Option(metavar="RAY", help="A running Ray cluster to look at.")] = None) -> None:
+    """Say what is installed, what Ray sees, what would fail, and how to mend it."""
+    from mubench_ray.doctor import diagnose
+
+    if not diagnose(address):
+        raise typer.Exit(1)
+
+
+def _load(plugins: list[Path]) -> None:
+    from mubench_ray.registry import load_plugin
+
+    for path in plugins:
+        load_plugin(path)
+
+
+def _suite(path: Path, plugins: list[Path]):
+    _load(plugins)
+    from mubench_ray.suite import load_suite
+
+    suite = load_suite(path)
+    named = [str(Path(plugin).resolve()) for plugin in [*suite.plugins, *plugins]]
+    return suite.model_copy(update={"plugins": list(dict.fromkeys(named))})
+
+
+def main() -> None:
+    """Entry point: errors meant for people are one line, without a traceback (MUBENCH_TRACEBACK=1 shows it)."""
+    try:
+        app()
+    except MubenchError as error:
+        if os.environ.get("MUBENCH_TRACEBACK"):
+            raise
+        typer.secho(str(error), fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.secho("Interrupted; the same command goes on.", fg="yellow", err=True)
+        sys.exit(130)

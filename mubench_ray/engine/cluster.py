@@ -1,0 +1,64 @@
+"""Starting or joining a Ray cluster, quietly and apart from any other Ray on the machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mubench_ray.errors import MubenchError
+
+#: Set before Ray is imported, unless the user already has.
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@contextmanager
+def cluster(address: str | None, cpus: int | None = None) -> Iterator[dict[str, float]]:
+    """Join the cluster at ``address``, or start one on this machine and end it afterwards; yields its resources.
+
+    A cluster started here keeps its sockets and logs in a folder of its own under the temporary folder, which is removed at the end.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    folder = None
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            # Unix sockets allow 107 characters of path, so the folder is short whatever TMPDIR says.
+            folder = tempfile.mkdtemp(prefix="mub-", dir=os.environ.get("RAY_TMPDIR", "/tmp"))
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=folder,
+            )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        where = f"No Ray cluster answers at {address}" if address else "Ray could not be started on this machine"
+        raise MubenchError(f"{where}: {' '.join(str(error).split())[:300]}. `mubench doctor` says more.") from error
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,53 @@
+"""What a plan will cost, at most, before anything runs."""
+
+from __future__ import annotations
+
+import torch
+
+from mubench_ray.engine.plan import Plan
+from mubench_ray.models import MODELS
+from mubench_ray.tasks import TASKS, Batch
+from mubench_ray.training.meter import count_flos
+
+#: Rates that the hours are told for, in FLOs a second of real training (not the vendor's peak).
+RATES = {"CPU core": 5e9, "A100-class GPU in fp32": 2e13}
+
+
+def flos_per_example(task_name: str, model_name: str) -> float:
+    """FLOs of one example's forward and backward pass, counted on the meta device: nothing is computed, no data is loaded."""
+    task, model = TASKS.get(task_name)(), MODELS.get(model_name)
+    rows = 2
+    with torch.device("meta"):
+        network = model.build(task)
+        columns = {name: column.to("meta") for name, column in task.blank(rows).items()}
+        batch = Batch(columns, model.encode(task, columns), torch.zeros(rows, dtype=torch.bool))
+        _, flos = count_flos(lambda: task.losses(task.outputs(network, batch), batch).mean().backward())
+    return flos / rows
+
+
+def plan_flos(plan: Plan) -> float:
+    """An upper bound: every original and retrain in full, every trial up to its cap."""
+    cells: dict[tuple[str, str], float] = {}
+    total = 0.0
+    for recipe in plan.recipes.values():
+        total += _training_flos(recipe, cells)
+    for trial in plan.trials.values():
+        if trial.lr is not None:
+            total += (trial.budget.flos or 1.0) * _training_flos(trial.retrain, cells)
+    return total
+
+
+def _training_flos(recipe, cells: dict[tuple[str, str], float]) -> float:
+    key = (recipe.task, recipe.model)
+    if key not in cells:
+        cells[key] = flos_per_example(*key)
+    rows = recipe.subset or TASKS.get(recipe.task).train_size
+    kept = 1 - recipe.forget.ratio / 100 if recipe.forget else 1
+    return cells[key] * rows * kept * recipe.training.epochs
+
+
+def estimate(plan: Plan) -> str:
+    """The bound as a sentence."""
+    flos = plan_flos(plan)
+    hours = ", ".join(f"{flos / rate / 3600:,.2g} h of a {what}" for what, rate in RATES.items())
+    return f"At most {flos:.2e} FLOs if every trial spends its whole budget: about {hours} (at {', '.join(f'{r:.0e}/s' for r in RATES.values())})."

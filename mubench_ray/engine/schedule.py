@@ -1,0 +1,96 @@
+"""In which order nodes may run: artifacts before what needs them, without a barrier. Plain Python, no Ray."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mubench_ray.engine.job import is_artifact
+
+
+@dataclass
+class Progress:
+    """How a run stands; the display reads it while the engine writes it."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    truncated: int = 0
+    running: int = 0
+    artifacts_total: int = 0
+    artifacts_done: int = 0
+
+
+class Schedule:
+    """Hands out nodes whose needs are met and learns of their ends.
+
+    ``needs`` maps a trial to the artifacts it waits for (only those still to be made). Artifacts are started ahead of trials while fewer than
+    four trials for each of the ``slots`` are ready, so that no worker idles for want of an artifact and rows still come early. At most ``limit``
+    nodes are handed out at a time; None leaves it to the cluster's resources, and some nodes wait there for a free slot.
+    ``on_lost(trial, reason)`` is told of every trial that could not be run to its end.
+    """
+
+    def __init__(
+        self, needs: Mapping[str, tuple[str, ...]], slots: int, on_lost: Callable[[str, str], None], limit: int | None = None
+    ) -> None:
+        self._waiting = {trial: set(artifacts) for trial, artifacts in needs.items() if artifacts}
+        self._dependents: dict[str, list[str]] = {}
+        for trial, artifacts in needs.items():
+            for artifact in artifacts:
+                self._dependents.setdefault(artifact, []).append(trial)
+        self._artifacts = deque(self._dependents)
+        self._ready = deque(trial for trial, artifacts in needs.items() if not artifacts)
+        self._running: set[str] = set()
+        self._slots, self._limit = slots, limit
+        self._on_lost = on_lost
+        self.progress = Progress(total=len(needs), artifacts_total=len(self._artifacts))
+
+    def next(self) -> str | None:
+        """The next node to run, or None while all that is left waits for running ones (or nothing is left)."""
+        if self._limit is not None and len(self._running) >= self._limit:
+            return None
+        if self._artifacts and len(self._ready) < 4 * self._slots:
+            node = self._artifacts.popleft()
+        elif self._ready:
+            node = self._ready.popleft()
+        else:
+            return None
+        self._running.add(node)
+        self.progress.running = min(len(self._running), self._slots)
+        return node
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to hand out, now or later."""
+        return not (self._artifacts or self._ready or self._waiting)
+
+    def complete(self, node: str, status: str, error: str | None) -> None:
+        """A node has ended: unlock or give up what waited for it. Status ``died`` means that its process did, each time it was tried."""
+        self._running.discard(node)
+        self.progress.running = min(len(self._running), self._slots)
+        if status == "died":
+            error = f"the worker process of {node} died {error or ''}".strip()
+        if not is_artifact(node):
+            if status == "died":
+                self._on_lost(node, error)
+            self._count(status)
+            return
+        self.progress.artifacts_done += 1
+        for trial in self._dependents.get(node, []):
+            if trial not in self._waiting:
+                continue
+            if status != "ok":
+                del self._waiting[trial]
+                self._on_lost(trial, error or f"its artifact {node} could not be made")
+                self._count("failed")
+                continue
+            self._waiting[trial].discard(node)
+            if not self._waiting[trial]:
+                del self._waiting[trial]
+                self._ready.append(trial)
+
+    def _count(self, status: str) -> None:
+        self.progress.done += 1
+        self.progress.truncated += status == "truncated"
+        self.progress.failed += status not in ("ok", "truncated")

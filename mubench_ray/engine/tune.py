@@ -1,0 +1,121 @@
+"""Ray Tune runs the nodes of a plan: a searcher hands them out in order of their needs, reused actors run them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import warnings
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from mubench_ray.engine.job import Job
+from mubench_ray.engine.schedule import Schedule
+from mubench_ray.errors import MubenchError
+from mubench_ray.suite import Resources
+
+#: How often Tune starts a node anew whose process died.
+RETRIES = 2
+
+
+class NextNode(Searcher):
+    """Asks the schedule for the next node, and tells it how each one ended."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__(metric="ended", mode="max")
+        self._schedule = schedule
+        self._nodes: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """A config of one id, None while everything waits, FINISHED at the end."""
+        node = self._schedule.next()
+        if node is None:
+            return Searcher.FINISHED if self._schedule.finished else None
+        self._nodes[trial_id] = node
+        return {"node": node}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A trial of Tune's has ended; ``error`` means that its process died every time it was tried."""
+        node = self._nodes.pop(trial_id, None)
+        if node is None:
+            return
+        if error or not result or "status" not in result:
+            self._schedule.complete(node, "died", f"{RETRIES + 1} times; the machine may be short of memory")
+        else:
+            self._schedule.complete(node, result["status"], result.get("error"))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: what is finished is known from the results folder."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class Node(tune.Trainable):
+    """Runs one node in one step; the actor goes on to the next one."""
+
+    def setup(self, config: dict[str, Any], job: Job | None = None) -> None:
+        """Once an actor."""
+        self._job = job
+        job.prepare()
+
+    def step(self) -> dict[str, Any]:
+        """Run the node to its end."""
+        return {**self._job.run(self.config["node"]), "ended": 1, "done": True}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next node."""
+        self.config = new_config
+        return True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """A node is written when it ends and has nothing else to save."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A node starts anew."""
+
+
+def slots(resources: Resources, cluster: dict[str, float]) -> int:
+    """How many nodes run at a time; raises MubenchError when not even one fits."""
+    fits = cluster.get("CPU", 0) / resources.cpus
+    if resources.gpus:
+        gpus = cluster.get("GPU", 0)
+        fits = min(fits, gpus / resources.gpus if resources.gpus >= 1 else math.floor(1 / resources.gpus) * gpus)
+    count = int(fits + 1e-9)
+    if count < 1:
+        has = f"{cluster.get('CPU', 0):g} CPU and {cluster.get('GPU', 0):g} GPU"
+        raise MubenchError(f"resources: a trial asks for {resources.cpus:g} CPU and {resources.gpus:g} GPU; the cluster has {has}.")
+    return min(count, resources.concurrency or count)
+
+
+def run_nodes(job: Job, schedule: Schedule, resources: Resources, storage: str) -> None:
+    """Run every node of the schedule; returns when nothing is left or the user interrupted."""
+    # With a searcher Tune lets one trial wait for resources by default, which starts them one by one and leaves slots empty.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(2 * job.concurrency))
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="ray.*")
+    trainable = tune.with_resources(
+        tune.with_parameters(Node, job=job), {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=NextNode(schedule),
+            num_samples=len(job.nodes),
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="nodes",
+            storage_path=storage,
+            verbose=0,
+            log_to_file=False,
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    tuner.fit()

@@ -1,0 +1,183 @@
+"""The suite: what a user writes in YAML, validated, with errors that name the file, the key, the value and the choices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
+from mubench_ray.methods import METHODS
+from mubench_ray.models import MODELS
+from mubench_ray.registry import load_plugin
+from mubench_ray.splits import check_sampler
+from mubench_ray.tasks import TASKS
+from mubench_ray.trial import Budget, Unlearning
+
+#: The paper's defaults (MU-Bench, arXiv 2406.14796).
+RATIOS = [float(r) for r in range(1, 11)]
+SEEDS = [42, 87, 21, 100, 13]
+LRS = [1e-5, 5e-5, 1e-4, 5e-4]
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Listed = BeforeValidator(_listed)
+Named = BeforeValidator(_named)
+Ratio = Annotated[float, Field(gt=0, lt=100)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Part(BaseModel):
+    """A part of a suite: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class TaskEntry(Part):
+    """A task, perhaps cut down to ``subset`` training examples."""
+
+    name: str
+    subset: int | None = Field(None, ge=10)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return TASKS.canonical(name)
+
+
+class ModelEntry(Part):
+    """A model, perhaps with its own training (keys of Training)."""
+
+    name: str
+    training: dict[str, Any] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return MODELS.canonical(name)
+
+
+class MethodEntry(BaseModel):
+    """A method; every further key is one of its hyperparameters. ``lrs`` replaces the suite's grid for it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    lrs: Annotated[list[Rate], Listed] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return METHODS.canonical(name)
+
+    def configured(self):
+        """The method with its hyperparameters; raises MubenchError."""
+        return METHODS.get(self.name).configure(self.model_extra or {})
+
+
+class SamplerEntry(Part):
+    """A sampler of forget sets and its options."""
+
+    name: str = "class_balanced"
+    path: str | None = None
+    classes: list[int] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return check_sampler(name)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that are set."""
+        return {key: value for key in ("path", "classes") if (value := getattr(self, key)) is not None}
+
+
+class Resources(Part):
+    """What one trial takes, and how many may run at a time (as many as fit, unless said)."""
+
+    cpus: float = Field(1, gt=0)
+    gpus: float = Field(0, ge=0)
+    concurrency: int | None = Field(None, ge=1)
+
+
+class Suite(Part):
+    """A benchmark: tasks x models x methods x ratios x seeds x learning rates, and how they run."""
+
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    tasks: Annotated[list[Annotated[TaskEntry, Named]], Listed] = Field(min_length=1)
+    models: Annotated[list[Annotated[ModelEntry, Named]], Listed] = Field(min_length=1)
+    methods: Annotated[list[Annotated[MethodEntry, Named]], Listed] = Field(min_length=1)
+    ratios: Annotated[list[Ratio], Listed] = Field(RATIOS, min_length=1)
+    seeds: Annotated[list[int], Listed] = Field(SEEDS, min_length=1)
+    lrs: Annotated[list[Rate], Listed] = Field(LRS, min_length=1)
+    sampler: Annotated[SamplerEntry, Named] = SamplerEntry()
+    forget_seeds: Annotated[list[int], Listed] = [42]
+    #: Seeds of originals and retrains; None trains one for each trial seed.
+    training_seeds: Annotated[list[int], Listed] | None = None
+    training: dict[str, Any] = {}
+    unlearning: Unlearning = Unlearning()
+    budget: Budget = Budget()
+    resources: Resources = Resources()
+    data_dir: str | None = None
+    plugins: Annotated[list[str], Listed] = []
+    mlflow_uri: str | None = None
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read and validate a suite file; raises SuiteError with one line a fault."""
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}, column {where.column + 1}" if where else ""
+        raise SuiteError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}.") from error
+    if not isinstance(content, dict):
+        raise SuiteError(f"{path}: a suite is a mapping with at least name, tasks, models and methods; this is {type(content).__name__}.")
+    return make_suite(content, str(path))
+
+
+def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
+    """Validate a suite given as a mapping; relative plugin, list and data paths count from the current folder."""
+    try:
+        for plugin in _listed(content.get("plugins") or []):
+            load_plugin(plugin)
+        suite = Suite.model_validate(content)
+    except MubenchError as error:
+        raise SuiteError(f"{where}: {error}") from error
+    except ValidationError as error:
+        raise SuiteError("\n".join(f"{where}: {_explain(fault)}" for fault in error.errors())) from None
+    for number, entry in enumerate(suite.methods):
+        try:
+            entry.configured()
+        except MubenchError as error:
+            raise SuiteError(f"{where}: methods[{number}]: {error}") from error
+    return suite
+
+
+def _explain(fault: dict[str, Any]) -> str:
+    """One pydantic fault as: key = value: what is wrong."""
+    key = ""
+    for part in fault["loc"]:
+        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
+    if fault["type"] == "extra_forbidden":
+        name = str(fault["loc"][-1])
+        owner = {"tasks": TaskEntry, "models": ModelEntry, "sampler": SamplerEntry, "unlearning": Unlearning, "budget": Budget, "resources": Resources}
+        known = owner.get(str(fault["loc"][0]), Suite) if len(fault["loc"]) > 1 else Suite
+        return f"{key}: unknown key. {did_you_mean(name, known.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{key}: is missing."
+    message = fault["msg"].removeprefix("Value error, ").removesuffix(".")
+    return f"{key} = {fault['input']!r}: {message}."

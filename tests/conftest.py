@@ -1,0 +1,44 @@
+"""Suites small enough to run in a test, on real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
+
+#: Columns that say when, where and how fast, and so differ from run to run.
+CIRCUMSTANCES = {
+    "seconds", "retrain_seconds", "retrain_time_efficiency", "started_at", "finished_at", "wall_seconds", "provenance", "concurrency",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict:
+    """A suite of 14 trials that takes seconds: 300 digits, two epochs of training."""
+    return {
+        "name": "tiny",
+        "tasks": {"name": "digits", "subset": 300},
+        "models": "cnn-small",
+        "methods": ["original", "retrain", {"name": "ft", "epochs": 1}, "neggrad", {"name": "scrub", "epochs": 1, "msteps": 1}, "salun", "bad_t"],
+        "ratios": [5, 10],
+        "seeds": 42,
+        "lrs": 5e-4,
+        "training": {"epochs": 3},
+    }
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return Path(__file__).parent.parent
+
+
+def outcome_columns(table) -> list[dict]:
+    """Rows by trial id, without what may differ between two runs of the same trial."""
+    names = [name for name in table.column_names if name not in CIRCUMSTANCES]
+    return table.select(names).sort_by("trial_id").to_pylist()
