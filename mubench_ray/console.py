@@ -101,6 +101,8 @@ def live_progress(standing: Standing) -> Iterator[None]:
             rate = standing.done / minutes if minutes > 0 else 0.0
             left = f"{(standing.total - standing.done) / rate:.1f} min left" if rate else "time left unknown"
             made = f"artifacts {standing.artifacts_done}/{standing.artifacts_total}, " if standing.artifacts_total else ""
+            if standing.draining:
+                return f"ending: {standing.running} still running, {standing.done}/{standing.total} done; Ctrl-C again ends at once"
             return (
                 f"{made}trials {standing.done}/{standing.total} done, {standing.running} running, {standing.failed} failed, "
                 f"{standing.truncated} truncated, {rate:.0f}/min, {left}"

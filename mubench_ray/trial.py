@@ -40,6 +40,10 @@ class Unlearning(Frozen):
     schedule: Literal["method", "constant", "cosine", "linear"] = "method"
     clip: float | None = Field(None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
+    #: Lambda of the SuperLoss curriculum (the paper's is 10); None is the plain loss.
+    superloss: float | None = Field(None, gt=0)
+    #: Share of parameters that LoRA adapters hold; None trains the network itself.
+    lora: float | None = Field(None, gt=0, le=1)
 
 
 class Budget(Frozen):

@@ -20,15 +20,17 @@ from mubench_ray.methods import METHODS, Method
 from mubench_ray.metrics import METRICS, compute_all
 from mubench_ray.models import MODELS
 from mubench_ray.provenance import provenance
-from mubench_ray.randomness import torch_generator
+from mubench_ray.randomness import derive, torch_generator
 from mubench_ray.results.schema import EXAMPLES
 from mubench_ray.results.store import Outcome
 from mubench_ray.tasks import Splits
 from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.evaluate import Observed, evaluate
+from mubench_ray.training.lora import add_lora, merge_lora
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.meter import Meter
+from mubench_ray.training.superloss import SuperLoss
 from mubench_ray.trial import Trial
 
 #: Shares of the retrain's FLOs at which the curve is evaluated.
@@ -83,6 +85,7 @@ def _unlearn(
     ctx = Context(data.task, model, network, data, trial.seed, meter, trial.lr)
     curve = Curve(trial, data, splits, retrain.flos, outcome.curve)
     truncated = unlearn(ctx, method, trial, curve)
+    network = ctx.network
     curve.point(ctx)
     row |= {"flos": meter.flos, "seconds": meter.seconds}
 
@@ -97,13 +100,20 @@ def _unlearn(
 
 
 def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any) -> bool:
-    """Run a method's phases and its finish under the context's meter; True when the budget cut them short."""
+    """Run a method's phases and its finish under the context's meter; True when the budget cut them short. ``ctx.network`` is f_U afterwards."""
+    options = trial.unlearning
     ctx.keep_original()
-    loop = Loop(ctx, method.phases(ctx), trial.unlearning, observer)
-    truncated = loop.run()
+    if options.superloss is not None:
+        ctx.curriculum = SuperLoss(options.superloss)
+    if options.lora is not None:
+        torch.manual_seed(derive("lora", trial.seed))
+        ctx.network = add_lora(ctx.network, options.lora).to(ctx.device)
+    truncated = Loop(ctx, method.phases(ctx), options, observer).run()
     ctx.meter.start()
     method.finish(ctx)
     ctx.meter.stop()
+    if options.lora is not None:
+        ctx.network = merge_lora(ctx.network)
     return truncated
 
 
@@ -194,6 +204,7 @@ def planned_row(trial: Trial) -> dict[str, Any]:
         "forget_seed": trial.forget.seed,
         "sampler": trial.forget.sampler,
         "hyperparameters": json.dumps(trial.hyperparameters, sort_keys=True),
+        "options": json.dumps(trial.unlearning.model_dump(exclude_defaults=True), sort_keys=True),
         "uses_validation": METHODS.get(trial.method).uses_validation,
         "trial": trial.model_dump_json(),
         "provenance": json.dumps(provenance()),

@@ -20,6 +20,7 @@ class Progress:
     running: int = 0
     artifacts_total: int = 0
     artifacts_done: int = 0
+    draining: bool = False
 
 
 class Schedule:
@@ -48,6 +49,8 @@ class Schedule:
 
     def next(self) -> str | None:
         """The next node to run, or None while all that is left waits for running ones (or nothing is left)."""
+        if self.progress.draining:
+            return None
         if self._limit is not None and len(self._running) >= self._limit:
             return None
         if self._artifacts and len(self._ready) < 4 * self._slots:
@@ -63,7 +66,11 @@ class Schedule:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to hand out, now or later."""
-        return not (self._artifacts or self._ready or self._waiting)
+        return self.progress.draining or not (self._artifacts or self._ready or self._waiting)
+
+    def drain(self) -> None:
+        """Hand out nothing more; what runs may end."""
+        self.progress.draining = True
 
     def complete(self, node: str, status: str, error: str | None) -> None:
         """A node has ended: unlock or give up what waited for it. Status ``died`` means that its process did, each time it was tried."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
@@ -118,4 +122,25 @@ def run_nodes(job: Job, schedule: Schedule, resources: Resources, storage: str) 
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-    tuner.fit()
+    with draining(schedule):
+        tuner.fit()
+
+
+@contextmanager
+def draining(schedule: Schedule) -> Iterator[None]:
+    """On Ctrl-C or SIGTERM let what runs end and start nothing more; a second one ends the process."""
+
+    def drain(number: int, frame: Any) -> None:
+        if schedule.progress.draining:
+            raise KeyboardInterrupt
+        schedule.drain()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, drain) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,10 +2,14 @@
 
 The names of a metric's parameters say what it reads, so that adding one touches its own file and nothing else:
 
-- ``<split>_<column>``: an array over the split's examples; split is forget, retain, validation or test, column is loss, correct or confidence;
+- ``<split>_<column>``: an array over the split's examples; split is forget, retain, validation or test, column is loss
+  (nats), correct, confidence (logit-scaled) or entropy (nats);
 - ``retrain_<split>_<column>``: the same of the retrained model of the same seed;
 - the name of another metric: its value, computed once;
 - ``seconds``, ``flos``, ``retrain_seconds``, ``retrain_flos``: costs; ``ratio``, ``seed``: of the trial.
+
+What an engine does not observe is missing, and so is an array that is empty or holds a NaN; a metric that needs it is
+None. Metrics of many trials at once are in ``group.py``.
 """
 
 from __future__ import annotations
@@ -16,20 +20,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from mubench_ray.registry import Registry
+
+Direction = Literal["higher", "lower", "neither"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A registered metric."""
+    """A registered metric.
+
+    ``ideal`` is the value that a model which never saw D_F has in expectation. Metrics that declare one are measures of
+    forgetting and are held to the controls of ``controls.py``.
+    """
 
     name: str
     compute: Callable[..., float]
-    direction: Literal["higher", "lower", "neither"]
+    direction: Direction
     low: float
     high: float
     cites: str
     needs: tuple[str, ...]
+    ideal: float | None = None
 
     @property
     def summary(self) -> str:
@@ -40,12 +53,14 @@ class Metric:
 METRICS: Registry[Metric] = Registry("metric", "mubench_ray.metrics")
 
 
-def metric(name: str, *, direction: Literal["higher", "lower", "neither"], low: float = 0.0, high: float = math.inf, cites: str):
+def metric(
+    name: str, *, direction: Direction, low: float = 0.0, high: float = math.inf, ideal: float | None = None, cites: str
+):
     """Function decorator that registers a metric; the function stays an ordinary function."""
 
     def register(compute: Callable[..., float]) -> Callable[..., float]:
         needs = tuple(inspect.signature(compute).parameters)
-        METRICS.add(name, Metric(name, compute, direction, low, high, cites, needs))
+        METRICS.add(name, Metric(name, compute, direction, low, high, cites, needs, ideal))
         return compute
 
     return register
@@ -67,8 +82,28 @@ def compute_one(name: str, observed: Mapping[str, Any], values: dict[str, float 
     values[name] = None
     given = {}
     for need in metric.needs:
-        given[need] = observed[need] if need in observed else compute_one(need, observed, values) if need in METRICS else None
+        value = observed[need] if need in observed else compute_one(need, observed, values) if need in METRICS else None
+        given[need] = value if is_observed(value) else None
     if all(value is not None for value in given.values()):
         value = float(metric.compute(**given))
         values[name] = value if math.isfinite(value) else None
     return values[name]
+
+
+def is_observed(value: Any) -> bool:
+    """Whether a metric may read this: something, not empty and without NaN (an infinite loss is an observation)."""
+    if value is None:
+        return False
+    if isinstance(value, Mapping):
+        return bool(value)
+    array = np.asarray(value)
+    return array.size > 0 and not (array.dtype.kind == "f" and bool(np.isnan(array).any()))
+
+
+def reads(name: str) -> set[str]:
+    """What a metric reads, itself or through other metrics, that is not a metric."""
+    found: set[str] = set()
+    for need in METRICS.get(name).needs:
+        # An array and the metric that is its mean may share a name; the array is what is read.
+        found |= reads(need) if need in METRICS and need != name else {need}
+    return found

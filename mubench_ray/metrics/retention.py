@@ -21,7 +21,7 @@ def retain_retention(retain_correct: np.ndarray, retrain_retain_correct: np.ndar
     return retention(retain_correct, retrain_retain_correct)
 
 
-@metric("forget_retention", direction="neither", cites=DEEP_UNLEARN)
+@metric("forget_retention", direction="neither", ideal=1.0, cites=DEEP_UNLEARN)
 def forget_retention(forget_correct: np.ndarray, retrain_forget_correct: np.ndarray) -> float:
     """FR = FA(f_U) / FA(f_R); 1 is ideal, above 1 is not forgotten, below 1 is over-forgotten."""
     return retention(forget_correct, retrain_forget_correct)
@@ -33,7 +33,7 @@ def test_retention(test_correct: np.ndarray, retrain_test_correct: np.ndarray) -
     return retention(test_correct, retrain_test_correct)
 
 
-@metric("retention_deviation", direction="lower", cites=DEEP_UNLEARN)
+@metric("retention_deviation", direction="lower", ideal=0.0, cites=DEEP_UNLEARN)
 def retention_deviation(
     retain_correct: np.ndarray,
     forget_correct: np.ndarray,

@@ -13,7 +13,8 @@ FOLDS = 10
 def attack_accuracy(members: np.ndarray, others: np.ndarray, seed: int = 0) -> float:
     """Mean accuracy over 10 folds of a logistic regression that tells losses of ``members`` (N,) from those of ``others`` (M,).
 
-    Both are shuffled and trimmed to equal size, so 0.5 is chance. Losses beyond 1e4 nats are clipped. NaN with fewer than 10 of either.
+    Both are shuffled and trimmed to equal size, so 0.5 is chance. Losses beyond 1e4 nats are clipped. NaN with fewer
+    than 10 of either.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -28,25 +29,25 @@ def attack_accuracy(members: np.ndarray, others: np.ndarray, seed: int = 0) -> f
     return cross_val_score(LogisticRegression(), losses[:, None], labels, cv=folds, scoring="accuracy").mean()
 
 
-@metric("u_mia", direction="neither", high=1.0, cites=DEEP_UNLEARN)
+@metric("u_mia", direction="neither", high=1.0, ideal=0.5, cites=DEEP_UNLEARN)
 def u_mia(forget_loss: np.ndarray, test_loss: np.ndarray) -> float:
     """Attack accuracy on D_F against D_Test; 0.5 is chance."""
     return attack_accuracy(forget_loss, test_loss)
 
 
-@metric("u_mia_validation", direction="neither", high=1.0, cites=DEEP_UNLEARN)
+@metric("u_mia_validation", direction="neither", high=1.0, ideal=0.5, cites=DEEP_UNLEARN)
 def u_mia_validation(forget_loss: np.ndarray, validation_loss: np.ndarray) -> float:
     """Attack accuracy on D_F against D_V; 0.5 is chance."""
     return attack_accuracy(forget_loss, validation_loss)
 
 
-@metric("indisc", direction="higher", high=1.0, cites=DEEP_UNLEARN)
+@metric("indisc", direction="higher", high=1.0, ideal=1.0, cites=DEEP_UNLEARN)
 def indisc(u_mia: float) -> float:
     """Indiscernibility of D_F from D_Test, 1 - |2 MIA - 1|."""
     return 1 - abs(2 * u_mia - 1)
 
 
-@metric("indisc_validation", direction="higher", high=1.0, cites=DEEP_UNLEARN)
+@metric("indisc_validation", direction="higher", high=1.0, ideal=1.0, cites=DEEP_UNLEARN)
 def indisc_validation(u_mia_validation: float) -> float:
     """Indiscernibility of D_F from D_V, 1 - |2 MIA - 1|."""
     return 1 - abs(2 * u_mia_validation - 1)

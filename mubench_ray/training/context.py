@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,6 +38,8 @@ class Context:
         self.device = data.device
         self.state: dict[str, Any] = {}
         self.mask: dict[str, Tensor] | None = None
+        #: Maps per-example losses (B,) to the losses that are minimised.
+        self.curriculum: Callable[[Tensor], Tensor] | None = None
         #: Number of the phase and of the pass within it.
         self.epoch = (0, 0)
         self._teachers: dict[str, nn.Module] = {}
@@ -83,8 +86,10 @@ class Context:
         return self.task.losses(self.outputs(batch), batch)
 
     def loss(self, batch: Batch, weight: Tensor | None = None) -> Tensor:
-        """Mean of the task's loss; with per-example ``weight`` (B,) the weighted mean, sum(w l) / sum(w)."""
+        """Mean of the task's loss, through the curriculum if the trial has one; with per-example ``weight`` (B,) sum(w l) / sum(w)."""
         losses = self.losses(batch)
+        if self.curriculum is not None:
+            losses = self.curriculum(losses)
         return losses.mean() if weight is None else (weight * losses).sum() / weight.sum()
 
     def log_probs(self, batch: Batch, of: nn.Module | None = None, temperature: float = 1.0) -> Tensor:

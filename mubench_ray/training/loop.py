@@ -146,10 +146,8 @@ class Loop:
         """Set the mode of every module and freeze what the phase does not train; returns the parameters frozen here."""
         network = self.ctx.network
         network.train(phase.mode == "train")
-        if phase.parameters is None:
-            return []
-        trained = set(phase.parameters(self.ctx))
         known = dict(network.named_parameters())
+        trained = set(known) if phase.parameters is None else set(phase.parameters(self.ctx))
         if unknown := trained - set(known):
             raise ValueError(f"phase {phase.name!r} trains parameters the network has not: {sorted(unknown)[:3]}")
         frozen = [p for name, p in known.items() if name not in trained and p.requires_grad]
@@ -160,4 +158,3 @@ class Loop:
             if own and not any(p.requires_grad for p in own):
                 module.eval()
         return frozen
-

@@ -1,0 +1,173 @@
+"""Controls as a gate: a measure of forgetting is trusted where it tells the original apart and finds nothing in the retrain.
+
+Works on plain numbers: rows of the trials table as dictionaries in, plain data out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mubench_ray.metrics.base import METRICS
+
+Verdict = Literal["trusted", "untrusted", "not checkable"]
+#: Seeds of either control below which no interval is worth a verdict.
+SEEDS = 3
+#: Statuses of rows whose metrics count.
+FINISHED = ("ok", "truncated")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its Student t interval; ``low`` and ``high`` equal the mean where all seeds agree exactly."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    def meets(self, low: float, high: float) -> bool:
+        """Whether the interval and [low, high] have a point in common."""
+        return self.low <= high and low <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the controls say of one metric on one suite cell, and why; intervals are None where there was nothing to compute them from."""
+
+    metric: str
+    verdict: Verdict
+    reason: str
+    original: Interval | None = None
+    retrain: Interval | None = None
+    difference: Interval | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON-ready data."""
+        return asdict(self)
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Student t interval of the mean over seeds; raises ValueError for fewer than 2 values."""
+    from scipy.special import stdtrit
+
+    data = np.asarray(values, float)
+    if len(data) < 2:
+        raise ValueError(f"an interval over seeds needs at least 2 values, not {len(data)}")
+    half = float(stdtrit(len(data) - 1, (1 + level) / 2) * data.std(ddof=1) / math.sqrt(len(data)))
+    mean = float(data.mean())
+    return Interval(mean, mean - half, mean + half, len(data))
+
+
+def check_metric(
+    metric: str,
+    original: Mapping[Any, float | None],
+    retrain: Mapping[Any, float | None],
+    *,
+    ideal: float,
+    tolerance: float = 0.0,
+    self_referential: bool = False,
+    level: float = 0.95,
+) -> Check:
+    """Decide on one metric from its values on ``original`` and ``retrain`` rows, each by seed.
+
+    Trusted: the paired difference original - retrain has an interval over seeds without 0 and the original lies farther
+    from ``ideal``, and the retrain's interval meets [ideal - tolerance, ideal + tolerance]. ``tolerance`` is what the
+    finite D_F alone may cause: all seeds share one D_F, so it is no part of the spread over seeds. ``self_referential``
+    metrics compare with the retrain, so only the original tests them. Not checkable: fewer than 3 seeds with values of
+    both.
+    """
+    seeds = sorted(
+        seed for seed in original.keys() & retrain.keys() if _finite(original[seed]) and _finite(retrain[seed])
+    )
+    if len(seeds) < SEEDS:
+        return Check(
+            metric,
+            "not checkable",
+            f"needs original and retrain rows of at least {SEEDS} common seeds, there are {len(seeds)}",
+        )
+    ours, theirs = np.array([original[s] for s in seeds], float), np.array([retrain[s] for s in seeds], float)
+    intervals = mean_interval(ours, level), mean_interval(theirs, level), mean_interval(ours - theirs, level)
+    on_original, on_retrain, difference = intervals
+    if not on_retrain.meets(ideal - tolerance, ideal + tolerance):
+        allowed = f"{ideal:.3g}" + (f" +- {tolerance:.2g}" if tolerance else "")
+        return Check(metric, "untrusted", f"the retrain is told apart: {on_retrain}, ideal is {allowed}", *intervals)
+    if difference.meets(0.0, 0.0) or abs(on_original.mean - ideal) <= abs(on_retrain.mean - ideal):
+        reason = f"the original is not told apart from the retrain: {on_original} against {on_retrain}, difference {difference}"
+        return Check(metric, "untrusted", reason, *intervals)
+    reason = f"the original is told apart ({on_original}), the retrain is not ({on_retrain})"
+    if self_referential:
+        reason = f"the original is told apart ({on_original}); the retrain is what this metric compares with, so it tests nothing"
+    return Check(metric, "trusted", reason, *intervals)
+
+
+def sampling_tolerance(forget_size: int, level: float = 0.95) -> float:
+    """How far the AUC of an attack that knows nothing strays from 0.5 on n = ``forget_size`` members and as many others.
+
+    Half width of its normal interval, 1.96 sqrt((2 n + 1) / 12) / n; an accuracy strays a little less.
+    """
+    from scipy.special import ndtri
+
+    return float(ndtri((1 + level) / 2) * math.sqrt((2 * forget_size + 1) / 12) / forget_size)
+
+
+def gate(
+    rows: Iterable[Mapping[str, Any]], metrics: Iterable[str] | None = None, level: float = 0.95
+) -> list[dict[str, Any]]:
+    """One verdict a (task, model, ratio, sampler, forget seed) and metric, as plain dictionaries.
+
+    ``rows`` are rows of the trials table (all, or only the controls). Checked are the ``metrics`` named, or all that
+    declare an ideal value and are a column; ``tolerance`` follows from ``forget_size``: doubled for Indisc, which
+    doubles the deviation, and none for metrics that compare with the retrain itself. A seed's value is the mean over
+    rows of one training seed.
+    """
+    cells: dict[tuple, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: {"original": [], "retrain": []})
+    for row in rows:
+        cell = cells[row["task"], row["model"], row["ratio"], row["sampler"], row["forget_seed"]]
+        if row["method"] in cell and row["status"] in FINISHED:
+            cell[row["method"]].append(row)
+    names = [
+        name for name in (metrics if metrics is not None else METRICS.names()) if METRICS.get(name).ideal is not None
+    ]
+    verdicts = []
+    for (task, model, ratio, sampler, forget_seed), controls in sorted(cells.items(), key=str):
+        cell = {"task": task, "model": model, "ratio": ratio, "sampler": sampler, "forget_seed": forget_seed}
+        sizes = [row["forget_size"] for group in controls.values() for row in group if row.get("forget_size")]
+        for name in names:
+            if metrics is None and not any(name in row for group in controls.values() for row in group):
+                continue
+            described = METRICS.get(name)
+            own_reference = any(need.startswith("retrain_") for need in described.needs)
+            tolerance = 0.0 if own_reference or not sizes else sampling_tolerance(min(sizes), level)
+            values = {method: _by_seed(group, name) for method, group in controls.items()}
+            check = check_metric(
+                name,
+                values["original"],
+                values["retrain"],
+                ideal=described.ideal,
+                tolerance=2 * tolerance if name.startswith("indisc") else tolerance,
+                self_referential=own_reference,
+                level=level,
+            )
+            verdicts.append(cell | check.as_dict())
+    return verdicts
+
+
+def _by_seed(rows: Iterable[Mapping[str, Any]], name: str) -> dict[Any, float]:
+    values: dict[Any, list[float]] = defaultdict(list)
+    for row in rows:
+        if _finite(row.get(name)):
+            values[row["training_seed"]].append(row[name])
+    return {seed: float(np.mean(each)) for seed, each in values.items()}
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,178 @@
+"""Chart specifications: the same Vega-Lite spec is drawn on the page and saved as PNG.
+
+A panel reads its rows from the named data set ``rows``; the page replaces them when a filter moves, a figure carries them inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+#: Okabe & Ito's colours, told apart with any colour vision; the yellow is darkened to be seen on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a5195", "#8c6d31")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+DASHES = ([1, 0], [6, 3], [2, 2])
+REFERENCE_COLOUR = {"retrain": "#222222", "original": "#8a8f98"}
+FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
+DATA = "rows"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one contender is drawn: colours first, then shapes and dashes where there are more contenders than colours."""
+
+    label: str
+    colour: str
+    shape: str
+    dash: list[int]
+
+
+def styles(labels: list[tuple[str, str]]) -> list[Style]:
+    """A Style for each (label, method), in the order given; controls are black and grey."""
+    drawn, position = [], 0
+    for label, method in labels:
+        if method in REFERENCE_COLOUR:
+            drawn.append(Style(label, REFERENCE_COLOUR[method], "stroke" if method == "retrain" else "circle", [5, 3] if method == "retrain" else [2, 3]))
+            continue
+        turn = position // len(COLOURS)
+        drawn.append(Style(label, COLOURS[position % len(COLOURS)], SHAPES[(position + turn) % len(SHAPES)], list(DASHES[turn % len(DASHES)])))
+        position += 1
+    return drawn
+
+
+class Panels:
+    """Builds the panels of one report, all with the same colours. ``legend`` is drawn for figures; the page has its own."""
+
+    def __init__(self, drawn: list[Style], legend: bool = False) -> None:
+        names = [style.label for style in drawn]
+        keyed = {"domain": names}
+        legend_of = alt.Legend(title=None, symbolSize=90, labelLimit=260, columns=1 if len(names) <= 16 else 2) if legend else None
+        self.color = alt.Color("label:N", scale=alt.Scale(**keyed, range=[style.colour for style in drawn]), legend=legend_of, sort=names)
+        self.shape = alt.Shape("label:N", scale=alt.Scale(**keyed, range=[style.shape for style in drawn]), legend=legend_of, sort=names)
+        self.dash = alt.StrokeDash("label:N", scale=alt.Scale(**keyed, range=[style.dash for style in drawn]), legend=None)
+        self.names = names
+
+    def against_ratio(self, metric: str, title: str) -> alt.LayerChart:
+        """``metric`` against the deleted share of the training set: a line a contender, 95% intervals, the retrain as a band."""
+        x = alt.X("x:Q", title="deleted, % of the training set", axis=alt.Axis(tickMinStep=1, grid=False), scale=alt.Scale(zero=False, padding=12))
+        y = alt.Y(f"{metric}:Q", title=None, scale=alt.Scale(zero=False, nice=True))
+        base = alt.Chart()
+        retrain = alt.datum.method == "retrain"
+        band = base.mark_area(color="#222222", opacity=0.10).encode(x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q")
+        line = base.mark_line(strokeWidth=2, opacity=0.9).encode(x=x, y=y, color=self.color, strokeDash=self.dash)
+        rule = base.mark_rule(strokeWidth=1.4, opacity=0.55).encode(
+            x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q", color=self.color
+        )
+        point = base.mark_point(filled=True, size=46, opacity=1).encode(
+            x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltip(metric, title)
+        )
+        known = f"isValid(datum.{metric})"
+        return alt.layer(
+            band.transform_filter(retrain), rule.transform_filter("datum.method != 'retrain'"), line, point
+        ).transform_filter(known).properties(title=title)
+
+    def glance(self, metric: str, title: str, labelled: bool) -> alt.LayerChart:
+        """One row a contender: its value with the 95% interval, the retrain's as a band behind all."""
+        y = alt.Y(
+            "label:N",
+            title=None,
+            sort=self.names,
+            axis=alt.Axis(labels=labelled, ticks=False, domain=False, grid=True, gridDash=[1, 3], labelLimit=230, labelPadding=8),
+        )
+        x = alt.X(f"{metric}:Q", title=None, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(grid=False, tickCount=4))
+        base = alt.Chart()
+        retrain = alt.datum.method == "retrain"
+        band = base.mark_rect(color="#222222", opacity=0.10).encode(x=alt.X(f"{metric}_low:Q", title=None), x2=f"{metric}_high:Q")
+        goal = base.mark_rule(color="#222222", strokeDash=[5, 3], strokeWidth=1.3).encode(x=x)
+        bar = base.mark_rule(strokeWidth=2, opacity=0.6).encode(x=alt.X(f"{metric}_low:Q", title=None), x2=f"{metric}_high:Q", y=y, color=self.color)
+        point = base.mark_point(filled=True, size=64, opacity=1).encode(x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltip(metric, title))
+        return alt.layer(
+            band.transform_filter(retrain), goal.transform_filter(retrain), bar, point
+        ).transform_filter(f"isValid(datum.{metric})").properties(title=title)
+
+    def frontier(self, metric: str, title: str) -> alt.LayerChart:
+        """``metric`` against the share of the retrain's FLOs (log); what another contender beats on both is greyed, the rest joined and named."""
+        x = alt.X(
+            "flos_share:Q",
+            title="share of the retrain's FLOs",
+            scale=alt.Scale(type="log", padding=24),
+            axis=alt.Axis(format="~%", grid=False, tickCount=4),
+        )
+        deviation = metric == "retention_deviation"
+        scale = alt.Scale(type="sqrt", zero=True) if deviation else alt.Scale(zero=False, nice=True)
+        y = alt.Y(f"{metric}:Q", title=None, scale=scale)
+        beaten = f"datum['{metric}_dominated']"
+        grey = alt.when(beaten).then(alt.value("#c3c7ce")).otherwise(self.color)
+        named = f"!{beaten}"
+        base = alt.Chart()
+        line = base.mark_line(interpolate="step-after", color="#9aa1ab", strokeWidth=1.2, strokeDash=[3, 3]).encode(x=x, y=y)
+        bar = base.mark_rule(strokeWidth=1.4, opacity=0.5).encode(x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q", color=grey)
+        point = base.mark_point(filled=True, size=80, opacity=1).encode(
+            x=x, y=y, color=grey, shape=self.shape, tooltip=[*tooltip(metric, title), alt.Tooltip("flos_share:Q", format=".1%", title="FLOs share")]
+        )
+        text = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(x=x, y=y, text="label:N", color=self.color)
+        return alt.layer(
+            line.transform_filter(named), bar, point, text.transform_filter(named)
+        ).transform_filter(f"isValid(datum.{metric}) && datum.flos_share > 0").properties(title=title)
+
+    def along_budget(self, metric: str, title: str) -> alt.LayerChart:
+        """``metric`` had the method stopped at a share of the retrain's FLOs."""
+        x = alt.X("share:O", title="stopped at % of the retrain's FLOs", axis=alt.Axis(labelAngle=0, grid=False))
+        y = alt.Y(f"{metric}:Q", title=None, scale=alt.Scale(zero=False, nice=True))
+        base = alt.Chart()
+        goal = base.mark_rule(color="#222222", strokeDash=[5, 3], strokeWidth=1.3).encode(y=y)
+        line = base.mark_line(strokeWidth=2, opacity=0.9).encode(x=x, y=y, color=self.color, strokeDash=self.dash)
+        point = base.mark_point(filled=True, size=40, opacity=1).encode(
+            x=x, y=y, color=self.color, shape=self.shape, tooltip=[*tooltip(metric, title), alt.Tooltip("spent:Q", format=".1%", title="really spent")]
+        )
+        return alt.layer(
+            goal.transform_filter("datum.method == 'retrain' && datum.share == 100"),
+            *(part.transform_filter("datum.method != 'retrain' && datum.method != 'original'") for part in (line, point)),
+        ).transform_filter(f"isValid(datum.{metric})").properties(title=title)
+
+
+def tooltip(metric: str, title: str) -> list[alt.Tooltip]:
+    """What hovering a point says."""
+    return [
+        alt.Tooltip("label:N", title="method"),
+        alt.Tooltip("ratio:N", title="ratio %"),
+        alt.Tooltip(f"{metric}:Q", format=".4f", title=title),
+        alt.Tooltip(f"{metric}_low:Q", format=".4f", title="from"),
+        alt.Tooltip(f"{metric}_high:Q", format=".4f", title="to"),
+        alt.Tooltip("n:Q", title="trials"),
+    ]
+
+
+def configure(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    """The chart as a Vega-Lite spec with the report's typography, reading the named data set."""
+    chart = chart.copy()
+    chart.data = alt.NamedData(name=DATA)
+    styled = (
+        chart.configure(font=FONT, background="#ffffff")
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor="#4b5563", titleColor="#4b5563", titleFontWeight="normal", labelFontSize=11, titleFontSize=11.5,
+            gridColor="#e8eaee", domainColor="#c3c7ce", tickColor="#c3c7ce",
+        )
+        .configure_title(anchor="start", fontSize=13.5, fontWeight=600, color="#111827", offset=10)
+        .configure_legend(labelFontSize=12, labelColor="#111827")
+    )  # fmt: skip
+    return styled.to_dict(validate=False)
+
+
+def panel_spec(chart: alt.LayerChart, height: int) -> dict[str, Any]:
+    """A panel for the page: as wide as its box."""
+    spec = configure(chart.properties(width="container", height=height))
+    spec["autosize"] = {"type": "fit", "contains": "padding"}
+    return spec
+
+
+def figure_spec(panels: list[alt.LayerChart], rows: list[dict[str, Any]], title: str, width: int, height: int, columns: int = 3) -> dict[str, Any]:
+    """Panels side by side with a common legend and their rows inside, for a PNG."""
+    sized = [panel.properties(width=width, height=height) for panel in panels]
+    spec = configure(alt.concat(*sized, columns=columns, spacing=26).properties(title=title))
+    spec["datasets"] = {DATA: rows}
+    spec["padding"] = 16
+    return spec

@@ -1,0 +1,61 @@
+"""Cost: which methods another one beats at no higher price, and what a score is worth at a share of the retrain's cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.compute as pc
+
+from mubench_ray.report.load import Results
+
+#: Shares of the retrain's FLOs at which MU-Bench-style curves are read.
+SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+CURVES_SHOWN = ("test_accuracy", "forget_accuracy", "retain_accuracy")
+
+
+def dominated(cost: np.ndarray, score: np.ndarray, higher: bool) -> np.ndarray:
+    """Mask (n,) of the points that another beats: no dearer and no worse, and better in one of the two. NaN points are never on the frontier."""
+    gain = score if higher else -score
+    known = np.isfinite(cost) & np.isfinite(gain)
+    beaten = ~known
+    order = np.lexsort((-gain[known], cost[known]))
+    index = np.flatnonzero(known)[order]
+    best, best_cost = -np.inf, -np.inf
+    for position in index:
+        if gain[position] < best or (gain[position] == best and cost[position] > best_cost):
+            beaten[position] = True
+        elif gain[position] > best:
+            best, best_cost = gain[position], cost[position]
+    return beaten
+
+
+def at_shares(results: Results) -> dict[str, np.ndarray]:
+    """``<metric>@<share>`` of every trial (N,): its accuracy on D_Test, D_F, D_R had it stopped at that share of its retrain's FLOs, and ``spent@<share>``.
+
+    Read from the curve's first point at or past the share (the engine evaluates there); a trial that ended earlier keeps its last point, since it would
+    spend no more. NaN for trials that are not usable or left no curve.
+    """
+    ids = results.trials["trial_id"].combine_chunks()
+    curves = results.read("curves", columns=["trial_id", "retrain_share", *CURVES_SHOWN])
+    if not len(curves) or not len(ids):
+        return {}
+    owner = pc.fill_null(pc.index_in(curves["trial_id"], ids), -1).to_numpy(zero_copy_only=False).astype(int)
+    share = curves["retrain_share"].to_numpy(zero_copy_only=False).astype(float)
+    points = np.flatnonzero((owner >= 0) & np.isfinite(share))
+    points = points[results.usable[owner[points]]]
+    points = points[np.lexsort((share[points], owner[points]))]
+    owner, share = owner[points], share[points]
+    trials, start = np.unique(owner, return_index=True)
+    if not len(trials):
+        return {}
+    last = np.append(start[1:], len(owner)) - 1
+    values = {name: curves[name].to_numpy(zero_copy_only=False).astype(float)[points] for name in CURVES_SHOWN} | {"spent": share}
+    position = np.arange(len(share))
+    read = {}
+    for at in SHARES:
+        reached = np.where(share >= at * (1 - 1e-6), position, len(share))
+        chosen = np.minimum(np.minimum.reduceat(reached, start), last)
+        for name, column in values.items():
+            of_trials = np.full(len(ids), np.nan)
+            of_trials[trials] = column[chosen]
+            read[f"{name}@{at:g}"] = of_trials
+    return read

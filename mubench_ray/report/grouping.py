@@ -1,0 +1,123 @@
+"""Groups of rows as integer codes, so that everything over groups is one numpy call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mubench_ray.report.statistics import bootstrap_interval, crossed_interval
+
+
+@dataclass(frozen=True)
+class Groups:
+    """``code`` (N,) numbers the group of each row 0..G-1; ``first`` (G,) is one row of each group."""
+
+    code: np.ndarray
+    first: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def count(self, mask: np.ndarray | None = None) -> np.ndarray:
+        """Rows (in the mask) a group, (G,)."""
+        return np.bincount(self.code if mask is None else self.code[mask], minlength=len(self))
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Mean of the finite values a group, (G,); NaN where there are none."""
+        there = np.isfinite(values)
+        total = np.bincount(self.code[there], weights=values[there], minlength=len(self))
+        with np.errstate(invalid="ignore"):
+            return total / np.where((n := self.count(there)) > 0, n, np.nan)
+
+    def deviation(self, values: np.ndarray) -> np.ndarray:
+        """Standard deviation (n - 1) of the finite values a group, (G,); NaN with fewer than two."""
+        there = np.isfinite(values)
+        n = self.count(there)
+        squares = (values[there] - self.mean(values)[self.code[there]]) ** 2
+        total = np.bincount(self.code[there], weights=squares, minlength=len(self))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(n > 1, np.sqrt(total / (n - 1)), np.nan)
+
+
+def group_by(table: pa.Table, names: list[str]) -> Groups:
+    """Rows with equal values of the named columns, null being a value; groups are ordered by those columns' first appearance."""
+    code = np.zeros(len(table), np.int64)
+    for name in names:
+        code, _ = combine(code, encode(table[name]))
+    first, code = np.unique(code, return_index=True, return_inverse=True)[1:]
+    return Groups(code, first)
+
+
+def encode(column: pa.ChunkedArray) -> np.ndarray:
+    """Integer codes (N,) of a column's values."""
+    encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def combine(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Dense codes of the pairs, and for each pair its left code."""
+    width = int(right.max(initial=0)) + 1
+    pairs, code = np.unique(left * width + right, return_inverse=True)
+    return code, pairs // width
+
+
+def position_within(code: np.ndarray, inner: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Number each row's ``inner`` value 0.. within its group, and count the distinct ones a group: (N,), (G,)."""
+    pair, owner = combine(code, inner)
+    count = np.bincount(owner, minlength=groups)
+    start = np.concatenate([[0], np.cumsum(count)[:-1]])
+    return pair - start[code], count
+
+
+class SeedLevels:
+    """The seeds behind each group's rows, arranged by what may be resampled: training seed > forget draw > unlearning seed.
+
+    The outermost level with more than one member is resampled and everything below it is averaged first: with nested levels the means of the outer
+    units are independent, and carry the variance of the inner levels already; resampling those again would count it twice (Davison & Hinkley 1997,
+    Bootstrap Methods, section 3.8). Forget draws that are shared between training seeds are crossed, not nested, and are resampled beside them.
+    """
+
+    def __init__(self, groups: Groups, training_seed: np.ndarray, forget_seed: np.ndarray, seed: np.ndarray) -> None:
+        size = len(groups)
+        training, trainings = position_within(groups.code, training_seed, size)
+        draw, draws = position_within(groups.code, forget_seed, size)
+        unlearning, _ = position_within(groups.code, seed, size)
+        both = combine(combine(groups.code, training)[0], draw)[0]
+        pairs = np.bincount(groups.code[np.unique(both, return_index=True)[1]], minlength=size)
+        crossed = (trainings > 1) & (draws > 1) & (pairs > draws)
+        level = np.where(trainings > 1, 0, np.where(draws > 1, 1, 2))
+        self.groups = groups
+        self.level = np.array(["training seed", "forget draw", "unlearning seed"])[level]
+        self.crossed = crossed
+        self.outer = np.choose(level[groups.code], [training, draw, unlearning])
+        self.inner = np.where(crossed[groups.code], draw, 0)
+
+    def cells(self, values: np.ndarray) -> np.ndarray:
+        """Means (G, T, D) over unlearning seeds of ``values`` (N,); NaN where a cell is empty. D is 1 unless draws are crossed."""
+        size, width, depth = len(self.groups), int(self.outer.max(initial=0)) + 1, int(self.inner.max(initial=0)) + 1
+        flat = (self.groups.code * width + self.outer) * depth + self.inner
+        there = np.isfinite(values)
+        total = np.bincount(flat[there], weights=values[there], minlength=size * width * depth)
+        count = np.bincount(flat[there], minlength=size * width * depth)
+        with np.errstate(invalid="ignore"):
+            return (total / np.where(count > 0, count, np.nan)).reshape(size, width, depth)
+
+    def estimate(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean over the cells and its 95% interval, each (G,); NaN where there is no value, or too few seeds for an interval."""
+        cells = self.cells(values)
+        there = np.isfinite(cells)
+        with np.errstate(invalid="ignore"):
+            mean = np.where(there, cells, 0).sum(axis=(1, 2)) / np.where((n := there.sum(axis=(1, 2))) > 0, n, np.nan)
+        plain = np.where(self.crossed, np.nan, cells[:, :, 0].T).T
+        low, high = bootstrap_interval(plain)
+        for group in np.flatnonzero(self.crossed):
+            cell = cells[group]
+            cell = cell[np.isfinite(cell).any(axis=1)][:, np.isfinite(cell).any(axis=0)]
+            if min(cell.shape) > 1:
+                low[group], high[group] = (edge[0] for edge in crossed_interval(cell[None]))
+            elif cell.size > 1:
+                low[group], high[group] = bootstrap_interval(cell.ravel())
+        return mean, low, high

@@ -1,0 +1,85 @@
+"""Read a results folder for the report: Arrow tables and the JSON files beside them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mubench_ray.report.columns import Column, describe_columns
+from mubench_ray.results.schema import TRIAL_COLUMNS
+from mubench_ray.results.store import Store
+
+#: Statuses whose metrics count: a trial stopped by its budget was evaluated like any other.
+USABLE = ("ok", "truncated")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results folder as the report sees it."""
+
+    root: Path
+    manifest: dict[str, Any]
+    trials: pa.Table
+    columns: list[Column]
+    titles: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """Mask over the trials: those whose metrics count."""
+        return pc.is_in(self.trials["status"], pa.array(USABLE)).to_numpy(zero_copy_only=False).astype(bool)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metric columns, shown ones first."""
+        return [column.name for column in self.columns]
+
+    def values(self, name: str) -> np.ndarray:
+        """A metric of every trial as float64 (N,); NaN where the trial has none or is not usable."""
+        values = self.trials[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)
+        return np.where(self.usable & np.isfinite(values), values, np.nan)
+
+    def read(self, table: str, columns: list[str] | None = None, filter: Any = None) -> pa.Table:
+        """``curves`` or ``examples``."""
+        return Store(self.root).read(table, columns=columns, filter=filter)
+
+
+def load(root: str | Path) -> Results:
+    """Everything but curves and examples; raises ResultsError where the folder is none or of another version."""
+    store = Store(root)
+    manifest = store.check(must_exist=True)
+    trials = with_subset(store.read("trials"))
+    fixed = {column.name for column in TRIAL_COLUMNS}
+    present = [column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)]
+    return Results(Path(root), manifest, trials, describe_columns(present, read_json(root, "metrics.json")), method_titles(root))
+
+
+def with_subset(trials: pa.Table) -> pa.Table:
+    """Name a task that was cut to n training examples ``task[n]``: it is another task for every comparison."""
+    if not len(trials):
+        return trials
+    cut = pc.struct_field(pc.extract_regex(trials["trial"], r'"subset":\s*(?P<n>\d+)'), "n")
+    labelled = pc.binary_join_element_wise(trials["task"], pc.binary_join_element_wise(pa.scalar("["), cut, pa.scalar("]"), ""), "")
+    position = trials.schema.get_field_index("task")
+    return trials.set_column(position, trials.schema.field("task"), pc.coalesce(labelled, trials["task"]))
+
+
+def read_json(root: str | Path, name: str) -> dict[str, Any]:
+    """A JSON object of the folder; empty where it is missing or damaged, since it only decorates."""
+    try:
+        content = json.loads((Path(root) / name).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def method_titles(root: str | Path) -> dict[str, str]:
+    """Method names to titles, from ``methods.json`` where the folder has one ({name: {title}})."""
+    content = read_json(root, "methods.json")
+    return {name: str(entry["title"]) for name, entry in content.items() if isinstance(entry, dict) and entry.get("title")}

@@ -1,0 +1,70 @@
+"""The noise floor: how far two retrains that differ only in their seed lie from each other. No method can be told from a retrain below it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from mubench_ray.report.columns import DIFFERENCES, RELATIVE
+from mubench_ray.report.grouping import group_by
+from mubench_ray.report.load import Results
+from mubench_ray.report.statistics import mean_absolute_difference
+from mubench_ray.report.summary import CELL, REFERENCE, retrain_values
+
+
+def noise_floor(results: Results) -> pa.Table:
+    """A row a (task, model, ratio): ``retrains`` (distinct training seeds and forget draws) and for each metric ``<metric>``, the mean |x_i - x_j| over
+    pairs of retrains of the same forget set, null with fewer than two.
+
+    ``retention_deviation`` is that of one retrain against another, over ordered pairs: what a perfect method of another seed would score.
+    """
+    trials = results.trials
+    once = group_by(trials, REFERENCE)
+    cells = group_by(trials, CELL)
+    draws = group_by(trials, [*CELL, "sampler", "forget_seed"])
+    draw_of, cell_of = draws.code[once.first], cells.code[once.first]
+    retrained = {name: _retrains(results, name, once.code, once.first) for name in results.metrics if name not in RELATIVE}
+    known = np.any([np.isfinite(values) for values in retrained.values()], axis=0) if retrained else np.zeros(len(once), bool)
+
+    first = trials.take(pa.array(cells.first))
+    columns: dict[str, object] = {name: first[name] for name in CELL}
+    columns["retrains"] = np.bincount(cell_of[known], minlength=len(cells))
+    members = np.split(np.argsort(draw_of, kind="stable"), np.cumsum(np.bincount(draw_of, minlength=len(draws)))[:-1])
+    owner = cells.code[draws.first]
+    for name, values in retrained.items():
+        if name == "retention_deviation":
+            spread = [_retention_deviation([retrained[a][rows] for a in DIFFERENCES if a in retrained]) for rows in members]
+        else:
+            spread = [mean_absolute_difference(values[rows]) for rows in members]
+        columns[name] = pa.array(_mean_by(owner, np.array(spread, float), len(cells)), from_pandas=True)
+    return pa.table(columns).sort_by([(name, "ascending") for name in CELL])
+
+
+def _retrains(results: Results, metric: str, code: np.ndarray, first: np.ndarray) -> np.ndarray:
+    if metric in DIFFERENCES:
+        return retrain_values(results, metric)[first]
+    is_retrain = results.trials["method"].to_numpy(zero_copy_only=False) == "retrain"
+    values = np.where(is_retrain, results.values(metric), np.nan)
+    there = np.isfinite(values)
+    count = np.bincount(code[there], minlength=len(first))
+    with np.errstate(invalid="ignore"):
+        return np.bincount(code[there], weights=values[there], minlength=len(first)) / np.where(count > 0, count, np.nan)
+
+
+def _retention_deviation(accuracies: list[np.ndarray]) -> float:
+    """Mean over ordered pairs i != j of the sum over splits of |A_i / A_j - 1|; NaN with fewer than two retrains or a split missing."""
+    if len(accuracies) < len(DIFFERENCES):
+        return float("nan")
+    table = np.stack(accuracies)
+    table = table[:, np.isfinite(table).all(axis=0) & (table > 0).all(axis=0)]
+    n = table.shape[1]
+    if n < 2:
+        return float("nan")
+    return float(np.abs(table[:, :, None] / table[:, None, :] - 1).sum() / (n * (n - 1)))
+
+
+def _mean_by(owner: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    there = np.isfinite(values)
+    count = np.bincount(owner[there], minlength=size)
+    with np.errstate(invalid="ignore"):
+        return np.bincount(owner[there], weights=values[there], minlength=size) / np.where(count > 0, count, np.nan)

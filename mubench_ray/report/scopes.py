@@ -1,0 +1,83 @@
+"""The leaderboard over wider scopes: averaged over tasks, models or ratios, as MU-Bench's averaged figures are."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mubench_ray.report.columns import CONTROLS
+from mubench_ray.report.grouping import SeedLevels, combine, encode, group_by, position_within
+from mubench_ray.report.load import Results
+from mubench_ray.report.summary import CELL, CONTENDER, contender_labels, estimates
+
+#: Stands for "averaged over all of them" in a scope's task, model or ratio.
+ALL = "all"
+
+
+def scoped(results: Results, values: dict[str, np.ndarray]) -> pa.Table:
+    """A row a scope and contender: ``task, model, ratio`` (text; ``all`` = averaged), ``label``, ``method``, ``lr``, ``control``, ``n`` and each of
+    ``values`` (one number a trial) with ``_sd``, ``_low``, ``_high``.
+
+    An average first takes the mean over the scope's cells within each set of seeds, then treats those means as the values. It is given only for
+    contenders with usable trials in every cell of the scope: a mean over the cells that happened to work would flatter what fails.
+    """
+    trials = results.trials
+    ranges = {column.name: (column.low, column.high) for column in results.columns}
+    cells = group_by(trials, CELL).code
+    contenders = group_by(trials, CONTENDER)
+    names = contender_labels(results)
+    seeds = [encode(trials[name]) for name in ("training_seed", "forget_seed", "seed")]
+    tables = []
+    for over in product((False, True), repeat=len(CELL)):
+        kept = [name for name, averaged in zip(CELL, over, strict=True) if not averaged]
+        scope = group_by(trials, kept) if kept else None
+        scope_code = scope.code if scope else np.zeros(len(trials), np.int64)
+        if any(over) and not _merges(scope_code, cells):
+            continue
+        tables.append(_average(results, kept, scope_code, cells, contenders.code, seeds, values, ranges, names))
+    return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+
+
+def _merges(scope: np.ndarray, cells: np.ndarray) -> bool:
+    """Whether any scope holds more than one cell."""
+    return bool((position_within(scope, cells, int(scope.max(initial=-1)) + 1)[1] > 1).any())
+
+
+def _average(results, kept, scope, cells, contender, seeds, values, ranges, names) -> pa.Table:
+    trials, usable = results.trials, results.usable
+    wanted = position_within(scope, cells, int(scope.max(initial=-1)) + 1)[1]
+    group, owner = combine(scope, contender)
+    had = position_within(group[usable], cells[usable], len(owner))[1] if usable.any() else np.zeros(len(owner), int)
+    complete = (had == wanted[owner]) | (wanted[owner] == 1)
+
+    unit = group
+    for seed in seeds:
+        unit, _ = combine(unit, seed)
+    whole = _complete_units(unit, cells, usable, wanted[scope])
+    rows = np.flatnonzero(complete[group] & whole) if len(kept) < len(CELL) else np.arange(len(trials))
+    part = trials.take(pa.array(rows))
+    groups = group_by(part, [*kept, *CONTENDER]) if len(rows) else None
+    if groups is None:
+        return pa.table({"task": pa.array([], pa.string())})
+    first = part.take(pa.array(groups.first))
+    levels = SeedLevels(groups, *(seed[rows] for seed in seeds))
+    columns = {name: pc.cast(first[name], pa.string()) if name in kept else pa.array([ALL] * len(first)) for name in CELL}
+    columns["label"] = names.take(pa.array(rows[groups.first]))
+    columns["method"], columns["lr"] = first["method"], first["lr"]
+    columns["control"] = pc.is_in(first["method"], pa.array(CONTROLS))
+    columns["n"] = pa.array(groups.count(usable[rows]))
+    columns |= estimates(groups, levels, {name: column[rows] for name, column in values.items()}, ranges)
+    return pa.table(columns)
+
+
+def _complete_units(unit: np.ndarray, cells: np.ndarray, usable: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Mask of the rows whose contender and seeds have a usable trial in every cell of the scope."""
+    if not usable.any():
+        return np.zeros(len(unit), bool)
+    had = np.zeros(int(unit.max()) + 1, int)
+    count = position_within(unit[usable], cells[usable], len(had))[1]
+    had[: len(count)] = count
+    return had[unit] == wanted

@@ -1,0 +1,130 @@
+"""One row a configuration (task, model, method, ratio, lr, hyperparameters): seeds, statuses, and every metric with its doubt."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mubench_ray.report.columns import CONTROLS, DIFFERENCES, difference_name
+from mubench_ray.report.grouping import Groups, SeedLevels, encode, group_by
+from mubench_ray.report.load import Results
+from mubench_ray.results.schema import STATUSES
+
+CELL = ["task", "model", "ratio"]
+CONTENDER = ["method", "lr", "hyperparameters"]
+REFERENCE = [*CELL, "sampler", "training_seed", "forget_seed"]
+
+
+def summarise(results: Results) -> pa.Table:
+    """The leaderboard.
+
+    Columns: ``task, model, method, ratio, lr, hyperparameters``; ``label`` (the method, told apart by what differs), ``control``, ``uses_validation``;
+    ``n`` (usable trials), ``planned`` (rows) and a count a status; ``interval_over``, the level of seeds that intervals resample; then for every metric
+    and every difference to the retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean).
+    """
+    trials, groups = results.trials, group_by(results.trials, [*CELL, *CONTENDER])
+    columns: dict[str, pa.Array | np.ndarray] = {}
+    first = trials.take(pa.array(groups.first))
+    for name in ("task", "model", "method", "ratio", "lr", "hyperparameters"):
+        columns[name] = first[name]
+    columns["label"] = contender_labels(results).take(pa.array(groups.first))
+    columns["control"] = pc.is_in(first["method"], pa.array(CONTROLS))
+    columns["uses_validation"] = first["uses_validation"]
+    columns["n"] = groups.count(results.usable)
+    columns["planned"] = groups.count()
+    status = trials["status"].to_numpy(zero_copy_only=False)
+    for name in STATUSES:
+        columns[name] = groups.count(status == name)
+    levels = SeedLevels(groups, *(encode(trials[name]) for name in ("training_seed", "forget_seed", "seed")))
+    columns["interval_over"] = levels.level
+    ranges = {column.name: (column.low, column.high) for column in results.columns}
+    columns |= estimates(groups, levels, measured(results), ranges)
+    return pa.table(columns).sort_by([(name, "ascending") for name in ("task", "model", "ratio", "method", "lr", "hyperparameters")])
+
+
+def measured(results: Results) -> dict[str, np.ndarray]:
+    """Every metric of every trial, and the differences of accuracies to the trial's own retrain; float64 (N,) each."""
+    values = {name: results.values(name) for name in results.metrics}
+    for name in DIFFERENCES:
+        if name in values:
+            values[difference_name(name)] = values[name] - retrain_values(results, name)
+    return values
+
+
+def retrain_values(results: Results, metric: str) -> np.ndarray:
+    """For each trial (N,) the ``metric`` of the retrain with its task, model, ratio, forget set and training seed.
+
+    Taken from the retrain's own row; where the suite did not run that control, an accuracy follows from the retention ratio, RR = RA(f_U) / RA(f_R).
+    """
+    groups = group_by(results.trials, REFERENCE)
+    values = results.values(metric)
+    is_retrain = results.trials["method"].to_numpy(zero_copy_only=False) == "retrain"
+    reference = groups.mean(np.where(is_retrain, values, np.nan))
+    ratio = DIFFERENCES.get(metric)
+    if ratio in results.metrics:
+        retention = results.values(ratio)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            implied = groups.mean(np.where(retention > 0, values / retention, np.nan))
+        reference = np.where(np.isfinite(reference), reference, implied)
+    return reference[groups.code]
+
+
+def estimates(
+    groups: Groups, levels: SeedLevels, values: dict[str, np.ndarray], ranges: dict[str, tuple[float, float]]
+) -> dict[str, pa.Array]:
+    """Mean, standard deviation and interval of every value a group; an interval ends where the metric's own range does."""
+    columns = {}
+    for name, of_trials in values.items():
+        mean, low, high = levels.estimate(of_trials)
+        inside = ranges.get(name, (-np.inf, np.inf))
+        edges = {"": mean, "_sd": groups.deviation(of_trials), "_low": np.clip(low, *inside), "_high": np.clip(high, *inside)}
+        columns |= {name + suffix: pa.array(edge, from_pandas=True) for suffix, edge in edges.items()}
+    return columns
+
+
+def contender_labels(results: Results) -> pa.Array:
+    """A name for each trial's contender (N,): the method's title, with the lr and the hyperparameters where the method's contenders differ in them."""
+    groups = group_by(results.trials, CONTENDER)
+    first = results.trials.take(pa.array(groups.first))
+    return pa.array(_labels(first, results.titles), pa.string()).take(pa.array(groups.code))
+
+
+def _labels(first: pa.Table, titles: dict[str, str]) -> list[str]:
+    keys = list(zip(*(first[name].to_pylist() for name in CONTENDER), strict=True))
+    seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    options = {text: flat(text) for _, _, text in keys}
+    for method, lr, text in set(keys):
+        seen[method]["lr"].add(number(lr))
+        for name, value in options[text].items():
+            seen[method][name].add(value)
+    made = {}
+    for method, lr, text in set(keys):
+        parts = [f"lr {number(lr)}"] if len(seen[method]["lr"]) > 1 else []
+        parts += [f"{name} {value}" for name, value in options[text].items() if len(seen[method][name]) > 1]
+        made[method, lr, text] = " · ".join([titles.get(method, method), *parts])
+    return [made[key] for key in keys]
+
+
+def flat(text: str) -> dict[str, str]:
+    """Hyperparameters (JSON) as short texts; empty where it is no JSON object."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return {}
+    return {name: number(value) for name, value in content.items()} if isinstance(content, dict) else {}
+
+
+def number(value: object) -> str:
+    """A number as people write it (0.0005 as 5e-4); anything else as text."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if value != 0 and abs(value) < 0.01:
+        mantissa, exponent = f"{value:.3e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}"

@@ -1,0 +1,179 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("payload").textContent);
+  const unpack = ({ fields, rows }) => rows.map(row => Object.fromEntries(fields.map((field, i) => [field, row[i]])));
+  const board = unpack(data.board), scopes = unpack(data.scopes);
+  const style = new Map(data.styles.map(s => [s.label, s]));
+  const hidden = new Set();
+  const $ = id => document.getElementById(id);
+  const make = (tag, attributes = {}, ...children) => {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) name in element ? (element[name] = value) : element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  };
+
+  // Filters: "" means every value for the table, and the average over all of them for the charts.
+  const choices = { task: [...new Set(board.map(r => r.task))], model: [...new Set(board.map(r => r.model))],
+    ratio: [...new Set(board.map(r => r.ratio))].sort((a, b) => a - b).map(String), lr: [...new Set(board.map(r => r.lr).filter(v => v !== null))].sort((a, b) => a - b).map(String) };
+  for (const [name, values] of Object.entries(choices)) {
+    const select = $(name);
+    if (values.length > 1) select.append(make("option", { value: "", textContent: "All" }));
+    for (const value of values) select.append(make("option", { value, textContent: name === "ratio" ? value + " %" : name === "lr" ? Number(value).toString() : value }));
+    select.addEventListener("change", update);
+    if (values.length < 2 && name === "lr") select.parentElement.remove();
+  }
+  const chosen = name => ($(name) ? $(name).value : "");
+  const glyph = s => {
+    const points = { circle: "<circle cx='11' cy='6' r='4'/>", square: "<rect x='7' y='2' width='8' height='8'/>", "triangle-up": "<path d='M11 1.5l5 9h-10z'/>", "triangle-down": "<path d='M11 10.5l5-9h-10z'/>",
+      diamond: "<path d='M11 .5l5 5.5-5 5.5-5-5.5z'/>", cross: "<path d='M9.3 1.5h3.4v2.8h2.8v3.4h-2.8v2.8H9.3V7.7H6.5V4.3h2.8z'/>", stroke: "" };
+    return `<svg viewBox="0 0 22 12" aria-hidden="true" fill="${s.colour}" stroke="none"><path d="M0 6h22" stroke="${s.colour}" stroke-width="2" stroke-dasharray="${s.dash.join(" ")}"/>${points[s.shape] || ""}</svg>`;
+  };
+  for (const s of data.styles) {
+    const chip = make("button", { className: "chip", type: "button", ariaPressed: "true", title: "Click to hide or show; double-click to see it alone" });
+    chip.innerHTML = glyph(s);
+    chip.append(s.label);
+    chip.addEventListener("click", () => { hidden.has(s.label) ? hidden.delete(s.label) : hidden.add(s.label); update(); });
+    chip.addEventListener("dblclick", () => { const others = data.styles.filter(o => o !== s && !o.control).map(o => o.label); const alone = others.every(o => hidden.has(o)); hidden.clear(); if (!alone) others.forEach(o => hidden.add(o)); update(); });
+    s.chip = chip;
+    $("methods").append(chip);
+  }
+
+  // The table
+  const shown = new Set(data.columns.filter(c => c.shown).map(c => c.name));
+  let sortBy = "", direction = 1, limit = 200;
+  const text = (value, column) => value === null || value === undefined ? "–" : column.share ? (100 * value).toFixed(1) + " %" : Math.abs(value) >= 1000 ? value.toExponential(2) : Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(3);
+  const signed = value => (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(3);
+  for (const column of data.columns) {
+    const box = make("input", { type: "checkbox", checked: shown.has(column.name) });
+    box.addEventListener("change", () => { box.checked ? shown.add(column.name) : shown.delete(column.name); table(); });
+    $("choose").append(make("label", { title: column.summary }, box, " " + column.title));
+  }
+  const fixed = [["task", "Task"], ["model", "Model"], ["label", "Method"], ["ratio", "Ratio"], ["n", "Trials"]].filter(([name]) => !(name in choices) || name === "ratio" || choices[name].length > 1);
+  function table() {
+    const columns = data.columns.filter(c => shown.has(c.name));
+    const head = make("tr");
+    const heading = (key, title, summary, numeric) => {
+      const th = make("th", { textContent: title, title: summary || "", tabIndex: 0, className: numeric ? "n" : "" });
+      if (sortBy === key) th.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+      const sort = () => { direction = sortBy === key ? -direction : (data.columns.find(c => c.name === key) || {}).direction === "higher" ? -1 : 1; sortBy = key; table(); };
+      th.addEventListener("click", sort);
+      th.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
+      head.append(th);
+    };
+    fixed.forEach(([key, title]) => heading(key, title, "", key === "ratio" || key === "n"));
+    const arrows = { higher: " ↑", lower: " ↓", neither: "" };
+    for (const c of columns) {
+      heading(c.name, c.title + arrows[c.direction], c.summary + (c.cites ? " (" + c.cites + ")" : ""), true);
+      if (c.name === "forget_accuracy") heading("forget_accuracy_minus_retrain", "D_F − retrain", "Mean difference to the retrain of the same seed and forget set; 0 is the goal.", true);
+    }
+    const rows = board.filter(r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr")) && !hidden.has(r.label));
+    if (sortBy) rows.sort((a, b) => { const [x, y] = sortBy.endsWith("minus_retrain") ? [a, b].map(r => r[sortBy] === null ? null : Math.abs(r[sortBy])) : [a[sortBy], b[sortBy]]; if (x === null || y === null) return (x === null) - (y === null); return direction * (typeof x === "string" ? x.localeCompare(y) : x - y); });
+    const body = rows.slice(0, limit).map(r => {
+      const s = style.get(r.label), tr = make("tr", { className: "row" + (r.control ? " control" : "") });
+      for (const [key] of fixed) {
+        const td = make("td", { className: key === "label" ? "method" : key === "ratio" || key === "n" ? "n" : "" });
+        if (key === "label") {
+          td.append(make("span", { className: "swatch", style: "background:" + (s ? s.colour : "#999") }), r.label);
+          if (r.control) td.append(make("span", { className: "badge", textContent: "control" }));
+          if (r.uses_validation) td.append(make("span", { className: "badge warn", textContent: "uses D_V", title: "This method reads the validation set, which is also the selection set" }));
+        } else if (key === "n") {
+          td.append(r.n === r.planned ? String(r.n) : r.n + " of " + r.planned);
+          const lost = r.planned - r.n;
+          if (lost) td.append(make("span", { className: "badge bad", textContent: lost + " failed" }));
+          if (r.truncated) td.append(make("span", { className: "badge warn", textContent: r.truncated + " truncated", title: "Stopped by the budget" }));
+        } else td.append(key === "ratio" ? r.ratio + " %" : r[key]);
+        tr.append(td);
+      }
+      for (const c of columns) {
+        tr.append(cell(r, c));
+        if (c.name === "forget_accuracy") tr.append(distance(r));
+      }
+      tr.addEventListener("click", () => toggle(tr, r));
+      return tr;
+    });
+    $("board").tHead.replaceChildren(head);
+    $("board").tBodies[0].replaceChildren(...body);
+    $("more").replaceChildren();
+    if (rows.length > limit) {
+      const all = make("button", { className: "link", type: "button", textContent: "Show all " + rows.length.toLocaleString("en") });
+      all.addEventListener("click", () => { limit = Infinity; table(); });
+      $("more").append(`The first ${limit} of ${rows.length.toLocaleString("en")} rows. `, all);
+    }
+  }
+  function cell(r, c) {
+    const value = r[c.name], td = make("td", { className: "n" + (value === null ? " none" : "") }, text(value, c));
+    const low = r[c.name + "_low"], high = r[c.name + "_high"];
+    if (low !== null && low !== undefined) td.append(make("span", { className: "ci", textContent: text(low, c) + " – " + text(high, c) }));
+    return td;
+  }
+  function distance(r) {
+    const value = r.forget_accuracy_minus_retrain;
+    if (value === null || value === undefined) return make("td", { className: "n none" }, "–");
+    const floor = (data.noise[r.task + "\u0000" + r.model + "\u0000" + r.ratio] || {}).forget_accuracy;
+    const td = make("td", { className: "n" }, signed(value));
+    if (floor !== null && floor !== undefined && Math.abs(value) <= floor + 1e-12) td.append(make("span", { className: "within", textContent: " ≈", title: "Within the noise floor: two retrains differ by " + floor.toFixed(4) }));
+    const low = r.forget_accuracy_minus_retrain_low, high = r.forget_accuracy_minus_retrain_high;
+    if (low !== null && low !== undefined) td.append(make("span", { className: "ci", textContent: signed(low) + " … " + signed(high) }));
+    return td;
+  }
+  function toggle(tr, r) {
+    if (tr.nextSibling && tr.nextSibling.className === "trials") return tr.nextSibling.remove();
+    const td = make("td", { colSpan: tr.cells.length });
+    td.append(make("div", { textContent: "Hyperparameters " + r.hyperparameters + (r.lr === null ? "" : ", lr " + r.lr) + ". Intervals over " + r.interval_over + "s. One trial again:" }));
+    for (const [id, seed, status] of r.trials) {
+      const line = make("code", {}, data.rerun.replace("TRIAL_ID", id) + "   # seed " + seed + ", ");
+      line.append(make("span", { className: "status " + status, textContent: status }));
+      td.append(line);
+    }
+    td.addEventListener("click", event => event.stopPropagation());
+    tr.after(make("tr", { className: "trials" }, td));
+  }
+
+  // The charts
+  const views = [];
+  const scopeOf = name => chosen(name) || (choices[name].length > 1 ? "all" : choices[name][0]);
+  const inScope = (row, names) => names.every(name => row[name] === scopeOf(name)) && (!chosen("lr") || row.lr === null || String(row.lr) === chosen("lr")) && !hidden.has(row.label);
+  const shares = [...new Set(data.scopes.fields.filter(f => f.startsWith("spent@") && !f.includes("_")).map(f => f.slice(6)))];
+  const melt = row => shares.map(share => {
+    const point = { label: row.label, method: row.method, ratio: row.ratio, n: row.n, share: Math.round(1e4 * Number(share)) / 100, spent: row["spent@" + share] };
+    for (const metric of ["test_accuracy", "forget_accuracy", "retain_accuracy"]) for (const edge of ["", "_low", "_high"]) point[metric + edge] = row[metric + "@" + share + edge];
+    return point;
+  });
+  const rowsFor = {
+    glance: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])),
+    frontier: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])),
+    ratio: () => scopes.filter(r => r.ratio !== "all" && inScope(r, ["task", "model"])),
+    budget: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])).flatMap(melt),
+  };
+  const boxes = { glance: "glance", ratio: "ratio-panels", frontier: "frontier", budget: "budget" };
+  async function draw() {
+    for (const [kind, specs] of Object.entries(data.panels)) {
+      const section = document.querySelector(`section[data-chart="${kind}"]`);
+      if (!specs.length || (kind === "ratio" && choices.ratio.length < 2)) { section.remove(); continue; }
+      for (const spec of specs) {
+        const box = make("div", { className: "panel" });
+        $(boxes[kind]).append(box);
+        const { view } = await vegaEmbed(box, { ...spec, datasets: { rows: rowsFor[kind]() } }, { actions: false, renderer: "svg" });
+        views.push([kind, view]);
+      }
+    }
+    document.body.dataset.drawn = "yes";
+  }
+  function describe() {
+    const part = (name, plural) => chosen(name) || (choices[name].length > 1 ? `average of ${choices[name].length} ${plural}` : choices[name][0]);
+    for (const section of document.querySelectorAll("section.charts")) {
+      const ratio = section.dataset.chart === "ratio" ? [] : [chosen("ratio") ? chosen("ratio") + " %" : choices.ratio.length > 1 ? `average of ${choices.ratio.length} ratios` : choices.ratio[0] + " %"];
+      section.querySelector(".scope").textContent = [part("task", "tasks"), part("model", "models"), ...ratio].join(" · ");
+    }
+  }
+  function update() {
+    for (const s of data.styles) s.chip.setAttribute("aria-pressed", String(!hidden.has(s.label)));
+    table();
+    describe();
+    for (const [kind, view] of views) view.change("rows", vega.changeset().remove(() => true).insert(rowsFor[kind]())).runAsync();
+  }
+  table();
+  describe();
+  draw();
+})();

@@ -1,0 +1,1 @@
+"""Results: the Arrow schema, the store, MLflow."""

@@ -1,0 +1,84 @@
+"""The Arrow schema of the three tables, with its version.
+
+``trials`` has one row a planned trial: the fixed columns below, then one float64 column a registered metric (null where it does not apply).
+``curves`` has the evaluation points of each trial during unlearning; ``examples`` the per-example observations that new metrics can be computed from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+#: Raised when a column changes its meaning, type or name. Metrics may be added without raising it.
+SCHEMA_VERSION = 1
+
+STATUSES = ("ok", "truncated", "diverged", "out_of_memory", "failed")
+
+_string = pa.string()
+_number = pa.float64()
+
+TRIAL_COLUMNS = [
+    pa.field("trial_id", _string, nullable=False),
+    pa.field("task", _string, nullable=False),
+    pa.field("model", _string, nullable=False),
+    pa.field("method", _string, nullable=False),
+    pa.field("ratio", _number, nullable=False),
+    pa.field("seed", pa.int64(), nullable=False),
+    pa.field("lr", _number),
+    pa.field("status", _string, nullable=False),
+    pa.field("error", _string),
+    pa.field("training_seed", pa.int64(), nullable=False),
+    pa.field("forget_seed", pa.int64(), nullable=False),
+    pa.field("sampler", _string, nullable=False),
+    pa.field("hyperparameters", _string, nullable=False),  # JSON
+    pa.field("options", _string, nullable=False),  # JSON: options of the unlearning loop that are not the default
+    pa.field("uses_validation", pa.bool_(), nullable=False),
+    pa.field("forget_size", pa.int64()),
+    pa.field("retain_size", pa.int64()),
+    pa.field("forget_sha256", _string),
+    pa.field("flos", _number),
+    pa.field("seconds", _number),
+    pa.field("retrain_flos", _number),
+    pa.field("retrain_seconds", _number),
+    pa.field("device", _string),
+    pa.field("concurrency", pa.int64()),
+    pa.field("started_at", pa.timestamp("us", tz="UTC")),
+    pa.field("finished_at", pa.timestamp("us", tz="UTC")),
+    pa.field("wall_seconds", _number),
+    pa.field("trial", _string, nullable=False),  # JSON: the whole trial, enough to run it again
+    pa.field("provenance", _string, nullable=False),  # JSON
+]
+
+CURVE_METRICS = [f"{split}_{what}" for split in ("test", "forget", "retain", "validation") for what in ("accuracy", "loss")]
+
+_metadata = {"mubench_schema_version": str(SCHEMA_VERSION)}
+
+CURVES = pa.schema(
+    [
+        pa.field("trial_id", _string, nullable=False),
+        pa.field("flos", _number, nullable=False),
+        pa.field("seconds", _number, nullable=False),
+        pa.field("retrain_share", _number),  # flos / retrain's flos
+        *(pa.field(name, _number) for name in CURVE_METRICS),
+    ],
+    metadata=_metadata,
+)
+
+EXAMPLES = pa.schema(
+    [
+        pa.field("trial_id", _string, nullable=False),
+        pa.field("split", pa.dictionary(pa.int8(), _string), nullable=False),  # forget, retain (a sample), validation, test
+        pa.field("index", pa.int32(), nullable=False),  # position in the data set's own list
+        pa.field("label", pa.int32()),
+        pa.field("loss", pa.float32()),
+        pa.field("correct", pa.float32()),
+        pa.field("confidence", pa.float32()),  # log(p / (1 - p)) of the true target
+    ],
+    metadata=_metadata,
+)
+
+
+def trials_schema(metrics: Iterable[str]) -> pa.Schema:
+    """The schema of ``trials`` with these metric columns, in the given order."""
+    return pa.schema([*TRIAL_COLUMNS, *(pa.field(name, _number) for name in metrics)], metadata=_metadata)

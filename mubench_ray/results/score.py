@@ -1,0 +1,336 @@
+"""Score a results folder with a metric that was added later: from what is stored, without training anything.
+
+``score(root, name)`` computes a per-trial metric for every trial, or a group metric for every group of trials, and
+writes ``scores/<name>.parquet``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from mubench_ray.errors import ResultsError, UnknownName, did_you_mean
+from mubench_ray.metrics.base import METRICS, compute_one, is_observed, reads
+from mubench_ray.metrics.controls import FINISHED
+from mubench_ray.metrics.group import GROUP_METRICS, GroupMetric, compute_group, count_models
+from mubench_ray.results.store import Store
+from mubench_ray.trial import Trial, digest
+
+SCORES = pa.schema(
+    [
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),  # "value" of a per-trial metric
+        pa.field("trial_id", pa.string()),  # null for a group of several
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("model", pa.string()),  # null where the group ranges over it, as the next ones
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("ratio", pa.float64()),
+        pa.field("seed", pa.int64()),
+        pa.field("training_seed", pa.int64()),
+        pa.field("forget_seed", pa.int64()),
+        pa.field("sampler", pa.string()),
+        pa.field("lr", pa.float64()),
+        pa.field("hyperparameters", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("trials", pa.int64(), nullable=False),
+        pa.field("oracles", pa.int64()),
+        pa.field("sampled", pa.bool_(), nullable=False),  # D_R was read from its stored sample, not in full
+        pa.field("reason", pa.string()),  # why there is no value
+    ]
+)
+
+STACKED = re.compile(r"(?P<oracle>oracle_)?(?P<split>forget|retain|validation|test)_confidence")
+
+
+def score(root: str | Path, metric_name: str, options: Mapping[str, Any] | None = None) -> pa.Table:
+    """Compute a registered metric on a results folder, write it to ``scores/<metric>.parquet`` and return it.
+
+    One row a trial, or a group of trials, and part of the metric; a row without a value says why. ``options`` are a
+    group metric's own, such as ``margin``. Raises UnknownName, and ResultsError for what is no results folder.
+    """
+    folder = Folder(Store(root))
+    if metric_name in METRICS:
+        if options:
+            raise ResultsError(f"Metric {metric_name!r} is computed a trial at a time and has no options.")
+        name, rows = METRICS.canonical(metric_name), list(score_trials(folder, METRICS.canonical(metric_name)))
+    elif metric_name in GROUP_METRICS:
+        name = GROUP_METRICS.canonical(metric_name)
+        rows = list(score_groups(folder, GROUP_METRICS.get(name), options or {}))
+    else:
+        raise UnknownName(
+            f"Unknown metric {metric_name!r}. {did_you_mean(metric_name, [*METRICS.names(), *GROUP_METRICS.names()])}"
+        )
+    table = pa.Table.from_pylist(rows, SCORES)
+    folder.store.write_table("scores", f"{name}.parquet", table)
+    return table
+
+
+class Folder:
+    """A results folder as metrics see it: trials with their controls, examples and curves."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.rows = store.read("trials").to_pylist()
+        self.trials = {row["trial_id"]: read_trial(row) for row in self.rows}
+        self.finished = [row for row in self.rows if row["status"] in FINISHED]
+        self.retrains = {self.of(row).retrain.id: row for row in self.finished if row["method"] == "retrain"}
+        self.originals = {self.of(row).original.id: row for row in self.finished if row["method"] == "original"}
+        # One examples table has some 10^4 rows: keep those of a group and its oracles, not of a suite.
+        self.examples = lru_cache(maxsize=128)(self._examples)
+        self._curves: dict[str, pa.Table] | None = None
+
+    def of(self, row: Mapping[str, Any]) -> Trial:
+        """The trial of a row."""
+        return self.trials[row["trial_id"]]
+
+    def original(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The row of the original that a trial started from, if the folder has one."""
+        return self.originals.get(self.of(row).original.id)
+
+    def retrain(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The row of the retrain that a trial is compared with, if the folder has one."""
+        return self.retrains.get(self.of(row).retrain.id)
+
+    def _examples(self, trial_id: str) -> dict[str, np.ndarray]:
+        """``<split>_<column>`` of a trial, ``<split>_index`` included; empty where none was stored."""
+        path = self.store.root / "examples" / f"{trial_id}.parquet"
+        wanted = ds.field("trial_id") == trial_id
+        table = pq.read_table(path, filters=wanted) if path.is_file() else self.store.read("examples", filter=wanted)
+        columns = [name for name in table.column_names if name not in ("trial_id", "split")]
+        split = np.asarray(table["split"].cast(pa.string()).to_pylist(), dtype=str)
+        arrays = {name: table[name].to_numpy() for name in columns}
+        return {f"{each}_{name}": arrays[name][split == each] for each in np.unique(split) for name in columns}
+
+    def curve(self, trial_id: str) -> pa.Table | None:
+        """The points of a trial's curve in the order in which they were taken."""
+        if self._curves is None:
+            table = self.store.read("curves")
+            ids = np.asarray(table["trial_id"].to_pylist(), dtype=str)
+            order = np.argsort(ids, kind="stable")
+            names, starts = np.unique(ids[order], return_index=True)
+            parts = np.split(order, starts[1:]) if len(names) else []
+            self._curves = {str(name): table.take(np.sort(part)) for name, part in zip(names, parts)}
+        return self._curves.get(trial_id)
+
+    def is_sampled(self, row: Mapping[str, Any]) -> bool:
+        """Whether the stored examples hold only a part of D_R."""
+        return (
+            row["retain_size"] is not None
+            and len(self.examples(row["trial_id"]).get("retain_index", ())) < row["retain_size"]
+        )
+
+
+def read_trial(row: Mapping[str, Any]) -> Trial:
+    """The trial that a row records; raises ResultsError naming the row."""
+    try:
+        return Trial.model_validate_json(row["trial"])
+    except ValidationError as error:
+        raise ResultsError(
+            f"Row {row['trial_id']} holds a trial that this version cannot read: {error.errors()[0]['msg']}."
+        ) from error
+
+
+# One trial at a time
+
+
+def score_trials(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
+    """One row a planned trial."""
+    needs = reads(name)
+    for row in folder.rows:
+        value, reason, sampled = None, None, False
+        if row["status"] in FINISHED:
+            observed = observe_trial(folder, row, needs)
+            value = compute_one(name, observed, {})
+            sampled = any("retain_" in need.removeprefix("retrain_") for need in needs) and folder.is_sampled(row)
+            if value is None:
+                missing = sorted(need for need in needs if not is_observed(observed.get(need)))
+                reason = f"not observed: {', '.join(missing)}" if missing else "undefined for these values"
+        else:
+            reason = f"the trial's status is {row['status']}"
+        yield describe([row], ()) | {
+            "metric": name,
+            "part": "value",
+            "value": value,
+            "oracles": None,
+            "sampled": sampled,
+            "reason": reason,
+        }
+
+
+def observe_trial(folder: Folder, row: Mapping[str, Any], needs: set[str]) -> dict[str, Any]:
+    """What of ``needs`` the folder holds: the trial's arrays, its retrain's as ``retrain_...``, costs, ratio and seed."""
+    observed = dict(folder.examples(row["trial_id"]))
+    if any(need.startswith("retrain_") and need not in row for need in needs):
+        retrain = folder.retrain(row)
+        if retrain is not None:
+            observed |= {f"retrain_{name}": values for name, values in folder.examples(retrain["trial_id"]).items()}
+    # Never a column that is a metric: where arrays are missing, its stored value is no substitute for them.
+    observed |= {need: row[need] for need in needs if need in row and need not in observed and need not in METRICS}
+    return observed
+
+
+# Many trials at a time
+
+
+def score_groups(folder: Folder, metric: GroupMetric, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row a group and part."""
+    needs_oracles = any(need.startswith("oracle_") for need in metric.needs)
+    for rows in groups(folder, metric.over):
+        rows, oracles = with_oracles(folder, rows, metric.over) if needs_oracles else (rows, [])
+        observed = observe_group(folder, rows, oracles, metric)
+        values, reason = compute_group(metric.name, observed, options)
+        sampled = any("retain_confidence" in need for need in metric.needs) and any(map(folder.is_sampled, rows))
+        described = describe(rows, metric.over) | {
+            "metric": metric.name,
+            "oracles": count_models(observed)["oracles"] if needs_oracles else None,
+            "sampled": sampled,
+        }
+        for part, value in values.items():
+            why = None if value is not None else reason or "undefined for these values"
+            yield described | {"part": part, "value": value, "reason": why}
+
+
+def groups(folder: Folder, over: tuple[str, ...]) -> Iterator[list[Mapping[str, Any]]]:
+    """The finished trials that are alike but for ``over``; every network once."""
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in folder.finished:
+        found[row["trial_id"] if not over else digest(identity(folder.of(row), over))].append(row)
+    for rows in found.values():
+        yield distinct(folder, rows) if "seed" in over else rows
+
+
+def identity(trial: Trial, over: tuple[str, ...]) -> dict[str, Any]:
+    """What trials of one group have in common."""
+    content = trial.model_dump()
+    if "seed" in over:
+        del content["seed"], content["training_seed"], content["forget"]["seed"]
+    if "ratio" in over:
+        del content["forget"]["ratio"]
+    if "model" in over:
+        # Each model has its own recipe of training.
+        del content["model"], content["training"]
+    return content
+
+
+def distinct(folder: Folder, rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows without repetition: the unlearning seed of a control changes nothing, its rows are one network."""
+
+    def network(row: Mapping[str, Any]) -> str:
+        if row["method"] in ("original", "retrain"):
+            return f"{row['method']} {folder.of(row).retrain.id}"
+        return row["trial_id"]
+
+    return list({network(row): row for row in rows}.values())
+
+
+Rows = list[Mapping[str, Any]]
+
+
+def with_oracles(folder: Folder, rows: Rows, over: tuple[str, ...]) -> tuple[Rows, Rows]:
+    """The group's trials and the retrains they are compared with.
+
+    Retrains themselves are compared half against half, the noise floor of the metric: independent models may be paired
+    into folds as one likes.
+    """
+
+    def recipe(row: Mapping[str, Any]) -> str:
+        content = identity(folder.of(row), over)
+        return digest({name: content.get(name) for name in ("task", "subset", "model", "training", "forget")})
+
+    if rows[0]["method"] == "retrain":
+        ordered = sorted(rows, key=lambda row: (row["training_seed"], row["trial_id"]))
+        paired = [dict(row, training_seed=place // 2) for place, row in enumerate(ordered)]
+        return paired[0::2], paired[1::2]
+    wanted = recipe(rows[0])
+    return rows, [row for row in folder.retrains.values() if recipe(row) == wanted]
+
+
+def observe_group(folder: Folder, rows: Rows, oracles: Rows, metric: GroupMetric) -> dict[str, Any]:
+    """The stacked arrays that ``metric`` needs, as far as the folder holds them."""
+    observed: dict[str, Any] = {
+        "trial_fold": column(rows, "training_seed"),
+        "oracle_fold": column(oracles, "training_seed"),
+    }
+    for need in metric.needs:
+        stacked = STACKED.fullmatch(need)
+        if need in observed:
+            continue
+        if stacked:
+            own, others = stack(folder, rows, oracles, stacked["split"])
+            observed |= {f"{stacked['split']}_confidence": own, f"oracle_{stacked['split']}_confidence": others}
+        elif need.startswith("curve_"):
+            observed[need] = curves(folder, rows, need.removeprefix("curve_"))
+        elif all(need in row for row in rows):
+            observed[need] = column(rows, need)
+        elif need.startswith("original_"):
+            observed[need] = matched(rows, need.removeprefix("original_"), folder.original)
+        elif need.startswith("retrain_"):
+            observed[need] = matched(rows, need.removeprefix("retrain_"), folder.retrain)
+    return observed
+
+
+def column(rows: Rows, name: str) -> np.ndarray:
+    """A column of the rows, NaN for null, (T,)."""
+    return np.array([row[name] if row.get(name) is not None else np.nan for row in rows], float)
+
+
+def matched(rows: Rows, name: str, control: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]) -> np.ndarray:
+    """A column of each row's control, (T,)."""
+    return column([control(row) or {} for row in rows], name)
+
+
+def stack(folder: Folder, rows: Rows, oracles: Rows, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences (T, N) and (R, N) of all examples of a split that any of the models has, aligned by index; NaN where a model has none."""
+    parts = [folder.examples(row["trial_id"]) for row in (*rows, *oracles)]
+    nothing = np.empty(0)
+    pairs = [(part.get(f"{split}_index", nothing), part.get(f"{split}_confidence", nothing)) for part in parts]
+    indices = np.unique(np.concatenate([index for index, _ in pairs])) if pairs else nothing
+    table = np.full((len(pairs), len(indices)), np.nan)
+    for line, (index, confidence) in zip(table, pairs):
+        line[np.searchsorted(indices, index)] = confidence
+    return table[: len(rows)], table[len(rows) :]
+
+
+def curves(folder: Folder, rows: Rows, name: str) -> np.ndarray | None:
+    """A column of every trial's curve, (T, P), padded with NaN; None where no trial has a curve with it."""
+    points = []
+    for row in rows:
+        curve = folder.curve(row["trial_id"])
+        points.append(curve[name].to_numpy() if curve is not None and name in curve.column_names else np.empty(0))
+    length = max(map(len, points), default=0)
+    return (
+        np.array([np.pad(np.asarray(each, float), (0, length - len(each)), constant_values=np.nan) for each in points])
+        if length
+        else None
+    )
+
+
+def describe(rows: Rows, over: tuple[str, ...]) -> dict[str, Any]:
+    """The columns that say which trials a score is of; null for what differs between them."""
+    first = rows[0]
+    names = (
+        "task",
+        "model",
+        "method",
+        "ratio",
+        "seed",
+        "training_seed",
+        "forget_seed",
+        "sampler",
+        "lr",
+        "hyperparameters",
+    )
+    described = {name: first[name] if len({row[name] for row in rows}) == 1 else None for name in names}
+    if "seed" in over:
+        described |= {"seed": None, "training_seed": None}
+    return described | {"trial_id": first["trial_id"] if len(rows) == 1 else None, "trials": len(rows)}

@@ -1,0 +1,180 @@
+"""The results folder: three Parquet tables that are readable at any moment with pyarrow.dataset, duckdb or pandas.
+
+Each trial is written by whoever ran it, to a file named by its id, under a hidden name first and renamed when whole. ``trials/<id>.parquet`` is
+written last: where it exists, everything of that trial does, and writing a trial twice replaces it by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from mubench_ray.errors import ResultsError
+from mubench_ray.results.compaction import LOOSE, compact, finish_merges
+from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, trials_schema
+
+TABLES = ("trials", "curves", "examples")
+
+
+@dataclass
+class Outcome:
+    """What a trial left behind: its row, its curve points and its per-example table; ``traceback`` of a failure."""
+
+    row: dict[str, Any]
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    examples: pa.Table | None = None
+    traceback: str | None = None
+
+
+class Store:
+    """Reads and writes one results folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    # Opening
+
+    def create(self, manifest: dict[str, Any]) -> None:
+        """Make the folder (or go on in it) and write its manifest; raises ResultsError when it cannot be written or is another version's."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.check()
+            for table in TABLES:
+                (self.root / table).mkdir(exist_ok=True)
+            self.write_text("manifest.json", json.dumps({"schema_version": SCHEMA_VERSION, **manifest}, indent=2))
+        except OSError as error:
+            raise ResultsError(f"Results folder {self.root} cannot be written ({error.strerror or error}); choose another with --out.") from error
+
+    def check(self, must_exist: bool = False) -> dict[str, Any]:
+        """The manifest; raises ResultsError when the folder holds none (``must_exist``) or one of another schema version."""
+        path = self.root / "manifest.json"
+        if not path.is_file():
+            if must_exist:
+                raise ResultsError(f"{self.root} is not a results folder: it has no manifest.json. Name the folder that `mubench run` wrote.")
+            return {}
+        try:
+            manifest = json.loads(path.read_text())
+            version = manifest["schema_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ResultsError(f"{path} is damaged ({error}); restore it or use a new folder.") from error
+        if version != SCHEMA_VERSION:
+            raise ResultsError(
+                f"{self.root} was written with results schema {version}, this version reads {SCHEMA_VERSION}. "
+                "Use a new folder with --out, or the mubench_ray version that wrote it."
+            )
+        return manifest
+
+    # Writing
+
+    def write(self, outcome: Outcome, metrics: list[str]) -> None:
+        """Write one trial: examples and curve first, its row last."""
+        name = f"{outcome.row['trial_id']}.parquet"
+        if outcome.examples is not None:
+            self.write_table("examples", name, outcome.examples)
+        if outcome.curve:
+            self.write_table("curves", name, pa.Table.from_pylist(outcome.curve, CURVES))
+        if outcome.traceback:
+            self.write_text(f"logs/{outcome.row['trial_id']}.txt", outcome.traceback)
+        self.write_table("trials", name, pa.Table.from_pylist([outcome.row], trials_schema(metrics)))
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a file of the folder whole or not at all."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_text(text)
+        partial.replace(path)
+        return path
+
+    def write_table(self, table: str, name: str, content: pa.Table) -> None:
+        """Write one Parquet file of a table whole or not at all."""
+        folder = self.root / table
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{name}.{os.getpid()}"
+        pq.write_table(content, partial, compression="zstd")
+        partial.replace(folder / name)
+
+    def forget_rows(self, statuses: tuple[str, ...]) -> int:
+        """Remove the rows that have one of these statuses, so that their trials count as missing; returns how many."""
+        rows = self.read("trials", columns=["trial_id", "status"]).to_pylist()
+        gone = {row["trial_id"] for row in rows if row["status"] in statuses}
+        for table in TABLES if gone else ():
+            self._drop(table, gone)
+        return len(gone)
+
+    def compact(self, at_least: int = LOOSE) -> None:
+        """Merge one-trial files into few where at least this many lie about."""
+        for table in reversed(TABLES):
+            if (self.root / table).is_dir():
+                compact(self.root / table, at_least)
+
+    def _drop(self, table: str, trials: set[str]) -> None:
+        folder = self.root / table
+        finish_merges(folder)
+        for trial_id in trials:
+            (folder / f"{trial_id}.parquet").unlink(missing_ok=True)
+        for part in folder.glob("part-*.parquet"):
+            whole = pq.read_table(part)
+            kept = whole.filter(pc.invert(pc.is_in(whole["trial_id"], pa.array(sorted(trials)))))
+            if kept.num_rows < whole.num_rows:
+                self.write_table(table, part.name, kept)
+
+    # Reading
+
+    def files(self, table: str) -> list[str]:
+        """The Parquet files of a table that hold rows, also of a merge in progress."""
+        folder = self.root / table
+        if not folder.is_dir():
+            return []
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".parquet") and entry.name[0] != ".")
+        return [str(folder / name) for name in names]
+
+    def finished(self) -> set[str]:
+        """Ids of the trials that have a row."""
+        ids: set[str] = set()
+        for file in self.files("trials"):
+            name = Path(file).stem
+            if name.lstrip("_").startswith("part-"):
+                ids.update(pq.read_table(file, columns=["trial_id"])["trial_id"].to_pylist())
+            else:
+                ids.add(name)
+        return ids
+
+    def read(self, table: str, columns: list[str] | None = None, filter: Any = None) -> pa.Table:
+        """A whole table (``trials``, ``curves`` or ``examples``); empty when nothing was written yet."""
+        self.check(must_exist=True)
+        files = self.files(table)
+        if not files:
+            empty = {"trials": trials_schema([]), "curves": CURVES, "examples": EXAMPLES}[table]
+            return empty.empty_table().select(columns or empty.names)
+        try:
+            content = ds.dataset(files, schema=self._schema(table, files), format="parquet").to_table(columns=columns, filter=filter)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ResultsError(f"{self.root / table}: a table cannot be read ({error}); remove the damaged file and run the suite again.") from error
+        # A merge in progress shows its rows twice, in the hidden file and in those it replaces.
+        return content if not any(Path(file).name.startswith("_") for file in files) else _once(content)
+
+    def _schema(self, table: str, files: list[str]) -> pa.Schema:
+        """Trials' metric columns may differ between files, where a metric was added later; the union of them."""
+        if table != "trials":
+            return {"curves": CURVES, "examples": EXAMPLES}[table]
+        schemas = {pq.read_schema(file): None for file in files}
+        return pa.unify_schemas(list(schemas))
+
+
+def _once(content: pa.Table) -> pa.Table:
+    """The table without rows that are equal in every column to an earlier one."""
+    return content.group_by(content.column_names, use_threads=False).aggregate([])
+
+
+def load_results(root: str | Path, table: str = "trials") -> pa.Table:
+    """A table of a results folder: ``trials`` (a row a trial), ``curves`` or ``examples``."""
+    return Store(root).read(table)

@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from mubench_ray.models import MODELS
+from mubench_ray.tasks import TASKS
+from mubench_ray.training.lora import add_lora, merge_lora, rank_for
+
+
+def network(name):
+    torch.manual_seed(0)
+    return MODELS.get(name).build(TASKS.get("digits")())
+
+
+def pixels():
+    return torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def logits(net):
+    net.eval()
+    with torch.no_grad():
+        out = net(pixel_values=pixels())
+    return getattr(out, "logits", out)
+
+
+@pytest.mark.parametrize("model", ["cnn-small", "resnet-tiny", "vit-tiny"])
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+def test_adapters_hold_the_share(model, share):
+    plain = network(model)
+    size = sum(p.numel() for p in plain.parameters())
+    one = rank_for(plain, 1e-9)
+    assert one == 1
+    adapted = add_lora(plain, share)
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    step = trained / rank_for(network(model), share)  # what one rank more or less would change
+    assert abs(trained - share * size) <= step / 2 + 1
+    assert all("lora_" in name for name, p in adapted.named_parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("model", ["cnn-small", "resnet-tiny", "vit-tiny"])
+def test_a_fresh_adapter_changes_nothing_and_a_trained_one_merges(model):
+    before = logits(network(model))
+    adapted = add_lora(network(model), 0.2)
+    assert torch.allclose(logits(adapted), before, atol=1e-5)
+    for name, p in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.05)
+    changed = logits(adapted)
+    assert not torch.allclose(changed, before, atol=1e-3)
+    merged = merge_lora(adapted)
+    assert torch.allclose(logits(merged), changed, atol=1e-4)
+    assert merged.state_dict().keys() == network(model).state_dict().keys()
