@@ -128,14 +128,24 @@ def show_outcome(folder: Path, page: Path) -> None:
 
     rows = summary_rows(folder)
     if rows:
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for name in rows[0]:
-            table.add_column(name, justify="right" if any(isinstance(row[name], int | float) for row in rows) else "left")
+        constant = [name for name in rows[0] if name.lower() in ("task", "model", "lr") and len({row[name] for row in rows}) == 1]
+        title = ", ".join(f"{name.lower()} {rows[0][name]}" for name in constant)
+        table = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
+        for name in (shown := [name for name in rows[0] if name not in constant]):
+            table.add_column(name, justify="left" if name.lower() in ("task", "model", "method") else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*("" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
+            table.add_row(*(_cell(row[name]) for name in shown))
         console.print(table)
     _show_failures(folder)
     console.print(f"Leaderboard: [bold]{page}[/]", soft_wrap=True)
+
+
+def _cell(value: object) -> str:
+    """A value as it is shown; where the terminal is narrow, a mean without its interval (the page has it)."""
+    if value is None:
+        return ""
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text if console.width >= 110 else text.split(" ±")[0].removesuffix(" (control)")
 
 
 def show_status(folder: Path) -> None:

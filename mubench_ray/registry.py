@@ -86,7 +86,9 @@ def load_plugin(path: str | Path) -> None:
     if not path.is_file():
         raise MubenchError(f"Plugin file {path} does not exist.")
     name = f"mubench_plugin_{path.stem}"
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
+    # Also a script that names itself as plugin has registered what it defines already.
+    loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    if any(file and Path(file).resolve() == path for file in loaded):
         return
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)

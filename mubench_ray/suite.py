@@ -120,6 +120,8 @@ class Suite(Part):
     ratios: Annotated[list[Ratio], Listed] = Field(RATIOS, min_length=1)
     seeds: Annotated[list[int], Listed] = Field(SEEDS, min_length=1)
     lrs: Annotated[list[Rate], Listed] = Field(LRS, min_length=1)
+    #: The ratios are steps of one sequence of deletions (2, 4, 6: forget 2 %, then 2 % more, then 2 % more), a row a step.
+    sequence: bool = False
     sampler: Annotated[SamplerEntry, Named] = SamplerEntry()
     forget_seeds: Annotated[list[int], Listed] = [42]
     #: Seeds of originals and retrains; None trains one for each trial seed.

@@ -98,7 +98,8 @@ class Trial(Frozen):
     """One cell: a method with all its hyperparameters unlearning one forget set from one trained model.
 
     ``lr`` is None for methods that take no gradient steps. ``seed`` drives unlearning, ``training_seed`` the original and the retrain.
-    ``subset`` keeps only that many training examples of the task.
+    ``subset`` keeps only that many training examples of the task. ``after`` lists the ratios that were unlearned before, one after the other, in
+    a sequence of deletions: this trial then starts from what they left and forgets only what ``forget`` adds to them.
     """
 
     task: str
@@ -110,6 +111,7 @@ class Trial(Frozen):
     seed: int
     training_seed: int
     lr: float | None = Field(gt=0)
+    after: tuple[float, ...] = ()
     training: Training
     unlearning: Unlearning = Unlearning()
     budget: Budget = Budget()
@@ -140,6 +142,16 @@ class Trial(Frozen):
     def retrain(self) -> Recipe:
         """The recipe of the reference that never saw D_F."""
         return self._recipe(self.forget)
+
+    @property
+    def previous(self) -> Trial | None:
+        """The step before in a sequence of deletions, or None."""
+        if not self.after:
+            return None
+        # Validated anew, not copied: a copy would take the cached id along.
+        fields = self.model_dump()
+        fields["forget"]["ratio"] = self.after[-1]
+        return Trial.model_validate(fields | {"after": self.after[:-1]})
 
     def _recipe(self, forget: ForgetSet | None) -> Recipe:
         return Recipe(

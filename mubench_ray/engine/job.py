@@ -19,9 +19,11 @@ from mubench_ray.trial import Recipe, Trial
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that is the same for all nodes of a run; ``nodes`` maps an artifact's or trial's id to its JSON."""
+    """Everything that is the same for all nodes of a run; ``nodes`` maps an artifact's or trial's id to its JSON,
+    ``continued`` names the trials that another one goes on from."""
 
     nodes: dict[str, str]
+    continued: frozenset[str]
     out: str
     artifacts: str
     data_dir: str | None
@@ -34,7 +36,8 @@ class Job:
     def of(cls, plan: Plan, ids: list[str], **where: Any) -> Job:
         """The job of running these nodes of a plan."""
         things = plan.recipes | plan.trials
-        return cls(nodes={node: things[node].model_dump_json() for node in ids}, plugins=tuple(plan.suite.plugins), **where)
+        nodes = {node: things[node].model_dump_json() for node in ids}
+        return cls(nodes=nodes, continued=frozenset(plan.continued), plugins=tuple(plan.suite.plugins), **where)
 
     def prepare(self) -> None:
         """Make this process ready to run nodes."""
@@ -46,9 +49,9 @@ class Job:
         """Make an artifact or run a trial and write it; returns ``status`` and, of a failure, ``error``."""
         if is_artifact(node):
             return self._make(Recipe.model_validate_json(self.nodes[node]))
-        outcome = run_trial(
-            Trial.model_validate_json(self.nodes[node]), ArtifactStore(self.artifacts), self.data_dir, self.device, self.concurrency
-        )
+        trial = Trial.model_validate_json(self.nodes[node])
+        store = ArtifactStore(self.artifacts)
+        outcome = run_trial(trial, store, self.data_dir, self.device, self.concurrency, keep=node in self.continued)
         Store(self.out).write(outcome, metric_names())
         return {"status": outcome.row["status"], "error": outcome.row["error"]}
 

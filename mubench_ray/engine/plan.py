@@ -37,9 +37,15 @@ class Plan:
     left_out: list[LeftOut] = field(default_factory=list)
 
     def needs(self, trial: Trial) -> tuple[str, ...]:
-        """Ids of the artifacts that a trial waits for."""
-        start = METHODS.get(trial.method).start
-        return (trial.retrain.id,) if start == "retrain" else (trial.original.id, trial.retrain.id)
+        """Ids of the artifacts, and of the step before in a sequence, that a trial waits for."""
+        if METHODS.get(trial.method).start == "retrain":
+            return (trial.retrain.id,)
+        return (trial.previous.id if trial.after else trial.original.id, trial.retrain.id)
+
+    @property
+    def continued(self) -> set[str]:
+        """Ids of the trials that another one goes on from."""
+        return {trial.previous.id for trial in self.trials.values() if trial.after}
 
     @property
     def originals(self) -> list[Recipe]:
@@ -80,7 +86,8 @@ def make_plan(suite: Suite) -> Plan:
                 "budget": suite.budget,
             }
             for forget, (seed, training_seed), lr in product(forgets, seed_pairs(suite), lrs):
-                trial = Trial(**common, forget=forget, seed=seed, training_seed=training_seed, lr=lr)
+                after = steps_before(suite, forget.ratio) if method.start != "retrain" else ()
+                trial = Trial(**common, forget=forget, seed=seed, training_seed=training_seed, lr=lr, after=after)
                 plan.trials[trial.id] = trial
     recipe_of = {}
     for trial in plan.trials.values():
@@ -103,6 +110,11 @@ def seed_pairs(suite: Suite) -> Iterator[tuple[int, int]]:
     for seed in suite.seeds:
         for training_seed in suite.training_seeds or [seed]:
             yield seed, training_seed
+
+
+def steps_before(suite: Suite, ratio: float) -> tuple[float, ...]:
+    """In a sequence of deletions, the ratios that come before this one."""
+    return tuple(sorted(r for r in set(suite.ratios) if r < ratio)) if suite.sequence else ()
 
 
 def forget_set(suite: Suite, ratio: float, seed: int) -> ForgetSet:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,6 +25,9 @@ from mubench_ray.provenance import provenance
 
 from mubench_ray.results.store import Store
 from mubench_ray.suite import Suite, load_suite
+
+#: Seconds between two looks at how many small files lie about.
+MERGE_EVERY = 5.0
 
 Watch = Callable[[Progress], AbstractContextManager]
 
@@ -71,7 +75,7 @@ def run_suite(
         done = store.finished() & plan.trials.keys()
         missing = [trial for trial in plan.trials if trial not in done]
         if missing:
-            with mlflow_thread(out, suite):
+            with beside(store, suite):
                 _run(plan, missing, store, str(artifacts or default_artifacts(out)), address, watch or (lambda progress: nullcontext()))
         finished = len(store.finished() & plan.trials.keys())
     return Run(out, len(plan.trials), finished, len(done))
@@ -79,10 +83,11 @@ def run_suite(
 
 def _run(plan: Plan, missing: list[str], store: Store, artifacts: str, address: str | None, watch: Watch) -> None:
     from mubench_ray.engine.cluster import cluster
-    from mubench_ray.engine.tune import run_nodes, slots
+    from mubench_ray.engine.tune import fitting, run_nodes
 
     made = ArtifactStore(artifacts)
     absent = {node for node, recipe in plan.recipes.items() if not made.has(recipe)}
+    absent |= set(missing)
     needs = {trial: tuple(node for node in plan.needs(plan.trials[trial]) if node in absent) for trial in missing}
 
     def lost(trial: str, reason: str) -> None:
@@ -94,8 +99,9 @@ def _run(plan: Plan, missing: list[str], store: Store, artifacts: str, address: 
     shutil.rmtree(storage, ignore_errors=True)
     try:
         with cluster(address) as has:
-            count = slots(resources, has)
-            schedule = Schedule(needs, count, on_lost=lost, limit=resources.concurrency)
+            count = min(fitting(resources, has), resources.concurrency or sys.maxsize)
+            # Where fewer may run than would fit, the schedule holds them back; else the cluster's resources do, which is quicker.
+            schedule = Schedule(needs, count, on_lost=lost, limit=count if count < fitting(resources, has) else None)
             job = Job.of(
                 plan,
                 [*(node for node in plan.recipes if node in absent), *missing],
@@ -126,18 +132,30 @@ def exclusive(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def mlflow_thread(out: Path, suite: Suite) -> Iterator[None]:
-    """Copy rows to MLflow beside the run; an outage is a warning and `mubench report --sync-mlflow` catches up."""
+def beside(store: Store, suite: Suite) -> Iterator[None]:
+    """While a run goes on, copy its rows to MLflow and merge its small files, off the engine's path.
+
+    An MLflow outage is a warning; `mubench report --sync-mlflow` catches up.
+    """
     from mubench_ray.results.mlflow_sink import MlflowSink
 
     stop = threading.Event()
-    thread = threading.Thread(target=MlflowSink(out, suite.mlflow_uri).follow, args=(stop,), daemon=True)
-    thread.start()
+
+    def merge() -> None:
+        while not stop.wait(MERGE_EVERY):
+            store.compact()
+
+    copy = MlflowSink(store.root, suite.mlflow_uri).follow
+    threads = [threading.Thread(target=copy, args=(stop,), daemon=True), threading.Thread(target=merge, daemon=True)]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
+        store.compact()
 
 
 def manifest(suite: Suite, plan: Plan) -> dict[str, Any]:

@@ -26,8 +26,8 @@ class Progress:
 class Schedule:
     """Hands out nodes whose needs are met and learns of their ends.
 
-    ``needs`` maps a trial to the artifacts it waits for (only those still to be made). Artifacts are started ahead of trials while fewer than
-    four trials for each of the ``slots`` are ready, so that no worker idles for want of an artifact and rows still come early. At most ``limit``
+    ``needs`` maps a trial to the artifacts and trials it waits for (only those still to be made). Artifacts are started ahead of trials while fewer
+    than four trials for each of the ``slots`` are ready, so that no worker idles for want of an artifact and rows still come early. At most ``limit``
     nodes are handed out at a time; None leaves it to the cluster's resources, and some nodes wait there for a free slot.
     ``on_lost(trial, reason)`` is told of every trial that could not be run to its end.
     """
@@ -35,13 +35,13 @@ class Schedule:
     def __init__(
         self, needs: Mapping[str, tuple[str, ...]], slots: int, on_lost: Callable[[str, str], None], limit: int | None = None
     ) -> None:
-        self._waiting = {trial: set(artifacts) for trial, artifacts in needs.items() if artifacts}
+        self._waiting = {trial: set(nodes) for trial, nodes in needs.items() if nodes}
         self._dependents: dict[str, list[str]] = {}
-        for trial, artifacts in needs.items():
-            for artifact in artifacts:
-                self._dependents.setdefault(artifact, []).append(trial)
-        self._artifacts = deque(self._dependents)
-        self._ready = deque(trial for trial, artifacts in needs.items() if not artifacts)
+        for trial, nodes in needs.items():
+            for node in nodes:
+                self._dependents.setdefault(node, []).append(trial)
+        self._artifacts = deque(node for node in self._dependents if is_artifact(node))
+        self._ready = deque(trial for trial, nodes in needs.items() if not nodes)
         self._running: set[str] = set()
         self._slots, self._limit = slots, limit
         self._on_lost = on_lost
@@ -72,30 +72,42 @@ class Schedule:
         """Hand out nothing more; what runs may end."""
         self.progress.draining = True
 
-    def complete(self, node: str, status: str, error: str | None) -> None:
+    def complete(self, node: str, status: str, error: str | None = None) -> None:
         """A node has ended: unlock or give up what waited for it. Status ``died`` means that its process did, each time it was tried."""
         self._running.discard(node)
         self.progress.running = min(len(self._running), self._slots)
         if status == "died":
             error = f"the worker process of {node} died {error or ''}".strip()
-        if not is_artifact(node):
+        if is_artifact(node):
+            self.progress.artifacts_done += 1
+        else:
             if status == "died":
                 self._on_lost(node, error)
             self._count(status)
-            return
-        self.progress.artifacts_done += 1
+        if status in ("ok", "truncated"):
+            self._unlock(node)
+        else:
+            self._give_up(node, error or status)
+
+    def _unlock(self, node: str) -> None:
         for trial in self._dependents.get(node, []):
-            if trial not in self._waiting:
+            waits = self._waiting.get(trial)
+            if waits is None:
                 continue
-            if status != "ok":
-                del self._waiting[trial]
-                self._on_lost(trial, error or f"its artifact {node} could not be made")
-                self._count("failed")
-                continue
-            self._waiting[trial].discard(node)
-            if not self._waiting[trial]:
+            waits.discard(node)
+            if not waits:
                 del self._waiting[trial]
                 self._ready.append(trial)
+
+    def _give_up(self, node: str, reason: str) -> None:
+        """Every trial that waited for a lost node is lost with it, and what waited for those."""
+        why = reason if is_artifact(node) else f"the step before it ({node}) ended without a network: {reason}"
+        for trial in self._dependents.get(node, []):
+            if trial in self._waiting:
+                del self._waiting[trial]
+                self._on_lost(trial, why)
+                self._count("failed")
+                self._give_up(trial, reason)
 
     def _count(self, status: str) -> None:
         self.progress.done += 1

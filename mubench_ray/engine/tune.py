@@ -82,17 +82,16 @@ class Node(tune.Trainable):
         """A node starts anew."""
 
 
-def slots(resources: Resources, cluster: dict[str, float]) -> int:
-    """How many nodes run at a time; raises MubenchError when not even one fits."""
+def fitting(resources: Resources, cluster: dict[str, float]) -> int:
+    """How many nodes fit into the cluster at a time; raises MubenchError when not even one does."""
     fits = cluster.get("CPU", 0) / resources.cpus
     if resources.gpus:
         gpus = cluster.get("GPU", 0)
         fits = min(fits, gpus / resources.gpus if resources.gpus >= 1 else math.floor(1 / resources.gpus) * gpus)
-    count = int(fits + 1e-9)
-    if count < 1:
+    if fits < 1:
         has = f"{cluster.get('CPU', 0):g} CPU and {cluster.get('GPU', 0):g} GPU"
         raise MubenchError(f"resources: a trial asks for {resources.cpus:g} CPU and {resources.gpus:g} GPU; the cluster has {has}.")
-    return min(count, resources.concurrency or count)
+    return int(fits + 1e-9)
 
 
 def run_nodes(job: Job, schedule: Schedule, resources: Resources, storage: str) -> None:

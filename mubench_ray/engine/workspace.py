@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from mubench_ray.models import MODELS
 from mubench_ray.splits import ForgetSplit, split_forget
 from mubench_ray.tasks import TASKS, Splits, Task
@@ -30,5 +33,13 @@ def data_for(cell: Trial | Recipe, data_dir: str | Path | None, device: str) -> 
     else:
         sets = {"retain": Rows(splits.train, forget.retain)}
         if isinstance(cell, Trial):
-            sets |= {"forget": Rows(splits.train, forget.forget), "validation": Rows.all_of(splits.validation)}
+            sets |= {"forget": Rows(splits.train, new_to_forget(cell, splits, forget)), "validation": Rows.all_of(splits.validation)}
     return UnlearningData(task, MODELS.get(cell.model), sets, device), splits, forget
+
+
+def new_to_forget(trial: Trial, splits: Splits, forget: ForgetSplit) -> Tensor:
+    """D_F of this trial: in a sequence only what the steps before did not forget already."""
+    if not trial.after:
+        return forget.forget
+    before = split_forget(splits.train, trial.previous.forget).forget
+    return forget.forget[~torch.isin(forget.forget, before)]

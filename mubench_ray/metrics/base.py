@@ -67,7 +67,7 @@ def metric(
 
 
 def compute_all(observed: Mapping[str, Any]) -> dict[str, float | None]:
-    """Every registered metric on what was observed; None where something it needs does not exist or its value is undefined."""
+    """Every registered metric on what was observed; None where it lacks something or its value is undefined."""
     values: dict[str, float | None] = {}
     for name in METRICS.names():
         compute_one(name, observed, values)
@@ -82,7 +82,7 @@ def compute_one(name: str, observed: Mapping[str, Any], values: dict[str, float 
     values[name] = None
     given = {}
     for need in metric.needs:
-        value = observed[need] if need in observed else compute_one(need, observed, values) if need in METRICS else None
+        value = observed[need] if need in observed else compute_one(need, observed, values) if _is_metric(need) else None
         given[need] = value if is_observed(value) else None
     if all(value is not None for value in given.values()):
         value = float(metric.compute(**given))
@@ -104,6 +104,10 @@ def reads(name: str) -> set[str]:
     """What a metric reads, itself or through other metrics, that is not a metric."""
     found: set[str] = set()
     for need in METRICS.get(name).needs:
-        # An array and the metric that is its mean may share a name; the array is what is read.
-        found |= reads(need) if need in METRICS and need != name else {need}
+        found |= reads(need) if _is_metric(need) else {need}
     return found
+
+
+def _is_metric(need: str) -> bool:
+    """Whether a parameter names a metric; where a metric has its array's own name, such as ``test_loss``, the array is meant."""
+    return need in METRICS and need not in METRICS.get(need).needs

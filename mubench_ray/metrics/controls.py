@@ -1,4 +1,4 @@
-"""Controls as a gate: a measure of forgetting is trusted where it tells the original apart and finds nothing in the retrain.
+"""Controls as a gate: a measure of forgetting is trusted where it tells the original apart and the retrain not.
 
 Works on plain numbers: rows of the trials table as dictionaries in, plain data out.
 """
@@ -24,7 +24,7 @@ FINISHED = ("ok", "truncated")
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its Student t interval; ``low`` and ``high`` equal the mean where all seeds agree exactly."""
+    """A mean over seeds with its Student t interval, of no width where all seeds agree exactly."""
 
     mean: float
     low: float
@@ -41,7 +41,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Check:
-    """What the controls say of one metric on one suite cell, and why; intervals are None where there was nothing to compute them from."""
+    """What the controls say of one metric on one cell of a suite, and why; intervals are None where not checkable."""
 
     metric: str
     verdict: Verdict
@@ -101,16 +101,16 @@ def check_metric(
         allowed = f"{ideal:.3g}" + (f" +- {tolerance:.2g}" if tolerance else "")
         return Check(metric, "untrusted", f"the retrain is told apart: {on_retrain}, ideal is {allowed}", *intervals)
     if difference.meets(0.0, 0.0) or abs(on_original.mean - ideal) <= abs(on_retrain.mean - ideal):
-        reason = f"the original is not told apart from the retrain: {on_original} against {on_retrain}, difference {difference}"
+        reason = f"the original is not told apart: {on_original}, retrain {on_retrain}, difference {difference}"
         return Check(metric, "untrusted", reason, *intervals)
     reason = f"the original is told apart ({on_original}), the retrain is not ({on_retrain})"
     if self_referential:
-        reason = f"the original is told apart ({on_original}); the retrain is what this metric compares with, so it tests nothing"
+        reason = f"the original is told apart ({on_original}); the retrain, its own reference, tests nothing"
     return Check(metric, "trusted", reason, *intervals)
 
 
 def sampling_tolerance(forget_size: int, level: float = 0.95) -> float:
-    """How far the AUC of an attack that knows nothing strays from 0.5 on n = ``forget_size`` members and as many others.
+    """How far the AUC of an attack that knows nothing strays from 0.5 on n = ``forget_size`` members, n others.
 
     Half width of its normal interval, 1.96 sqrt((2 n + 1) / 12) / n; an accuracy strays a little less.
     """

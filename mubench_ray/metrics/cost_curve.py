@@ -13,7 +13,7 @@ COLUMNS = ("test_accuracy", "forget_accuracy", "retain_accuracy")
 
 
 def value_at_share(share: np.ndarray, value: np.ndarray, at: float) -> float:
-    """``value`` (P,) at cost ``at``, between the points ``share`` (P,) by a straight line; a run that ended earlier keeps its last value.
+    """``value`` (P,) at cost ``at``, linear between the points ``share`` (P,); a run that ended earlier keeps its last.
 
     Of points at one cost the last counts. NaN before the first point or without any.
     """
@@ -39,7 +39,7 @@ def score_at_cost(
     curve_forget_accuracy: np.ndarray,
     curve_retain_accuracy: np.ndarray,
 ) -> Mapping[str, float]:
-    """Accuracy on D_Test, D_F and D_R once 1, 5, 10, 25, 50 and 100 % of the retrain's FLOs are spent, of one trial (1, P)."""
+    """Accuracy of one trial (1, P) on D_Test, D_F and D_R at 1, 5, 10, 25, 50 and 100 % of the retrain's FLOs."""
     columns = dict(zip(COLUMNS, (curve_test_accuracy, curve_forget_accuracy, curve_retain_accuracy)))
     return {
         f"{name}_at_{percent}_percent": value_at_share(curve_retrain_share[0], values[0], percent / 100)

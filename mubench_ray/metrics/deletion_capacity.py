@@ -19,7 +19,7 @@ PARTS = {
 
 
 def capacity(ratio: np.ndarray, harm: np.ndarray, margin: float) -> float:
-    """Largest of the ratios (K,), ascending, up to which mean ``harm`` (K,) never exceeds ``margin``; 0.0 if the first does already."""
+    """Largest of the ascending ratios (K,) up to which ``harm`` (K,) stays within ``margin``; 0.0 if none."""
     beyond = np.flatnonzero(~(harm <= margin))
     passed = len(ratio) if not len(beyond) else beyond[0]
     return float(ratio[passed - 1]) if passed else 0.0
@@ -63,7 +63,7 @@ def deletion_capacity(
     training_seed: np.ndarray,
     margin: float = LOSS_MARGIN,
 ) -> Mapping[str, float]:
-    """Largest ratio, percent, up to which mean loss on D_Test stays within ``margin`` nats of the original's, with its 95 % interval."""
+    """Largest ratio (percent) up to which D_Test loss stays within ``margin`` nats of the original's; 95 % interval."""
     return capacity_with_interval(ratio, test_loss - original_test_loss, training_seed, margin)
 
 
@@ -75,5 +75,5 @@ def deletion_capacity_accuracy(
     training_seed: np.ndarray,
     margin: float = ACCURACY_MARGIN,
 ) -> Mapping[str, float]:
-    """Largest ratio, percent, up to which mean accuracy on D_Test stays within ``margin`` of the original's, with its 95 % interval."""
+    """Largest ratio (percent) up to which D_Test accuracy stays within ``margin`` of the original's; 95 % interval."""
     return capacity_with_interval(ratio, original_test_accuracy - test_accuracy, training_seed, margin)

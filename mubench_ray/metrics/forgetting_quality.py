@@ -1,4 +1,4 @@
-"""The forgetting quality of the NeurIPS 2023 unlearning challenge: a lower bound on epsilon for every example of D_F, in buckets.
+"""The forgetting quality of the NeurIPS 2023 unlearning challenge: an epsilon for every example of D_F, in buckets.
 
 Attacks on one example see the logit-scaled confidences of U unlearned and R retrained models. Two families, as in the
 challenge: at or above a threshold means the class with the larger median; inside an interval, about as wide as the
@@ -45,7 +45,10 @@ def epsilon_of_rates(fpr: np.ndarray, fnr: np.ndarray, delta: float = DELTA) -> 
 
 
 def epsilon_of_example(unlearned: np.ndarray, retrained: np.ndarray, delta: float = DELTA) -> float:
-    """Epsilon of one example from confidences (U,) and (R,), without NaN; in [0, 50], at most log(min(U, R) - 1) unless told apart for certain."""
+    """Epsilon of one example from confidences (U,) and (R,), without NaN, in [0, 50].
+
+    At most about log(min(U, R) - 1), unless the example is told apart for certain: then 50.
+    """
     ranges = np.ptp(unlearned), np.ptp(retrained)
     if max(ranges) > 0 and min(ranges) / max(ranges) < 0.01:
         return CAP
@@ -77,7 +80,7 @@ def _below(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
 
 
 def epsilons(unlearned: np.ndarray, retrained: np.ndarray, delta: float = DELTA) -> np.ndarray:
-    """Epsilon of every example, (N,), from (U, N) and (R, N) with NaN as absent; NaN where either side has fewer than 10 models."""
+    """Epsilon of every example, (N,), from (U, N) and (R, N), NaN as absent; NaN with fewer than 10 models a side."""
     result = np.full(unlearned.shape[1], np.nan)
     for example in range(unlearned.shape[1]):
         ours, theirs = (side[:, example][~np.isnan(side[:, example])] for side in (unlearned, retrained))
@@ -87,7 +90,7 @@ def epsilons(unlearned: np.ndarray, retrained: np.ndarray, delta: float = DELTA)
 
 
 def bucket_points(epsilon: np.ndarray, models: int) -> np.ndarray:
-    """H = 2 / 2^n for the n-th bucket of width 0.5 that an epsilon falls in, (N,); 0 beyond the buckets that ``models`` models can fill."""
+    """H = 2 / 2^n of epsilons (N,) in the n-th bucket of width 0.5; 0 beyond what ``models`` models can measure."""
     buckets = int(math.ceil(math.log(models - 1)) / BUCKET)
     index = np.floor(epsilon / BUCKET)
     return np.where(index < buckets, 0.5**index, 0.0)

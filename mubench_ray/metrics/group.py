@@ -91,7 +91,7 @@ def group_metric(
 def compute_group(
     name: str, observed: Mapping[str, Any], options: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, float | None], str | None]:
-    """Every part of one group metric, None where undefined, and why, if anything that it needs is missing or too little."""
+    """Every part of one group metric, None where undefined; and the reason, if something it needs is missing."""
     metric = GROUP_METRICS.get(name)
     options = dict(options or {})
     for option in options:

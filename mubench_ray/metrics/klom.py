@@ -22,7 +22,7 @@ SPLITS = ("forget", "retain", "validation", "test")
 
 
 def klom_of_examples(unlearned: np.ndarray, oracle: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """KL(unlearned || oracle) of every example's margins, nats, (N,), from margins (T, N) and (R, N) with NaN as absent.
+    """KL(unlearned || oracle) of every example's margins, nats, (N,), from (T, N) and (R, N) with NaN as absent.
 
     As in the paper's code: margins are clipped to +-100, each example has its own ``bins`` equal bins over both
     samples' common range, and oracle bins are floored at 1e-5 where f_U has mass. Unlike it, the largest margin counts

@@ -17,13 +17,13 @@ CARLINI = "Carlini et al. 2022, arXiv 2112.03570"
 
 @metric("mia_auc", direction="neither", high=1.0, ideal=0.5, cites=YEOM)
 def mia_auc(forget_loss: np.ndarray, test_loss: np.ndarray) -> float:
-    """Probability that an example of D_F has a lower loss than one of D_Test; 0.5 is chance, below 0.5 is over-forgotten."""
+    """Probability that an example of D_F has a lower loss than one of D_Test; 0.5 is chance, less is over-forgotten."""
     return auc(-forget_loss, -test_loss)
 
 
 @metric("mia_advantage", direction="lower", high=0.5, ideal=0.0, cites=YEOM)
 def mia_advantage(mia_auc: float) -> float:
-    """|AUC - 0.5| of D_F against D_Test: remembering and over-forgetting count alike; 0 is chance, 0.5 is told apart for certain."""
+    """|AUC - 0.5| of D_F against D_Test: remembering and over-forgetting count alike; 0 is chance."""
     return abs(mia_auc - 0.5)
 
 
@@ -59,5 +59,5 @@ def retain_mia_auc(retain_loss: np.ndarray, test_loss: np.ndarray) -> float:
     cites="privacy onion: Carlini et al. 2022, arXiv 2206.10469",
 )
 def retain_mia_excess(retain_mia_auc: float, retrain_retain_loss: np.ndarray, retrain_test_loss: np.ndarray) -> float:
-    """How much more unlearning exposes D_R than retraining does: AUC of D_R against D_Test minus f_R's own; 0 or less is no harm."""
+    """How much more unlearning exposes D_R than retraining: AUC of D_R against D_Test minus f_R's own."""
     return retain_mia_auc - auc(-retrain_retain_loss, -retrain_test_loss)

@@ -8,7 +8,7 @@ from mubench_ray.metrics.base import metric
 
 
 def kl_divergence(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
-    """KL(p || q) of each row, nats, (N,), from log-probabilities (N, K); a class that p gives no mass counts nothing."""
+    """KL(p || q) of each row, nats, (N,), from log-probabilities (N, K); classes without mass in p count nothing."""
     mass = np.exp(log_p)
     with np.errstate(invalid="ignore"):
         return np.where(mass > 0, mass * (log_p - log_q), 0.0).sum(-1)
@@ -23,7 +23,7 @@ def js_divergence(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
 
 @metric("zrf", direction="neither", high=1.0, cites="Chundawat et al. 2023, arXiv 2205.08096")
 def zrf(forget_log_probs: np.ndarray, incompetent_forget_log_probs: np.ndarray) -> float:
-    """Zero-retrain forgetting, 1 - mean JS(f_U, incompetent teacher) on D_F, JS in bits; 1 is as random as an untrained network.
+    """Zero-retrain forgetting: 1 - mean JS(f_U, incompetent teacher) on D_F, in bits; 1 is as random as the teacher.
 
     The retrain's own value is ideal: it knows other examples of the same classes and is far from random.
     """
@@ -37,7 +37,7 @@ def knowledge_gap(
     original_extra_log_probs: np.ndarray,
     extra_only_extra_log_probs: np.ndarray,
 ) -> float:
-    """|KL(f_U || f_F) on D_F - KL(f_O || f_N) on D_N|, nats: 0 when D_F is as foreign to f_U as unseen data D_N is to f_O.
+    """|KL(f_U || f_F) on D_F - KL(f_O || f_N) on D_N|, nats; 0 if D_F is as foreign to f_U as unseen D_N to f_O.
 
     f_F is trained on D_F alone and f_N on D_N alone; all arrays are log-probabilities (examples, classes).
     """

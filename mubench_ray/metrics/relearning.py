@@ -13,7 +13,7 @@ CITES = "relearn time: Golatkar et al. 2020, arXiv 1911.04933; Tarun et al. 2023
 
 
 def mean_height(steps: np.ndarray, curve: np.ndarray) -> float:
-    """Area under ``curve`` (T,) over ``steps`` (T,) by trapezoids, divided by the steps it spans; NaN for a curve of no length."""
+    """Mean of ``curve`` (T,) over ``steps`` (T,) by trapezoids; NaN for a curve of no length."""
     span = steps[-1] - steps[0]
     return float(np.sum(np.diff(steps) * (curve[1:] + curve[:-1]) / 2) / span) if span > 0 else float("nan")
 
@@ -49,7 +49,7 @@ def relearning_return(relearn_forget_accuracy: np.ndarray, retrain_relearn_forge
 def relearning_steps_share(
     relearn_steps: np.ndarray, relearn_forget_accuracy: np.ndarray, retrain_relearn_forget_accuracy: np.ndarray
 ) -> float:
-    """Steps f_U takes to the best accuracy on D_F that the retrain's curve reaches, as a share of the retrain's; below 1 is faster.
+    """Steps f_U takes to the best D_F accuracy of the retrain's curve, as a share of the retrain's; below 1 is faster.
 
     Undefined where f_U never reaches it or the retrain starts there.
     """

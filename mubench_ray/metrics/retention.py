@@ -1,4 +1,4 @@
-"""Retention against the retrain of the same seed (Deep Unlearn): ratios of accuracies and their summed deviation from 1."""
+"""Retention against the retrain of the same seed (Deep Unlearn): ratios of accuracies, their deviation from 1."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ import numpy as np
 
 
 def auc(positives: np.ndarray, negatives: np.ndarray) -> float:
-    """Probability that a random score of ``positives`` (N,) exceeds one of ``negatives`` (M,), ties counting half; in [0, 1], 0.5 is chance.
+    """Probability that a score of ``positives`` (N,) exceeds one of ``negatives`` (M,); in [0, 1], 0.5 is chance.
 
-    NaN where either is empty or holds a NaN.
+    Ties count half. NaN where either is empty or holds a NaN.
     """
     if len(positives) == 0 or len(negatives) == 0 or np.isnan(positives).any() or np.isnan(negatives).any():
         return float("nan")
@@ -19,10 +19,10 @@ def auc(positives: np.ndarray, negatives: np.ndarray) -> float:
 
 
 def tpr_at_fpr(positives: np.ndarray, negatives: np.ndarray, fpr: float) -> float:
-    """Largest share of ``positives`` above a threshold that at most ``fpr`` of ``negatives`` reach (Carlini et al. 2022), in [0, 1].
+    """Largest share of ``positives`` above a threshold that at most ``fpr`` of ``negatives`` exceed, in [0, 1].
 
-    No interpolation between thresholds. NaN with fewer than 1 / ``fpr`` negatives, where that rate cannot be told from
-    zero.
+    Carlini et al. 2022. No interpolation between thresholds. NaN with fewer than 1 / ``fpr`` negatives, where that rate
+    cannot be told from zero.
     """
     if not 0 < fpr < 1:
         raise ValueError(f"fpr must lie in (0, 1), not {fpr}")

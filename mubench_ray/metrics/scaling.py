@@ -23,7 +23,7 @@ INFINITE = float("inf")
     cites="MU-Bench, arXiv 2406.14796",
 )
 def scaling(flos: np.ndarray, forget_accuracy: np.ndarray) -> Mapping[str, float]:
-    """Slope of D_F accuracy per tenfold FLOs, least squares over trials, with its standard error and R^2; below 0 larger is better at forgetting.
+    """Slope of D_F accuracy per tenfold FLOs, least squares over trials, with its standard error and R^2.
 
     ``flos`` (T,), ``forget_accuracy`` (T,). Trials that spent none are left out; NaN below 3 trials or with one figure
     of FLOs for all.

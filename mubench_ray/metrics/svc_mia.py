@@ -1,4 +1,4 @@
-"""SalUn's membership attack: a support vector classifier trained on D_R against D_Test says which share of D_F is not a member.
+"""SalUn's membership attack: a classifier of D_R against D_Test says which share of D_F is not a member.
 
 Not an attack accuracy: 0 for a model that treats D_F as it treats D_R, and the retrain's own value (12.88 % on CIFAR-10
 in SalUn's table) is the one to match, not 1. Features are SalUn's: the probability of the true label, or the entropy of
@@ -12,14 +12,15 @@ import numpy as np
 from mubench_ray.metrics.base import metric
 
 SALUN = "SalUn: Fan et al. 2024, arXiv 2310.12508; Song & Mittal 2021, arXiv 2003.10595"
-#: Training examples of either side. SalUn takes as many as D_Test has; the cost grows with the square and the classifier has one feature.
+#: Training examples of either side. SalUn takes as many as D_Test has, but cost grows with the square for one feature.
 SIDE = 500
 
 
 def non_member_share(retain: np.ndarray, test: np.ndarray, forget: np.ndarray, seed: int = 0) -> float:
-    """Share of ``forget`` (N,) that an RBF support vector classifier (C = 3, gamma = 1) of ``retain`` (R,) against ``test`` (T,) calls unseen.
+    """Share of ``forget`` (N,) that a classifier of ``retain`` (R,) against ``test`` (T,) calls unseen.
 
-    Both sides are shuffled and trimmed to equal size, at most 500. In [0, 1]; NaN with fewer than 10 of either.
+    A support vector classifier with SalUn's settings: RBF kernel, C = 3, gamma = 1. Both sides are shuffled and trimmed
+    to equal size, at most 500. In [0, 1]; NaN with fewer than 10 of either.
     """
     from sklearn.svm import SVC
 

@@ -1,4 +1,4 @@
-"""Transfer: what unlearning does to the score on shifted test sets (CIFAR-100-C, Rotten Tomatoes, XSum, ... in MU-Bench)."""
+"""Transfer: what unlearning does to the score on shifted test sets (CIFAR-100-C, Rotten Tomatoes, XSum, ...)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""U-LiRA: a likelihood-ratio attack for every single example, from shadow models that forgot it and others that never saw it.
+"""U-LiRA: a likelihood-ratio attack on every single example, by shadow models that forgot it or never saw it.
 
 What is done here and not in released code: the statistic is the logit-scaled confidence and not 0/1 correctness; the
 models of the fold that is attacked have no part in the Gaussians that it is attacked with; variances are floored, and
@@ -24,7 +24,7 @@ PER_EXAMPLE_VARIANCE = 16
 
 
 def gaussians(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, floored variance and number of observations of each example, (N,) each, from confidences (M, N) with NaN as absent."""
+    """Mean, floored variance and count of each example's observations, (N,) each, from (M, N) with NaN as absent."""
     seen = ~np.isnan(confidence)
     count = seen.sum(0)
     mean = np.where(seen, confidence, 0.0).sum(0) / np.maximum(count, 1)
@@ -36,10 +36,10 @@ def gaussians(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def log_likelihood_ratio(target: np.ndarray, forgotten: np.ndarray, never_seen: np.ndarray) -> np.ndarray:
-    """log N(c; forgotten) - log N(c; never seen) of each target confidence, (K, N); NaN where a side has fewer than 2 shadow models.
+    """log N(c; forgotten) - log N(c; never seen) of each target confidence, (K, N).
 
-    ``target`` is (K, N), ``forgotten`` (U, N) and ``never_seen`` (R, N), all logit-scaled confidences with NaN as
-    absent.
+    NaN where a side has fewer than 2 shadow models. ``target`` is (K, N), ``forgotten`` (U, N) and ``never_seen`` (R,
+    N), all logit-scaled confidences with NaN as absent.
     """
     scores = []
     for shadows in (forgotten, never_seen):
@@ -52,7 +52,7 @@ def log_likelihood_ratio(target: np.ndarray, forgotten: np.ndarray, never_seen: 
 def leave_fold_out(
     forgotten: np.ndarray, never_seen: np.ndarray, forgotten_fold: np.ndarray, never_seen_fold: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of all models that forgot and of all that never saw, flat, each from shadow models of the other folds only.
+    """Scores of all models that forgot and of all that never saw, flat, by shadow models of other folds only.
 
     A fold is left out of both sides, so that without any leak the scores of the two sides have the same distribution.
     Only folds that both sides have are attacked; the other models serve as shadows.

@@ -11,7 +11,7 @@ FOLDS = 10
 
 
 def attack_accuracy(members: np.ndarray, others: np.ndarray, seed: int = 0) -> float:
-    """Mean accuracy over 10 folds of a logistic regression that tells losses of ``members`` (N,) from those of ``others`` (M,).
+    """Mean accuracy over 10 folds of a logistic regression that tells ``members`` (N,) from ``others`` (M,) by loss.
 
     Both are shuffled and trimmed to equal size, so 0.5 is chance. Losses beyond 1e4 nats are clipped. NaN with fewer
     than 10 of either.

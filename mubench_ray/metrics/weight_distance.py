@@ -39,9 +39,9 @@ def l2_distance(state: State, retrain_state: State) -> float:
 
 
 def layer_distances(state: State, retrain_state: State) -> dict[str, float]:
-    """Per layer (a parameter's name up to its last dot) the distance to the retrain, relative to the norm of the retrain's layer.
+    """Distance to the retrain of every layer, relative to the norm of the retrain's layer.
 
-    NaN where the retrain's layer is all zero.
+    A layer is a parameter's name up to its last dot. NaN where the retrain's layer is all zero.
     """
     squares: dict[str, list[float]] = {}
     for name, (value, reference) in _pairs(state, retrain_state).items():

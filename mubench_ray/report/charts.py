@@ -34,7 +34,7 @@ def styles(labels: list[tuple[str, str]]) -> list[Style]:
     drawn, position = [], 0
     for label, method in labels:
         if method in REFERENCE_COLOUR:
-            drawn.append(Style(label, REFERENCE_COLOUR[method], "stroke" if method == "retrain" else "circle", [5, 3] if method == "retrain" else [2, 3]))
+            drawn.append(Style(label, REFERENCE_COLOUR[method], "diamond" if method == "retrain" else "circle", [5, 3] if method == "retrain" else [2, 3]))
             continue
         turn = position // len(COLOURS)
         drawn.append(Style(label, COLOURS[position % len(COLOURS)], SHAPES[(position + turn) % len(SHAPES)], list(DASHES[turn % len(DASHES)])))
@@ -45,18 +45,20 @@ def styles(labels: list[tuple[str, str]]) -> list[Style]:
 class Panels:
     """Builds the panels of one report, all with the same colours. ``legend`` is drawn for figures; the page has its own."""
 
-    def __init__(self, drawn: list[Style], legend: bool = False) -> None:
+    def __init__(self, drawn: list[Style], ratios: list[float], legend: bool = False) -> None:
         names = [style.label for style in drawn]
         keyed = {"domain": names}
-        legend_of = alt.Legend(title=None, symbolSize=90, labelLimit=260, columns=1 if len(names) <= 16 else 2) if legend else None
+        legend_of = alt.Legend(title=None, symbolSize=90, symbolOpacity=1, labelLimit=260, columns=1 if len(names) <= 16 else 2) if legend else None
         self.color = alt.Color("label:N", scale=alt.Scale(**keyed, range=[style.colour for style in drawn]), legend=legend_of, sort=names)
         self.shape = alt.Shape("label:N", scale=alt.Scale(**keyed, range=[style.shape for style in drawn]), legend=legend_of, sort=names)
         self.dash = alt.StrokeDash("label:N", scale=alt.Scale(**keyed, range=[style.dash for style in drawn]), legend=None)
         self.names = names
+        self.ratios = ratios
 
     def against_ratio(self, metric: str, title: str) -> alt.LayerChart:
         """``metric`` against the deleted share of the training set: a line a contender, 95% intervals, the retrain as a band."""
-        x = alt.X("x:Q", title="deleted, % of the training set", axis=alt.Axis(tickMinStep=1, grid=False), scale=alt.Scale(zero=False, padding=12))
+        ticks = alt.Axis(values=self.ratios, format="~f", grid=False, labelOverlap=True)
+        x = alt.X("x:Q", title="deleted, % of the training set", axis=ticks, scale=alt.Scale(zero=False, nice=False, padding=14))
         y = alt.Y(f"{metric}:Q", title=None, scale=alt.Scale(zero=False, nice=True))
         base = alt.Chart()
         retrain = alt.datum.method == "retrain"
@@ -93,24 +95,26 @@ class Panels:
         ).transform_filter(f"isValid(datum.{metric})").properties(title=title)
 
     def frontier(self, metric: str, title: str) -> alt.LayerChart:
-        """``metric`` against the share of the retrain's FLOs (log); what another contender beats on both is greyed, the rest joined and named."""
+        """``metric`` against the share of the retrain's FLOs (log); what another contender beats on both is faded, the rest joined and named."""
         x = alt.X(
             "flos_share:Q",
             title="share of the retrain's FLOs",
-            scale=alt.Scale(type="log", padding=24),
-            axis=alt.Axis(format="~%", grid=False, tickCount=4),
+            scale=alt.Scale(type="log", nice=False, padding=30),
+            axis=alt.Axis(format="~%", grid=False, values=[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1]),
         )
         deviation = metric == "retention_deviation"
         scale = alt.Scale(type="sqrt", zero=True) if deviation else alt.Scale(zero=False, nice=True)
         y = alt.Y(f"{metric}:Q", title=None, scale=scale)
         beaten = f"datum['{metric}_dominated']"
-        grey = alt.when(beaten).then(alt.value("#c3c7ce")).otherwise(self.color)
+        faded = alt.when(beaten).then(alt.value(0.32)).otherwise(alt.value(1))
         named = f"!{beaten}"
         base = alt.Chart()
         line = base.mark_line(interpolate="step-after", color="#9aa1ab", strokeWidth=1.2, strokeDash=[3, 3]).encode(x=x, y=y)
-        bar = base.mark_rule(strokeWidth=1.4, opacity=0.5).encode(x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q", color=grey)
-        point = base.mark_point(filled=True, size=80, opacity=1).encode(
-            x=x, y=y, color=grey, shape=self.shape, tooltip=[*tooltip(metric, title), alt.Tooltip("flos_share:Q", format=".1%", title="FLOs share")]
+        bar = base.mark_rule(strokeWidth=1.3).encode(
+            x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q", color=self.color, opacity=alt.when(beaten).then(alt.value(0.2)).otherwise(alt.value(0.5))
+        )
+        point = base.mark_point(filled=True, size=80).encode(
+            x=x, y=y, color=self.color, opacity=faded, shape=self.shape, tooltip=[*tooltip(metric, title), alt.Tooltip("flos_share:Q", format=".1%", title="FLOs share")]
         )
         text = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(x=x, y=y, text="label:N", color=self.color)
         return alt.layer(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
+from mubench_ray.report.summary import CELL
 
 #: Shares of the retrain's FLOs at which MU-Bench-style curves are read.
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+#: The scores whose frontier against cost is drawn.
+FRONTIERS = ("retention_deviation", "indisc")
 CURVES_SHOWN = ("test_accuracy", "forget_accuracy", "retain_accuracy")
 
 
@@ -59,3 +64,25 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
             of_trials[trials] = column[chosen]
             read[f"{name}@{at:g}"] = of_trials
     return read
+
+
+def mark_dominated(scopes: pa.Table, directions: dict[str, str]) -> pa.Table:
+    """Add ``<metric>_dominated`` to the rows of ``scoped``: within a scope, another contender is no dearer and no worse.
+
+    Original does not enter (it unlearns nothing, at no cost).
+    """
+    if "flos_share" not in scopes.column_names:
+        return scopes
+    code = group_by(scopes, CELL).code
+    cost = scopes["flos_share"].to_numpy(zero_copy_only=False).astype(float)
+    cost = np.where((cost > 0) & (scopes["method"].to_numpy(zero_copy_only=False) != "original"), cost, np.nan)
+    members = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1]) if len(code) else []
+    for name in FRONTIERS:
+        if name not in scopes.column_names:
+            continue
+        score = scopes[name].to_numpy(zero_copy_only=False).astype(float)
+        flags = np.zeros(len(code), bool)
+        for rows in members:
+            flags[rows] = dominated(cost[rows], score[rows], directions.get(name) == "higher")
+        scopes = scopes.append_column(f"{name}_dominated", pa.array(flags))
+    return scopes

@@ -54,10 +54,18 @@ def load(root: str | Path) -> Results:
     """Everything but curves and examples; raises ResultsError where the folder is none or of another version."""
     store = Store(root)
     manifest = store.check(must_exist=True)
-    trials = with_subset(store.read("trials"))
+    trials = with_subset(with_all_columns(store.read("trials")))
     fixed = {column.name for column in TRIAL_COLUMNS}
     present = [column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)]
     return Results(Path(root), manifest, trials, describe_columns(present, read_json(root, "metrics.json")), method_titles(root))
+
+
+def with_all_columns(trials: pa.Table) -> pa.Table:
+    """Add the fixed columns that a folder of an earlier release lacks, empty."""
+    for column in TRIAL_COLUMNS:
+        if column.name not in trials.column_names:
+            trials = trials.append_column(column.with_nullable(True), pa.nulls(len(trials), column.type))
+    return trials
 
 
 def with_subset(trials: pa.Table) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -15,21 +16,22 @@ from mubench_ray.report.load import Results
 from mubench_ray.results.schema import STATUSES
 
 CELL = ["task", "model", "ratio"]
-CONTENDER = ["method", "lr", "hyperparameters"]
+CONTENDER = ["method", "lr", "hyperparameters", "options", "after"]
+LEADING = ["task", "model", "method", "ratio", "lr", "hyperparameters", "options", "after"]
 REFERENCE = [*CELL, "sampler", "training_seed", "forget_seed"]
 
 
 def summarise(results: Results) -> pa.Table:
     """The leaderboard.
 
-    Columns: ``task, model, method, ratio, lr, hyperparameters``; ``label`` (the method, told apart by what differs), ``control``, ``uses_validation``;
+    Columns: ``task, model, method, ratio, lr, hyperparameters, options, after``; ``label`` (the method, told apart by what differs), ``control``, ``uses_validation``;
     ``n`` (usable trials), ``planned`` (rows) and a count a status; ``interval_over``, the level of seeds that intervals resample; then for every metric
     and every difference to the retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean).
     """
     trials, groups = results.trials, group_by(results.trials, [*CELL, *CONTENDER])
     columns: dict[str, pa.Array | np.ndarray] = {}
     first = trials.take(pa.array(groups.first))
-    for name in ("task", "model", "method", "ratio", "lr", "hyperparameters"):
+    for name in LEADING:
         columns[name] = first[name]
     columns["label"] = contender_labels(results).take(pa.array(groups.first))
     columns["control"] = pc.is_in(first["method"], pa.array(CONTROLS))
@@ -43,7 +45,7 @@ def summarise(results: Results) -> pa.Table:
     columns["interval_over"] = levels.level
     ranges = {column.name: (column.low, column.high) for column in results.columns}
     columns |= estimates(groups, levels, measured(results), ranges)
-    return pa.table(columns).sort_by([(name, "ascending") for name in ("task", "model", "ratio", "method", "lr", "hyperparameters")])
+    return pa.table(columns).sort_by([(name, "ascending") for name in (*CELL, *CONTENDER)])
 
 
 def measured(results: Results) -> dict[str, np.ndarray]:
@@ -95,27 +97,39 @@ def contender_labels(results: Results) -> pa.Array:
 
 def _labels(first: pa.Table, titles: dict[str, str]) -> list[str]:
     keys = list(zip(*(first[name].to_pylist() for name in CONTENDER), strict=True))
-    seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    options = {text: flat(text) for _, _, text in keys}
-    for method, lr, text in set(keys):
-        seen[method]["lr"].add(number(lr))
-        for name, value in options[text].items():
-            seen[method][name].add(value)
+    seen: dict[str, dict[str, set[str | None]]] = defaultdict(lambda: defaultdict(set))
+    settings = {}
+    for key in set(keys):
+        method, lr, hyperparameters, options, after = key
+        settings[key] = {"lr": number(lr), **flat(hyperparameters), **flat(options)}
+        if after:
+            settings[key]["in"] = "sequence"
+    names = {name: None for key in sorted(settings, key=str) for name in settings[key]}
+    for key, own in settings.items():
+        for name in names:
+            seen[key[0]][name].add(own.get(name))
     made = {}
-    for method, lr, text in set(keys):
-        parts = [f"lr {number(lr)}"] if len(seen[method]["lr"]) > 1 else []
-        parts += [f"{name} {value}" for name, value in options[text].items() if len(seen[method][name]) > 1]
-        made[method, lr, text] = " · ".join([titles.get(method, method), *parts])
+    for key, own in settings.items():
+        parts = [f"{name} {value}" for name, value in own.items() if len(seen[key[0]][name]) > 1]
+        made[key] = " · ".join([titles.get(key[0], key[0]), *parts])
     return [made[key] for key in keys]
 
 
-def flat(text: str) -> dict[str, str]:
-    """Hyperparameters (JSON) as short texts; empty where it is no JSON object."""
+def flat(text: str | None) -> dict[str, str]:
+    """A JSON object as short texts, nested keys joined by a point; empty where it is none."""
     try:
-        content = json.loads(text)
+        content = json.loads(text or "{}")
     except ValueError:
         return {}
-    return {name: number(value) for name, value in content.items()} if isinstance(content, dict) else {}
+    return dict(_leaves(content, "")) if isinstance(content, dict) else {}
+
+
+def _leaves(content: dict[str, object], before: str) -> Iterator[tuple[str, str]]:
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{before}{name}.")
+        else:
+            yield before + name, number(value)
 
 
 def number(value: object) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 #: Files of one trial that may lie about before they are merged, and rows that a merged file holds at most (by table).
-LOOSE = 1000
+LOOSE = 500
 ROWS = 4_000_000
 
 

@@ -31,6 +31,7 @@ TRIAL_COLUMNS = [
     pa.field("training_seed", pa.int64(), nullable=False),
     pa.field("forget_seed", pa.int64(), nullable=False),
     pa.field("sampler", _string, nullable=False),
+    pa.field("after", _string, nullable=False),  # ratios forgotten before, in a sequence
     pa.field("hyperparameters", _string, nullable=False),  # JSON
     pa.field("options", _string, nullable=False),  # JSON: options of the unlearning loop that are not the default
     pa.field("uses_validation", pa.bool_(), nullable=False),

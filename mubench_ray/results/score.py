@@ -103,9 +103,10 @@ class Folder:
 
     def _examples(self, trial_id: str) -> dict[str, np.ndarray]:
         """``<split>_<column>`` of a trial, ``<split>_index`` included; empty where none was stored."""
-        path = self.store.root / "examples" / f"{trial_id}.parquet"
-        wanted = ds.field("trial_id") == trial_id
-        table = pq.read_table(path, filters=wanted) if path.is_file() else self.store.read("examples", filter=wanted)
+        try:
+            table = pq.read_table(self.store.root / "examples" / f"{trial_id}.parquet")
+        except FileNotFoundError:  # merged into a larger file, or never written
+            table = self.store.read("examples", filter=ds.field("trial_id") == trial_id)
         columns = [name for name in table.column_names if name not in ("trial_id", "split")]
         split = np.asarray(table["split"].cast(pa.string()).to_pylist(), dtype=str)
         arrays = {name: table[name].to_numpy() for name in columns}
@@ -168,7 +169,7 @@ def score_trials(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
 
 
 def observe_trial(folder: Folder, row: Mapping[str, Any], needs: set[str]) -> dict[str, Any]:
-    """What of ``needs`` the folder holds: the trial's arrays, its retrain's as ``retrain_...``, costs, ratio and seed."""
+    """The trial's arrays, its retrain's as ``retrain_...``, and what ``needs`` asks of its row (costs, ratio, seed)."""
     observed = dict(folder.examples(row["trial_id"]))
     if any(need.startswith("retrain_") and need not in row for need in needs):
         retrain = folder.retrain(row)
@@ -212,10 +213,12 @@ def groups(folder: Folder, over: tuple[str, ...]) -> Iterator[list[Mapping[str, 
 def identity(trial: Trial, over: tuple[str, ...]) -> dict[str, Any]:
     """What trials of one group have in common."""
     content = trial.model_dump()
+    content["forget"]["options"].pop("path", None)  # a list counts by the hash of its content
     if "seed" in over:
         del content["seed"], content["training_seed"], content["forget"]["seed"]
     if "ratio" in over:
         del content["forget"]["ratio"]
+        content["after"] = bool(content["after"])  # the steps of a sequence of deletions go together
     if "model" in over:
         # Each model has its own recipe of training.
         del content["model"], content["training"]
@@ -290,7 +293,7 @@ def matched(rows: Rows, name: str, control: Callable[[Mapping[str, Any]], Mappin
 
 
 def stack(folder: Folder, rows: Rows, oracles: Rows, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Confidences (T, N) and (R, N) of all examples of a split that any of the models has, aligned by index; NaN where a model has none."""
+    """Confidences (T, N) and (R, N) of all examples of a split that any model has, aligned by index, else NaN."""
     parts = [folder.examples(row["trial_id"]) for row in (*rows, *oracles)]
     nothing = np.empty(0)
     pairs = [(part.get(f"{split}_index", nothing), part.get(f"{split}_confidence", nothing)) for part in parts]

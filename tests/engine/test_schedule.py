@@ -59,3 +59,14 @@ def test_a_died_trial_is_lost_with_its_reason():
 def test_limit_holds():
     schedule = Schedule({str(i): () for i in range(5)}, slots=4, on_lost=lambda *_: None, limit=2)
     assert [schedule.next() for _ in range(3)] == ["0", "1", None]
+
+
+def test_steps_of_a_sequence_follow_each_other_and_fall_together():
+    needs = {"one": ("original-a",), "two": ("one",), "three": ("two",)}
+    lost = []
+    schedule = Schedule(needs, slots=2, on_lost=lambda trial, reason: lost.append(trial))
+    assert drain(schedule) == ["original-a", "one", "two", "three"] and not lost
+    schedule = Schedule(needs, slots=2, on_lost=lambda trial, reason: lost.append(trial))
+    assert drain(schedule, lambda node: ("diverged", "nan") if node == "one" else ("ok", None)) == ["original-a", "one"]
+    assert lost == ["two", "three"]
+    assert schedule.progress.done == schedule.progress.failed == 3

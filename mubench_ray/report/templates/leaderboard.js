@@ -26,7 +26,7 @@
   const chosen = name => ($(name) ? $(name).value : "");
   const glyph = s => {
     const points = { circle: "<circle cx='11' cy='6' r='4'/>", square: "<rect x='7' y='2' width='8' height='8'/>", "triangle-up": "<path d='M11 1.5l5 9h-10z'/>", "triangle-down": "<path d='M11 10.5l5-9h-10z'/>",
-      diamond: "<path d='M11 .5l5 5.5-5 5.5-5-5.5z'/>", cross: "<path d='M9.3 1.5h3.4v2.8h2.8v3.4h-2.8v2.8H9.3V7.7H6.5V4.3h2.8z'/>", stroke: "" };
+      diamond: "<path d='M11 .5l5 5.5-5 5.5-5-5.5z'/>", cross: "<path d='M9.3 1.5h3.4v2.8h2.8v3.4h-2.8v2.8H9.3V7.7H6.5V4.3h2.8z'/>" };
     return `<svg viewBox="0 0 22 12" aria-hidden="true" fill="${s.colour}" stroke="none"><path d="M0 6h22" stroke="${s.colour}" stroke-width="2" stroke-dasharray="${s.dash.join(" ")}"/>${points[s.shape] || ""}</svg>`;
   };
   for (const s of data.styles) {
@@ -104,7 +104,7 @@
   function cell(r, c) {
     const value = r[c.name], td = make("td", { className: "n" + (value === null ? " none" : "") }, text(value, c));
     const low = r[c.name + "_low"], high = r[c.name + "_high"];
-    if (low !== null && low !== undefined) td.append(make("span", { className: "ci", textContent: text(low, c) + " – " + text(high, c) }));
+    if (low !== null && low !== undefined && !(c.share && text(low, c) === text(high, c))) td.append(make("span", { className: "ci", textContent: text(low, c) + " – " + text(high, c) }));
     return td;
   }
   function distance(r) {
@@ -120,7 +120,7 @@
   function toggle(tr, r) {
     if (tr.nextSibling && tr.nextSibling.className === "trials") return tr.nextSibling.remove();
     const td = make("td", { colSpan: tr.cells.length });
-    td.append(make("div", { textContent: "Hyperparameters " + r.hyperparameters + (r.lr === null ? "" : ", lr " + r.lr) + ". Intervals over " + r.interval_over + "s. One trial again:" }));
+    td.append(make("div", { textContent: "Hyperparameters " + r.hyperparameters + (r.lr === null ? "" : ", lr " + r.lr) + (r.options && r.options !== "{}" ? ", options " + r.options : "") + ". Intervals over " + r.interval_over + "s. One trial again:" }));
     for (const [id, seed, status] of r.trials) {
       const line = make("code", {}, data.rerun.replace("TRIAL_ID", id) + "   # seed " + seed + ", ");
       line.append(make("span", { className: "status " + status, textContent: status }));

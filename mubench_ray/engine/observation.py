@@ -1,0 +1,82 @@
+"""What is looked at while and after a trial unlearns: the curve, the evaluation sets, the table of examples. Never on the clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from mubench_ray.engine.artifacts import held_out
+from mubench_ray.randomness import torch_generator
+from mubench_ray.results.schema import EXAMPLES
+from mubench_ray.splits import ForgetSplit
+from mubench_ray.tasks import Splits
+from mubench_ray.training.context import Context
+from mubench_ray.training.data import Rows
+from mubench_ray.training.evaluate import Observed, evaluate
+from mubench_ray.trial import Trial
+
+#: Shares of the retrain's FLOs at which the curve is evaluated.
+CURVE_SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+#: Examples of each split that a curve point is evaluated on, and of D_R that the examples table keeps.
+SAMPLE = 1000
+
+
+def evaluation_sets(splits: Splits, forget: ForgetSplit) -> dict[str, Rows]:
+    """D_F (of a sequence: all that was to be forgotten so far), D_R, D_V and D_Test."""
+    return {"forget": Rows(splits.train, forget.forget), "retain": Rows(splits.train, forget.retain)} | held_out(splits)
+
+
+class Curve:
+    """Evaluates f_U on samples of every set each time a share of the retrain's FLOs is passed; off the clock."""
+
+    def __init__(self, trial: Trial, sets: dict[str, Rows], retrain_flos: float, points: list[dict[str, Any]]) -> None:
+        self.trial, self.retrain_flos, self.points = trial, retrain_flos, points
+        self.sets = {name: sample(rows, name) for name, rows in sets.items()}
+        self.due = list(CURVE_SHARES)
+
+    def __call__(self, ctx: Context) -> None:
+        """Evaluate if the next share has been reached."""
+        if self.due and ctx.meter.flos >= self.due[0] * self.retrain_flos:
+            self.point(ctx)
+            while self.due and ctx.meter.flos >= self.due[0] * self.retrain_flos:
+                del self.due[0]
+
+    def point(self, ctx: Context) -> None:
+        """Evaluate now, unless the last point is of this very moment."""
+        if self.points and self.points[-1]["flos"] == ctx.meter.flos and len(self.points) > 1:
+            self.points.pop()
+        with ctx.meter.paused():
+            point: dict[str, Any] = {
+                "trial_id": self.trial.id,
+                "flos": ctx.meter.flos,
+                "seconds": ctx.meter.seconds,
+                "retrain_share": ctx.meter.flos / self.retrain_flos if self.retrain_flos else None,
+            }
+            for name, rows in self.sets.items():
+                observed = evaluate(ctx.network, ctx.data, rows)
+                point |= {f"{name}_accuracy": observed["correct"].mean(), f"{name}_loss": observed["loss"].mean()}
+            self.points.append(point)
+
+
+def sample(rows: Rows, stream: str) -> Rows:
+    """At most SAMPLE of the rows, always the same ones."""
+    if len(rows) <= SAMPLE:
+        return rows
+    picked = torch.randperm(len(rows), generator=torch_generator("sample", stream, len(rows)))[:SAMPLE].sort().values
+    return Rows(rows.examples, rows.positions[picked])
+
+
+def examples_table(trial: Trial, observed: dict[str, Observed]) -> pa.Table:
+    """The examples table of a trial; of D_R at most SAMPLE rows."""
+    parts = []
+    for split, columns in observed.items():
+        size = len(columns["loss"])
+        if split == "retain" and size > SAMPLE:
+            keep = torch.randperm(size, generator=torch_generator("sample", split, size))[:SAMPLE].sort().values.numpy()
+            columns, size = {name: values[keep] for name, values in columns.items()}, SAMPLE
+        named = {"trial_id": pa.array([trial.id] * size), "split": pa.array([split] * size).dictionary_encode()}
+        named |= {name: columns[name] for name in ("index", "label", "loss", "correct", "confidence")}
+        parts.append(pa.table({field.name: pa.array(named[field.name]).cast(field.type) for field in EXAMPLES}, schema=EXAMPLES))
+    return pa.concat_tables(parts)

@@ -1,0 +1,117 @@
+"""From a trial to its unlearned network: where it starts, what it may spend, the method's phases, and the steps before it in a sequence."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from mubench_ray.engine.artifacts import Artifact, ArtifactStore, get_artifact
+from mubench_ray.engine.workspace import data_for
+from mubench_ray.methods import METHODS, Method
+from mubench_ray.models import MODELS
+from mubench_ray.randomness import derive
+from mubench_ray.splits import ForgetSplit
+from mubench_ray.tasks import Splits
+from mubench_ray.training.context import Context
+from mubench_ray.training.loop import Loop
+from mubench_ray.training.lora import add_lora, merge_lora
+from mubench_ray.training.meter import Meter
+from mubench_ray.training.superloss import SuperLoss
+from mubench_ray.trial import Trial
+
+
+@dataclass
+class Prepared:
+    """A trial that is ready to unlearn."""
+
+    method: Method
+    ctx: Context
+    splits: Splits
+    forget: ForgetSplit
+    retrain: Artifact
+
+
+def prepare(
+    trial: Trial, artifacts: ArtifactStore, data_dir: str | Path | None = None, device: str = "cpu", concurrency: int = 1
+) -> Prepared:
+    """Data, artifacts, the network to start from and the meter of a trial; makes the artifacts that are missing."""
+    method = METHODS.get(trial.method).configure(trial.hyperparameters)
+    data, splits, forget = data_for(trial, data_dir, device)
+    retrain = get_artifact(trial.retrain, artifacts, data_dir, device)
+    meter = budgeted_meter(trial, retrain, device, concurrency)
+    model = MODELS.get(trial.model)
+    torch.manual_seed(trial.seed)
+    network = model.build(data.task)
+    if method.start == "retrain":
+        retrain.load_into(network)
+        meter.load_state_dict({"flos": retrain.flos, "seconds": retrain.seconds, "examples": 0, "per_example": {}})
+    elif trial.after:
+        network = previous_network(trial, network, artifacts, data_dir, device, concurrency)
+    else:
+        get_artifact(trial.original, artifacts, data_dir, device).load_into(network)
+    ctx = Context(data.task, model, network.to(device), data, trial.seed, meter, trial.lr)
+    return Prepared(method, ctx, splits, forget, retrain)
+
+
+def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any) -> bool:
+    """Run a method's phases and its finish under the context's meter; True when the budget cut them short. ``ctx.network`` is f_U afterwards."""
+    options = trial.unlearning
+    ctx.keep_original()
+    if options.superloss is not None:
+        ctx.curriculum = SuperLoss(options.superloss)
+    if options.lora is not None:
+        torch.manual_seed(derive("lora", trial.seed))
+        ctx.network = add_lora(ctx.network, options.lora).to(ctx.device)
+    truncated = Loop(ctx, method.phases(ctx), options, observer).run()
+    ctx.meter.start()
+    method.finish(ctx)
+    ctx.meter.stop()
+    if options.lora is not None:
+        ctx.network = merge_lora(ctx.network)
+    return truncated
+
+
+def budgeted_meter(trial: Trial, retrain: Artifact, device: str, concurrency: int) -> Meter:
+    """The meter with the trial's caps: shares of what its retrain spent."""
+    flos, seconds = trial.budget.flos, trial.budget.seconds
+    if seconds == "auto":
+        seconds = 1.0 if device.startswith("cuda") and concurrency == 1 else None
+    return Meter(
+        cap_flos=None if flos is None else flos * retrain.flos,
+        cap_seconds=None if seconds is None else seconds * retrain.seconds,
+        device=device,
+    )
+
+
+def previous_network(
+    trial: Trial, network: nn.Module, artifacts: ArtifactStore, data_dir: str | Path | None, device: str, concurrency: int
+) -> nn.Module:
+    """f_U of the step before in a sequence: as that step left it, or unlearned once more where its weights are gone."""
+    before = trial.previous
+    path = kept_weights(before, artifacts)
+    if path.is_file():
+        load_model(network, path)
+        return network
+    prepared = prepare(before, artifacts, data_dir, device, concurrency)
+    unlearn(prepared.ctx, prepared.method, before, lambda ctx: None)
+    return prepared.ctx.network
+
+
+def kept_weights(trial: Trial, artifacts: ArtifactStore) -> Path:
+    """Where the unlearned weights of a step lie for the step after it."""
+    return artifacts.root / "steps" / f"{trial.id}.safetensors"
+
+
+def keep_weights(trial: Trial, network: nn.Module, artifacts: ArtifactStore) -> None:
+    """Save the unlearned weights of a step, whole or not at all."""
+    path = kept_weights(trial, artifacts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    save_model(network, str(partial))
+    partial.replace(path)
