@@ -82,7 +82,9 @@ def compute_one(name: str, observed: Mapping[str, Any], values: dict[str, float 
     values[name] = None
     given = {}
     for need in metric.needs:
-        value = observed[need] if need in observed else compute_one(need, observed, values) if _is_metric(need) else None
+        value = (
+            observed[need] if need in observed else compute_one(need, observed, values) if _is_metric(need) else None
+        )
         given[need] = value if is_observed(value) else None
     if all(value is not None for value in given.values()):
         value = float(metric.compute(**given))
@@ -109,5 +111,5 @@ def reads(name: str) -> set[str]:
 
 
 def _is_metric(need: str) -> bool:
-    """Whether a parameter names a metric; where a metric has its array's own name, such as ``test_loss``, the array is meant."""
+    """Whether a parameter names a metric; of a metric and an array of one name, such as ``test_loss``, the array."""
     return need in METRICS and need not in METRICS.get(need).needs

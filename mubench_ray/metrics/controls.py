@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mubench_ray.metrics.base import METRICS
+from mubench_ray.metrics.base import METRICS, Metric
 
 Verdict = Literal["trusted", "untrusted", "not checkable"]
 #: Seeds of either control below which no interval is worth a verdict.
@@ -119,41 +119,46 @@ def sampling_tolerance(forget_size: int, level: float = 0.95) -> float:
     return float(ndtri((1 + level) / 2) * math.sqrt((2 * forget_size + 1) / 12) / forget_size)
 
 
+def chance_tolerance(metric: Metric, forget_size: int, level: float = 0.95) -> float:
+    """``sampling_tolerance`` on the scale of a metric: an AUC strays at most 0.5 from its ideal, Indisc at most 1."""
+    farthest = max(metric.high - metric.ideal, metric.ideal - metric.low)
+    return sampling_tolerance(forget_size, level) * farthest / 0.5 if math.isfinite(farthest) else 0.0
+
+
 def gate(
     rows: Iterable[Mapping[str, Any]], metrics: Iterable[str] | None = None, level: float = 0.95
 ) -> list[dict[str, Any]]:
     """One verdict a (task, model, ratio, sampler, forget seed) and metric, as plain dictionaries.
 
     ``rows`` are rows of the trials table (all, or only the controls). Checked are the ``metrics`` named, or all that
-    declare an ideal value and are a column; ``tolerance`` follows from ``forget_size``: doubled for Indisc, which
-    doubles the deviation, and none for metrics that compare with the retrain itself. A seed's value is the mean over
-    rows of one training seed.
+    declare an ideal value and have one anywhere. Tolerances follow from ``forget_size``; metrics that compare with the
+    retrain itself have none. A seed's value is the mean over rows of one training seed.
     """
     cells: dict[tuple, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: {"original": [], "retrain": []})
     for row in rows:
         cell = cells[row["task"], row["model"], row["ratio"], row["sampler"], row["forget_seed"]]
         if row["method"] in cell and row["status"] in FINISHED:
             cell[row["method"]].append(row)
-    names = [
-        name for name in (metrics if metrics is not None else METRICS.names()) if METRICS.get(name).ideal is not None
-    ]
+    names = METRICS.names() if metrics is None else metrics
+    names = [name for name in names if METRICS.get(name).ideal is not None]
+    if metrics is None:
+        shown = [row for controls in cells.values() for group in controls.values() for row in group]
+        names = [name for name in names if any(row.get(name) is not None for row in shown)]
     verdicts = []
     for (task, model, ratio, sampler, forget_seed), controls in sorted(cells.items(), key=str):
         cell = {"task": task, "model": model, "ratio": ratio, "sampler": sampler, "forget_seed": forget_seed}
         sizes = [row["forget_size"] for group in controls.values() for row in group if row.get("forget_size")]
         for name in names:
-            if metrics is None and not any(name in row for group in controls.values() for row in group):
-                continue
             described = METRICS.get(name)
             own_reference = any(need.startswith("retrain_") for need in described.needs)
-            tolerance = 0.0 if own_reference or not sizes else sampling_tolerance(min(sizes), level)
+            tolerance = 0.0 if own_reference or not sizes else chance_tolerance(described, min(sizes), level)
             values = {method: _by_seed(group, name) for method, group in controls.items()}
             check = check_metric(
                 name,
                 values["original"],
                 values["retrain"],
                 ideal=described.ideal,
-                tolerance=2 * tolerance if name.startswith("indisc") else tolerance,
+                tolerance=tolerance,
                 self_referential=own_reference,
                 level=level,
             )

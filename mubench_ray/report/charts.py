@@ -17,6 +17,8 @@ DASHES = ([1, 0], [6, 3], [2, 2])
 REFERENCE_COLOUR = {"retrain": "#222222", "original": "#8a8f98"}
 FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 DATA = "rows"
+#: From this many contenders on, lines and intervals are drawn thinner.
+CROWD = 12
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Panels:
         self.shape = alt.Shape("label:N", scale=alt.Scale(**keyed, range=[style.shape for style in drawn]), legend=legend_of, sort=names)
         self.dash = alt.StrokeDash("label:N", scale=alt.Scale(**keyed, range=[style.dash for style in drawn]), legend=None)
         self.names = names
+        self.crowded = len(names) > CROWD
         self.ratios = ratios
 
     def against_ratio(self, metric: str, title: str) -> alt.LayerChart:
@@ -63,11 +66,11 @@ class Panels:
         base = alt.Chart()
         retrain = alt.datum.method == "retrain"
         band = base.mark_area(color="#222222", opacity=0.10).encode(x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q")
-        line = base.mark_line(strokeWidth=2, opacity=0.9).encode(x=x, y=y, color=self.color, strokeDash=self.dash)
-        rule = base.mark_rule(strokeWidth=1.4, opacity=0.55).encode(
+        line = base.mark_line(strokeWidth=1.3 if self.crowded else 2, opacity=0.9).encode(x=x, y=y, color=self.color, strokeDash=self.dash)
+        rule = base.mark_rule(strokeWidth=1.2, opacity=0.2 if self.crowded else 0.55).encode(
             x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q", color=self.color
         )
-        point = base.mark_point(filled=True, size=46, opacity=1).encode(
+        point = base.mark_point(filled=True, size=26 if self.crowded else 46, opacity=1).encode(
             x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltip(metric, title)
         )
         known = f"isValid(datum.{metric})"
@@ -129,7 +132,7 @@ class Panels:
         goal = base.mark_rule(color="#222222", strokeDash=[5, 3], strokeWidth=1.3).encode(y=y)
         line = base.mark_line(strokeWidth=2, opacity=0.9).encode(x=x, y=y, color=self.color, strokeDash=self.dash)
         point = base.mark_point(filled=True, size=40, opacity=1).encode(
-            x=x, y=y, color=self.color, shape=self.shape, tooltip=[*tooltip(metric, title), alt.Tooltip("spent:Q", format=".1%", title="really spent")]
+            x=x, y=y, color=self.color, shape=self.shape, tooltip=[*tooltip(metric, title, interval=False), alt.Tooltip("spent:Q", format=".1%", title="really spent")]
         )
         return alt.layer(
             goal.transform_filter("datum.method == 'retrain' && datum.share == 100"),
@@ -137,14 +140,14 @@ class Panels:
         ).transform_filter(f"isValid(datum.{metric})").properties(title=title)
 
 
-def tooltip(metric: str, title: str) -> list[alt.Tooltip]:
+def tooltip(metric: str, title: str, interval: bool = True) -> list[alt.Tooltip]:
     """What hovering a point says."""
+    edges = [alt.Tooltip(f"{metric}_{edge}:Q", format=".4f", title=word) for edge, word in (("low", "from"), ("high", "to"))]
     return [
         alt.Tooltip("label:N", title="method"),
         alt.Tooltip("ratio:N", title="ratio %"),
         alt.Tooltip(f"{metric}:Q", format=".4f", title=title),
-        alt.Tooltip(f"{metric}_low:Q", format=".4f", title="from"),
-        alt.Tooltip(f"{metric}_high:Q", format=".4f", title="to"),
+        *(edges if interval else []),
         alt.Tooltip("n:Q", title="trials"),
     ]
 

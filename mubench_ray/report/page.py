@@ -31,6 +31,7 @@ METHOD_NOTE = (
 )
 FAILURES_SHOWN = 50
 DIGITS = 6
+CHART_DIGITS = 4
 
 
 def render(report: Report, blocks: list[Block]) -> str:
@@ -73,7 +74,7 @@ def lead(report: Report) -> str:
     parts = []
     for name, word in (("task", "task"), ("model", "model"), ("method", "method"), ("ratio", "ratio"), ("training_seed", "training seed")):
         values = pc.unique(trials[name]).to_pylist()
-        listed = [f"{value:g} %" if name == "ratio" else str(value) for value in sorted(values)]
+        listed = [f"{value:g}\u00a0%" if name == "ratio" else str(value) for value in sorted(values)]
         if name == "method":
             listed = [value for value in listed if value not in CONTROLS]
         parts.append(f"{len(listed)} {word}{'' if len(listed) == 1 else 's'}" + (f" ({', '.join(listed)})" if 0 < len(listed) <= 10 else ""))
@@ -148,7 +149,7 @@ def payload(report: Report) -> dict[str, Any]:
             for c in results.columns
         ],
         "board": table_payload(board_columns(report)),
-        "scopes": table_payload(report.scopes.drop_columns([n for n in report.scopes.column_names if n.endswith("_sd")])),
+        "scopes": table_payload(report.scopes.select([name for name in report.scopes.column_names if not unseen(name)]), CHART_DIGITS),
         "noise": noise_payload(report.noise),
         "styles": [
             {"label": s.label, "colour": s.colour, "shape": s.shape, "dash": s.dash, "control": names[s.label] in CONTROLS} for s in report.styles
@@ -179,14 +180,19 @@ def board_columns(report: Report) -> pa.Table:
     }
     keys = [tuple(row.values()) for row in board.select([*CELL, *CONTENDER]).to_pylist()]
     board = board.append_column("trials", pa.array([json.dumps(of[key]) for key in keys]))
-    board = board.append_column("after_controls", pc.invert(board["control"]))
+    board = board.append_column("after_controls", pc.cast(pc.invert(board["control"]), pa.int8()))
     by = [("task", "ascending"), ("model", "ascending"), ("ratio", "ascending"), ("after_controls", "ascending")]
     if "retention_deviation" in board.column_names:
         by.append(("retention_deviation", "ascending"))
     return board.sort_by([*by, ("label", "ascending")]).drop_columns(["after_controls", "method", "after"])
 
 
-def table_payload(table: pa.Table) -> dict[str, Any]:
+def unseen(name: str) -> bool:
+    """Columns of the scopes that no chart reads."""
+    return name.endswith("_sd") or ("@" in name or name.startswith("flos_share")) and name.endswith(("_low", "_high"))
+
+
+def table_payload(table: pa.Table, digits: int = DIGITS) -> dict[str, Any]:
     """A table as field names and rows of values, floats cut to what a reader can see."""
     columns = []
     for name in table.column_names:
@@ -194,17 +200,17 @@ def table_payload(table: pa.Table) -> dict[str, Any]:
         if name == "trials":
             columns.append([json.loads(text) for text in column.to_pylist()])
         elif pa.types.is_floating(column.type):
-            columns.append([short(value) for value in column.to_pylist()])
+            columns.append([short(value, digits) for value in column.to_pylist()])
         else:
             columns.append(column.to_pylist())
     return {"fields": table.column_names, "rows": [list(row) for row in zip(*columns, strict=True)]}
 
 
-def short(value: float | None) -> float | int | None:
-    """Six significant digits; whole numbers without a point; None for NaN."""
+def short(value: float | None, digits: int = DIGITS) -> float | int | None:
+    """So many significant digits; whole numbers without a point; None for NaN."""
     if value is None or not math.isfinite(value):
         return None
-    value = float(f"{value:.{DIGITS}g}")
+    value = float(f"{value:.{digits}g}")
     return int(value) if value == int(value) and abs(value) < 1e15 else value
 
 

@@ -106,6 +106,11 @@ def test_without_any_one_of_its_inputs_a_metric_is_none(name, spoil):
         assert compute_one(name, observed, {}) is None, need
 
 
+SAME, FAR = range(20), range(50, 70)
+HALVES, SURE = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])
+GAP = dict.fromkeys(reads("knowledge_gap"), HALVES)
+NEAR_STATES = {"state": {"w": [1.0]}, "retrain_state": {"w": [1.0]}}
+FAR_STATES = {"state": {"w": [1.0]}, "retrain_state": {"w": [2.0]}}
 #: (metric, better, worse): what the declared direction must say of two models one can judge by eye.
 JUDGED = {
     "test_accuracy": ({"test_correct": [1, 1]}, {"test_correct": [1, 0]}),
@@ -119,38 +124,38 @@ JUDGED = {
     ),
     "retrain_time_efficiency": ({"seconds": 1, "retrain_seconds": 10}, {"seconds": 5, "retrain_seconds": 10}),
     "flos_share": ({"flos": 1, "retrain_flos": 10}, {"flos": 5, "retrain_flos": 10}),
-    "indisc": ({"forget_loss": range(20), "test_loss": range(20)}, {"forget_loss": range(20), "test_loss": range(50, 70)}),
+    "indisc": ({"forget_loss": SAME, "test_loss": SAME}, {"forget_loss": SAME, "test_loss": FAR}),
     "indisc_validation": (
-        {"forget_loss": range(20), "validation_loss": range(20)},
-        {"forget_loss": range(20), "validation_loss": range(50, 70)},
+        {"forget_loss": SAME, "validation_loss": SAME},
+        {"forget_loss": SAME, "validation_loss": FAR},
     ),
-    "mia_advantage": ({"forget_loss": range(20), "test_loss": range(20)}, {"forget_loss": range(20), "test_loss": range(50, 70)}),
+    "mia_advantage": ({"forget_loss": SAME, "test_loss": SAME}, {"forget_loss": SAME, "test_loss": FAR}),
     "mia_advantage_validation": (
-        {"forget_loss": range(20), "validation_loss": range(20)},
-        {"forget_loss": range(20), "validation_loss": range(50, 70)},
+        {"forget_loss": SAME, "validation_loss": SAME},
+        {"forget_loss": FAR, "validation_loss": SAME},
     ),
     "retain_mia_excess": (
         {"retain_loss": [1, 2], "test_loss": [1, 2], "retrain_retain_loss": [1, 2], "retrain_test_loss": [1, 2]},
         {"retain_loss": [1, 2], "test_loss": [3, 4], "retrain_retain_loss": [1, 2], "retrain_test_loss": [1, 2]},
     ),
-    "knowledge_gap": (
-        dict.fromkeys(("forget_log_probs", "forget_only_forget_log_probs", "original_extra_log_probs", "extra_only_extra_log_probs"), np.log([[0.5, 0.5]])),
-        dict.fromkeys(("forget_only_forget_log_probs", "original_extra_log_probs", "extra_only_extra_log_probs"), np.log([[0.5, 0.5]]))
-        | {"forget_log_probs": np.log([[0.9, 0.1]])},
-    ),
-    "l2_distance": ({"state": {"w": [1.0]}, "retrain_state": {"w": [1.0]}}, {"state": {"w": [1.0]}, "retrain_state": {"w": [2.0]}}),
-    "layer_distance": ({"state": {"w": [1.0]}, "retrain_state": {"w": [1.0]}}, {"state": {"w": [1.0]}, "retrain_state": {"w": [2.0]}}),
+    "knowledge_gap": (GAP, {**GAP, "forget_log_probs": SURE}),
+    "l2_distance": (NEAR_STATES, FAR_STATES),
+    "layer_distance": (NEAR_STATES, FAR_STATES),
     "transfer_difference": (
         {"shifted_correct": [1, 1], "original_shifted_correct": [1, 0]},
         {"shifted_correct": [0, 0], "original_shifted_correct": [1, 0]},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", [name for name, metric in METRICS if metric.direction != "neither"])
 def test_the_declared_direction_is_that_of_the_better_model(name):
     better, worse = (
-        compute_one(name, {key: value if isinstance(value, dict) else np.asarray(value, float) for key, value in model.items()}, {})
+        compute_one(
+            name,
+            {key: value if isinstance(value, dict) else np.asarray(value, float) for key, value in model.items()},
+            {},
+        )
         for model in JUDGED[name]
     )
     assert better > worse if METRICS.get(name).direction == "higher" else better < worse
@@ -180,13 +185,21 @@ def test_group_metrics_say_what_is_missing(name):
         for spoiled in (None, np.full(np.shape(complete[need]), np.nan)):
             if need.endswith("_fold") and spoiled is not None:
                 continue
-            values, reason = compute_group(name, {**complete, need: spoiled} if spoiled is not None else {k: v for k, v in complete.items() if k != need})
+            values, reason = compute_group(
+                name,
+                {**complete, need: spoiled}
+                if spoiled is not None
+                else {k: v for k, v in complete.items() if k != need},
+            )
             assert set(values.values()) == {None}
             assert need in reason or "needs at least" in reason
     for what, least in metric.minimum.items():
         few = observe_group(np.random.default_rng(0), trials=least - 1, oracles=least - 1)
         values, reason = compute_group(name, few)
-        assert set(values.values()) == {None} and reason == f"needs at least {least} {next(iter(metric.minimum))}, there are {least - 1}", what
+        assert (
+            set(values.values()) == {None}
+            and reason == f"needs at least {least} {next(iter(metric.minimum))}, there are {least - 1}"
+        ), what
 
 
 def test_all_metrics_of_a_trial_take_a_fraction_of_a_second():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from mubench_ray.metrics.controls import check_metric, gate, mean_interval, sampling_tolerance
+from mubench_ray.metrics import METRICS
+from mubench_ray.metrics.controls import chance_tolerance, check_metric, gate, mean_interval, sampling_tolerance
 from mubench_ray.metrics.mia_auc import mia_auc
 
 LEAK = {1: 0.70, 2: 0.72, 3: 0.71, 4: 0.69, 5: 0.73}
@@ -54,7 +55,8 @@ def test_what_one_small_forget_set_causes_is_tolerated_and_no_more():
 
 
 @pytest.mark.parametrize(
-    "original, retrain", [({}, {}), ({1: 0.7, 2: 0.7}, {1: 0.5, 2: 0.5}), (LEAK, {7: 0.5, 8: 0.5, 9: 0.5}), (LEAK, dict.fromkeys(LEAK)),
+    "original, retrain", [({}, {}), ({1: 0.7, 2: 0.7}, {1: 0.5, 2: 0.5}), (LEAK, {7: 0.5, 8: 0.5, 9: 0.5}), (LEAK,
+    dict.fromkeys(LEAK)),
                           (LEAK, dict.fromkeys(LEAK, float("nan")))]
 )  # fmt: skip
 def test_fewer_than_three_common_seeds_cannot_be_checked(original, retrain):
@@ -63,7 +65,9 @@ def test_fewer_than_three_common_seeds_cannot_be_checked(original, retrain):
 
 
 def test_a_metric_that_compares_with_the_retrain_says_so():
-    found = check_metric("retention_deviation", {1: 0.3, 2: 0.4, 3: 0.35}, {1: 0.0, 2: 0.0, 3: 0.0}, ideal=0.0, self_referential=True)
+    found = check_metric(
+        "retention_deviation", {1: 0.3, 2: 0.4, 3: 0.35}, {1: 0.0, 2: 0.0, 3: 0.0}, ideal=0.0, self_referential=True
+    )
     assert found.verdict == "trusted" and "own reference" in found.reason
 
 
@@ -84,13 +88,32 @@ def test_the_sampling_tolerance_is_what_chance_does_to_an_auc():
     assert np.mean(np.array(strays) <= sampling_tolerance(60)) == pytest.approx(0.95, abs=0.015)
 
 
+def test_the_tolerance_is_on_the_metrics_own_scale():
+    auc, indisc, gap = (METRICS.get(name) for name in ("mia_auc", "indisc", "knowledge_gap"))
+    assert chance_tolerance(auc, 100) == pytest.approx(sampling_tolerance(100))
+    assert chance_tolerance(indisc, 100) == pytest.approx(2 * sampling_tolerance(100))  # 1 - |2 MIA - 1|
+    assert chance_tolerance(gap, 100) == 0.0  # no bound, nothing known of chance
+
+
 def row(method, seed, **values):
-    fixed = {"task": "digits", "model": "cnn", "ratio": 5.0, "sampler": "uniform", "forget_seed": 42, "status": "ok", "forget_size": 500}
+    fixed = {
+        "task": "digits",
+        "model": "cnn",
+        "ratio": 5.0,
+        "sampler": "uniform",
+        "forget_seed": 42,
+        "status": "ok",
+        "forget_size": 500,
+    }
     return {**fixed, "method": method, "seed": seed, "training_seed": seed, **values}
 
 
 def controls(**metric_of):
-    return [row(method, seed, **{name: of(method, seed) for name, of in metric_of.items()}) for method in ("original", "retrain") for seed in range(5)]
+    return [
+        row(method, seed, **{name: of(method, seed) for name, of in metric_of.items()})
+        for method in ("original", "retrain")
+        for seed in range(5)
+    ]
 
 
 def leaky(method, seed):
@@ -98,7 +121,9 @@ def leaky(method, seed):
 
 
 def test_the_gate_checks_every_forgetting_metric_of_every_cell():
-    rows = controls(u_mia=leaky, mia_auc=lambda method, seed: 0.5 + seed / 1000, test_accuracy=leaky)
+    rows = controls(
+        u_mia=leaky, mia_auc=lambda method, seed: 0.5 + seed / 1000, test_accuracy=leaky, indisc=lambda *_: None
+    )
     rows += [{**each, "ratio": 10.0, "u_mia": None} for each in rows] + [row("ft", 1, u_mia=0.9)]
     verdicts = {(each["ratio"], each["metric"]): each for each in gate(rows)}
     assert set(verdicts) == {(ratio, name) for ratio in (5.0, 10.0) for name in ("u_mia", "mia_auc")}
@@ -119,7 +144,9 @@ def test_the_gate_leaves_failed_rows_out_and_counts_a_training_once():
 def test_the_gate_knows_which_metrics_compare_with_the_retrain_and_how_indisc_scales():
     rows = controls(
         retention_deviation=lambda method, seed: 0.3 + seed / 100 if method == "original" else 0.0,
-        indisc=lambda method, seed: (0.4 if method == "original" else 0.93) + seed / 1000,  # one-sided, below 1 by chance
+        indisc=lambda method, seed: (
+            (0.4 if method == "original" else 0.93) + seed / 1000
+        ),  # one-sided, below 1 by chance
     )
     verdicts = {each["metric"]: each for each in gate(rows)}
     assert "own reference" in verdicts["retention_deviation"]["reason"]

@@ -9,7 +9,13 @@ RATIOS = np.array([1.0, 2, 5, 10])
 
 @pytest.mark.parametrize(
     "harm, expected",
-    [([0, 0, 0, 0], 10.0), ([0, 0.01, 0.2, 0.3], 2.0), ([0.2, 0, 0, 0], 0.0), ([0, 0, 0.2, 0.0], 2.0), ([0, np.nan, 0, 0], 1.0)],
+    [
+        ([0, 0, 0, 0], 10.0),
+        ([0, 0.01, 0.2, 0.3], 2.0),
+        ([0.2, 0, 0, 0], 0.0),
+        ([0, 0, 0.2, 0.0], 2.0),
+        ([0, np.nan, 0, 0], 1.0),
+    ],
 )
 def test_everything_up_to_the_capacity_must_be_harmless(harm, expected):
     assert capacity(RATIOS, np.array(harm, float), 0.05) == expected

@@ -29,10 +29,11 @@ def test_rates_of_zero_are_too_few_samples_unless_both_are():
 
 @pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0])
 def test_the_laplace_mechanism_has_the_epsilon_it_is_known_for(epsilon):
-    # Outputs of neighbours differ by 1, noise of scale 1 / epsilon: pure epsilon-DP, tight at every threshold beyond both.
+    # Outputs of neighbours differ by 1, noise of scale 1 / epsilon: pure epsilon-DP, tight beyond both.
     rng = np.random.default_rng(0)
     estimates = [
-        epsilon_of_example(1 + rng.laplace(0, 1 / epsilon, 20_000), rng.laplace(0, 1 / epsilon, 20_000)) for _ in range(3)
+        epsilon_of_example(1 + rng.laplace(0, 1 / epsilon, 20_000), rng.laplace(0, 1 / epsilon, 20_000))
+        for _ in range(3)
     ]
     # Rates estimated from a handful of samples exceed it; the bulk does not.
     assert np.mean(estimates) >= epsilon - 0.05

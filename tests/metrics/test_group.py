@@ -25,12 +25,15 @@ def test_parameters_without_a_default_are_needs_and_the_others_options(registere
     observed = {"test_loss": [1.0, 3.0], "trial_fold": [1, 2]}
     assert compute_group("spread", observed) == ({"value": 2.0}, None)
     assert compute_group("spread", observed, {"scale": 3.0}) == ({"value": 6.0}, None)
-    assert compute_group("spread", {**observed, "trial_fold": [1]}) == ({"value": None}, "needs at least 2 trials, there are 1")
+    assert compute_group("spread", {**observed, "trial_fold": [1]}) == (
+        {"value": None},
+        "needs at least 2 trials, there are 1",
+    )
     assert spread(np.array([1.0, 4.0])) == {"value": 3.0}  # an ordinary function still
 
 
 def test_an_unknown_option_is_refused_with_those_there_are():
-    with pytest.raises(MubenchError, match="'margn'.*margin"):
+    with pytest.raises(MubenchError, match=r"'margn'.*margin"):
         compute_group("deletion_capacity", {}, {"margn": 1})
     with pytest.raises(MubenchError, match="has none"):
         compute_group("klom", {}, {"margin": 1})

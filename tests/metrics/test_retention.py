@@ -39,12 +39,18 @@ def test_each_ratio_and_the_costs_as_deep_unlearn_defines_them():
 
 def test_over_forgetting_deviates_as_much_as_not_forgetting():
     fine = correct(10)
-    deviations = [retention_deviation(fine, forget, fine, fine, correct(5), fine) for forget in (correct(3), correct(7))]
+    deviations = [
+        retention_deviation(fine, forget, fine, fine, correct(5), fine) for forget in (correct(3), correct(7))
+    ]
     assert deviations[0] == pytest.approx(deviations[1])
 
 
 def test_a_retrain_that_gets_nothing_right_leaves_ratios_undefined():
-    observed = {f"{who}{split}_correct": correct(0 if who else 5) for who in ("", "retrain_") for split in ("forget", "retain", "test")}
+    observed = {
+        f"{who}{split}_correct": correct(0 if who else 5)
+        for who in ("", "retrain_")
+        for split in ("forget", "retain", "test")
+    }
     values = compute_all(observed | {"seconds": 0.0, "retrain_seconds": 3.0})
     assert values["forget_retention"] is None and values["retention_deviation"] is None
     assert values["retrain_time_efficiency"] is None

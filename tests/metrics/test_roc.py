@@ -31,7 +31,9 @@ def test_a_planted_rate_at_a_low_false_positive_rate_is_found():
 def test_agrees_with_the_roc_curve_of_scikit_learn(fpr):
     rng = np.random.default_rng(1)
     positives, negatives = rng.normal(0.5, 1, 400).round(1), rng.normal(0, 1, 300).round(1)
-    false, true, _ = roc_curve(np.repeat([1, 0], [400, 300]), np.concatenate([positives, negatives]), drop_intermediate=False)
+    false, true, _ = roc_curve(
+        np.repeat([1, 0], [400, 300]), np.concatenate([positives, negatives]), drop_intermediate=False
+    )
     assert tpr_at_fpr(positives, negatives, fpr) == pytest.approx(true[false <= fpr + 1e-12].max())
 
 
@@ -49,5 +51,5 @@ def test_a_rate_that_so_few_negatives_cannot_show_is_undefined():
 def test_empty_and_nan_are_undefined_and_a_senseless_rate_is_refused():
     assert np.isnan(auc(np.array([]), np.ones(3))) and np.isnan(auc(np.array([np.nan]), np.ones(3)))
     assert np.isnan(tpr_at_fpr(np.array([]), np.ones(300), 0.01))
-    with pytest.raises(ValueError, match="not 1.5"):
+    with pytest.raises(ValueError, match=r"not 1\.5"):
         tpr_at_fpr(np.ones(3), np.ones(3), 1.5)

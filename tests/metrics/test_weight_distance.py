@@ -34,7 +34,7 @@ def test_a_layer_of_zeros_has_no_relative_distance():
 
 
 def test_networks_that_do_not_match_are_refused_by_name():
-    with pytest.raises(ValueError, match="second.weight"):
+    with pytest.raises(ValueError, match=r"second\.weight"):
         l2_distance({"first.weight": np.ones(2)}, {"first.weight": np.ones(2), "second.weight": np.ones(2)})
     with pytest.raises(ValueError, match=r"\(2,\).*\(3,\)"):
         l2_distance({"w": np.ones(2)}, {"w": np.ones(3)})

@@ -47,11 +47,16 @@ def write(store, trial, confidence, status="ok", retain_size=60, curve=(), colum
             "correct": correct,
             "confidence": values,
         }
-        parts.append(pa.table({field.name: pa.array(named[field.name]).cast(field.type) for field in EXAMPLES}, schema=EXAMPLES))
+        parts.append(
+            pa.table({field.name: pa.array(named[field.name]).cast(field.type) for field in EXAMPLES}, schema=EXAMPLES)
+        )
     row = planned_row(trial) | {"status": status, "forget_size": 40, "retain_size": retain_size}
     row |= {"flos": 1e9, "seconds": 1.0, "retrain_flos": 4e9, "retrain_seconds": 8.0}
     row |= compute_all(observed) | dict(columns or {})
-    points = [{"trial_id": trial.id, "flos": share * 4e9, "seconds": share, "retrain_share": share, **point} for share, point in curve]
+    points = [
+        {"trial_id": trial.id, "flos": share * 4e9, "seconds": share, "retrain_share": share, **point}
+        for share, point in curve
+    ]
     store.write(Outcome(row, points, pa.concat_tables(parts) if parts else None), METRICS.names())
 
 
@@ -82,7 +87,15 @@ def planted(tmp_path_factory):
 
 def test_a_stored_metric_is_the_same_when_it_is_computed_again(planted):
     stored = {row["trial_id"]: row for row in Store(planted).read("trials").to_pylist()}
-    for name in ("u_mia", "indisc", "test_accuracy", "forget_loss", "mia_auc", "retrain_time_efficiency", "svc_mia_confidence"):
+    for name in (
+        "u_mia",
+        "indisc",
+        "test_accuracy",
+        "forget_loss",
+        "mia_auc",
+        "retrain_time_efficiency",
+        "svc_mia_confidence",
+    ):
         again = score(planted, name).to_pylist()
         assert len(again) == len(stored)
         for row in again:
@@ -119,7 +132,9 @@ def test_u_lira_finds_the_planted_leak_and_only_that(planted):
     areas = by_method(score(planted, "u_lira"), "auc")
     assert areas["original"] > 0.99
     assert areas["ft"] == pytest.approx(0.5, abs=0.06)
-    assert areas["retrain"] == pytest.approx(0.5, abs=0.08)  # half of the retrains against the other half: the noise floor
+    assert areas["retrain"] == pytest.approx(
+        0.5, abs=0.08
+    )  # half of the retrains against the other half: the noise floor
     counts = {row["method"]: (row["trials"], row["oracles"]) for row in score(planted, "u_lira").to_pylist()}
     assert counts == {"original": (10, 10), "ft": (10, 10), "retrain": (5, 5)}
 
@@ -139,7 +154,9 @@ def test_rows_of_controls_that_are_one_network_count_once(tmp_path):
     for seed in range(4):  # the same originals and retrains under other unlearning seeds
         for number, method in enumerate(("original", "retrain")):
             again = make_trial(method, seed + 100, training_seed=seed)
-            write(store, again, confidences(np.random.default_rng([seed, number]), 6.0 if method == "original" else 0.0))
+            write(
+                store, again, confidences(np.random.default_rng([seed, number]), 6.0 if method == "original" else 0.0)
+            )
     rows = [row for row in score(tmp_path, "u_lira").to_pylist() if row["part"] == "auc"]
     assert {row["method"]: (row["trials"], row["oracles"]) for row in rows}["original"] == (4, 4)
 
@@ -203,7 +220,12 @@ def test_scaling_ranges_over_models(tmp_path):
     store.create({"name": "scaling"})
     rng = np.random.default_rng(0)
     for model, flos, accuracy in (("cnn-small", 1e9, 0.9), ("resnet18", 1e10, 0.8), ("vit-small", 1e11, 0.7)):
-        write(store, make_trial("ft", 1, model=model), confidences(rng), columns={"flos": flos, "forget_accuracy": accuracy})
+        write(
+            store,
+            make_trial("ft", 1, model=model),
+            confidences(rng),
+            columns={"flos": flos, "forget_accuracy": accuracy},
+        )
     found = {row["part"]: row for row in score(tmp_path, "scaling").to_pylist()}
     assert found["slope"]["value"] == pytest.approx(-0.1) and found["slope"]["model"] is None
 
@@ -234,7 +256,9 @@ def test_different_hyperparameters_are_different_groups(tmp_path):
     store = folder(tmp_path, seeds=4)
     for seed in range(4):
         write(store, make_trial("ft", seed, epochs=9), confidences(np.random.default_rng(seed), 6.0))
-    areas = sorted(row["value"] for row in score(tmp_path, "u_lira").to_pylist() if row["method"] == "ft" and row["part"] == "auc")
+    areas = sorted(
+        row["value"] for row in score(tmp_path, "u_lira").to_pylist() if row["method"] == "ft" and row["part"] == "auc"
+    )
     assert len(areas) == 2 and areas[0] < 0.7 < 0.95 < areas[1]
 
 

@@ -137,7 +137,7 @@
   const shares = [...new Set(data.scopes.fields.filter(f => f.startsWith("spent@") && !f.includes("_")).map(f => f.slice(6)))];
   const melt = row => shares.map(share => {
     const point = { label: row.label, method: row.method, ratio: row.ratio, n: row.n, share: Math.round(1e4 * Number(share)) / 100, spent: row["spent@" + share] };
-    for (const metric of ["test_accuracy", "forget_accuracy", "retain_accuracy"]) for (const edge of ["", "_low", "_high"]) point[metric + edge] = row[metric + "@" + share + edge];
+    for (const metric of ["test_accuracy", "forget_accuracy", "retain_accuracy"]) point[metric] = row[metric + "@" + share];
     return point;
   });
   const rowsFor = {
@@ -164,7 +164,10 @@
     const part = (name, plural) => chosen(name) || (choices[name].length > 1 ? `average of ${choices[name].length} ${plural}` : choices[name][0]);
     for (const section of document.querySelectorAll("section.charts")) {
       const ratio = section.dataset.chart === "ratio" ? [] : [chosen("ratio") ? chosen("ratio") + " %" : choices.ratio.length > 1 ? `average of ${choices.ratio.length} ratios` : choices.ratio[0] + " %"];
-      section.querySelector(".scope").textContent = [part("task", "tasks"), part("model", "models"), ...ratio].join(" · ");
+      const wanted = board.filter(r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr")) && !hidden.has(r.label));
+      const drawn = new Set(rowsFor[section.dataset.chart]().filter(r => r.n).map(r => r.label)), absent = [...new Set(wanted.map(r => r.label))].filter(label => !drawn.has(label));
+      const left = absent.length ? ` · left out, a cell without a usable trial: ${absent.slice(0, 6).join(", ")}${absent.length > 6 ? " and " + (absent.length - 6) + " more" : ""}` : "";
+      section.querySelector(".scope").textContent = [part("task", "tasks"), part("model", "models"), ...ratio].join(" · ") + left;
     }
   }
   function update() {

@@ -1,0 +1,87 @@
+"""The figures as PNG files, from the same panels as the page's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow.compute as pc
+
+from mubench_ray.report.charts import Panels, figure_spec
+from mubench_ray.report.columns import CONTROLS
+from mubench_ray.report.frontier import CURVES_SHOWN, FRONTIERS, SHARES
+from mubench_ray.report.report import Report
+from mubench_ray.report.scopes import ALL
+from mubench_ray.report.summary import number
+
+#: At most this many sets of figures are drawn: the average first, then (task, model) pairs by name. The page has them all.
+SETS = 6
+#: More contenders than a figure can show are split by learning rate.
+CONTENDERS = 24
+
+
+def png(spec: dict[str, Any]) -> bytes:
+    """A spec drawn at twice the screen's resolution."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_png(spec, scale=2)
+
+
+def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file name, spec) of every figure."""
+    if not len(report.scopes) or not report.board["n"].to_numpy().any():
+        return
+    scopes = report.scopes.filter(pc.greater(report.scopes["n"], 0))
+    pairs = sorted({pair for pair in zip(scopes["task"].to_pylist(), scopes["model"].to_pylist(), strict=True) if ALL not in pair})
+    lrs = [None]
+    if len(report.styles) > CONTENDERS:
+        lrs = sorted({lr for lr in scopes["lr"].to_pylist() if lr is not None}) or [None]
+    for task, model, lr in [(*pair, lr) for pair in ([(ALL, ALL)] if len(pairs) > 1 else []) + pairs for lr in lrs][:SETS]:
+        chosen = pc.and_(pc.equal(scopes["task"], task), pc.equal(scopes["model"], model))
+        if lr is not None:
+            chosen = pc.and_(chosen, pc.fill_null(pc.equal(scopes["lr"], lr), True))
+        stem = "average" if task == ALL else f"{task}-{model}"
+        where = f"average of {len(pairs)} (task, model) pairs" if task == ALL else f"{task}, {model}"
+        if lr is not None:
+            stem, where = f"{stem}-lr-{number(lr)}", f"{where}, lr {number(lr)}"
+        yield from _set(report, scopes.filter(chosen).to_pylist(), safe(stem), where)
+
+
+def _set(report: Report, rows: list[dict[str, Any]], stem: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    here = {row["label"] for row in rows}
+    drawn = [style for style in report.styles if style.label in here]
+    panels = Panels(drawn, report.ratios, legend=True)
+    title = {column.name: column.title for column in report.results.columns}
+    have = set(report.scopes.column_names)
+    ratios = sorted({row["ratio"] for row in rows} - {ALL}, key=float)
+    at = [row for row in rows if row["ratio"] == (ALL if len(ratios) > 1 else ratios[0])] if ratios else []
+    averaged = f"{where}, average of {len(ratios)} ratios" if len(ratios) > 1 else f"{where}, {''.join(ratios)} %"
+    accuracies = [name for name in CURVES_SHOWN if name in have]
+    if len(ratios) > 1 and accuracies:
+        by_ratio = [row for row in rows if row["ratio"] != ALL]
+        yield f"against-ratio-{stem}", figure_spec([panels.against_ratio(n, title[n]) for n in accuracies], by_ratio, where, 300, 260)
+    scores = [*accuracies, *(["indisc"] if "indisc" in have else [])]
+    if scores and at:
+        glances = [panels.glance(n, title[n], i == 0) for i, n in enumerate(scores)]
+        yield f"glance-{stem}", figure_spec(glances, at, averaged, 210, 40 + 22 * len(drawn), columns=4)
+    frontiers = [panels.frontier(n, title[n]) for n in FRONTIERS if f"{n}_dominated" in have]
+    if frontiers and any((row["flos_share"] or 0) > 0 for row in at):
+        yield f"frontier-{stem}", figure_spec(frontiers, at, averaged, 400, 300)
+    curves = [panels.along_budget(n, title[n]) for n in accuracies if f"{n}@1" in have]
+    if curves and any(row["method"] not in CONTROLS for row in at):
+        yield f"budget-{stem}", figure_spec(curves, budget_rows(at), averaged, 300, 260)
+
+
+def budget_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a share of the retrain's FLOs out of the ``<metric>@<share>`` columns."""
+    melted = []
+    for row in rows:
+        for share in SHARES:
+            point = {name: row[name] for name in ("label", "method", "ratio", "n")} | {"share": round(100 * share, 4), "spent": row[f"spent@{share:g}"]}
+            melted.append(point | {metric: row[f"{metric}@{share:g}"] for metric in CURVES_SHOWN})
+    return melted
+
+
+def safe(text: str) -> str:
+    """A text as part of a file name."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in text)
