@@ -2,14 +2,16 @@
 
     python benchmarks/report_rows.py --rows 100000
 
-Generates a folder of made-up trials (every one with a curve), compacted into a few Parquet files as a large run is, writes its report and prints the
-seconds of each step. The numbers in the rows mean nothing; their shape is that of a suite: tasks x models x methods x ratios x seeds.
+Generates a folder of made-up trials (every one with a curve), compacted into a few Parquet files as a large run is,
+writes its report and prints the seconds of each step. The numbers in the rows mean nothing; their shape is that of a
+suite: tasks x models x methods x ratios x seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -25,10 +27,44 @@ from mubench_ray.report.write import csv, summary_rows, write_report
 from mubench_ray.results.schema import CURVE_METRICS, CURVES, trials_schema
 from mubench_ray.results.store import Store
 
-METHODS = ("retrain", "original", "ft", "neggrad", "neggrad_plus", "rand_label", "bad_t", "scrub", "salun", "cf_k", "eu_k", "iu", "msg", "ct", "prmq", "kde")
+METHODS = (
+    "retrain",
+    "original",
+    "ft",
+    "neggrad",
+    "neggrad_plus",
+    "rand_label",
+    "bad_t",
+    "scrub",
+    "salun",
+    "cf_k",
+    "eu_k",
+    "iu",
+    "msg",
+    "ct",
+    "prmq",
+    "kde",
+)
 METHODS += ("cfw", "fcs", "srl", "rni", "ff", "lora_ft")
-METRICS = ("flos_share", "forget_accuracy", "forget_loss", "forget_retention", "indisc", "indisc_validation", "retain_accuracy", "retain_loss")
-METRICS += ("retain_retention", "retention_deviation", "retrain_time_efficiency", "test_accuracy", "test_loss", "test_retention", "u_mia")
+METRICS = (
+    "flos_share",
+    "forget_accuracy",
+    "forget_loss",
+    "forget_retention",
+    "indisc",
+    "indisc_validation",
+    "retain_accuracy",
+    "retain_loss",
+)
+METRICS += (
+    "retain_retention",
+    "retention_deviation",
+    "retrain_time_efficiency",
+    "test_accuracy",
+    "test_loss",
+    "test_retention",
+    "u_mia",
+)
 METRICS += ("u_mia_validation", "validation_accuracy")
 FILES = 8
 
@@ -37,7 +73,7 @@ def generate(root: Path, rows: int, seeds: int, ratios: int, tasks: int, models:
     """Write a results folder of at least ``rows`` trials; lrs are added until there are enough."""
     rng = np.random.default_rng(0)
     cell = len(METHODS) * ratios * seeds * tasks * models
-    lrs = [1e-5 * 2**i for i in range(max(1, round(rows / cell)))]
+    lrs = [1e-5 * 2**i for i in range(max(1, math.ceil(rows / (cell * (len(METHODS) - 2) / len(METHODS)))))]
     axes = np.meshgrid(*(np.arange(n) for n in (tasks, models, len(METHODS), ratios, seeds, len(lrs))), indexing="ij")
     task, model, method, ratio, seed, lr = (axis.ravel() for axis in axes)
     keep = (method > 1) | (lr == 0)
@@ -46,7 +82,12 @@ def generate(root: Path, rows: int, seeds: int, ratios: int, tasks: int, models:
     names = np.array(METHODS)[method]
     status = np.where(method > 1, rng.choice(["ok", "ok", "ok", "ok", "truncated", "failed"], size), "ok")
     skill = 0.9 - 0.01 * ratio - 0.004 * method + 0.01 * rng.normal(size=size)
-    accuracy = {"test_accuracy": skill, "forget_accuracy": skill + 0.02, "retain_accuracy": skill + 0.08, "validation_accuracy": skill}
+    accuracy = {
+        "test_accuracy": skill,
+        "forget_accuracy": skill + 0.02,
+        "retain_accuracy": skill + 0.08,
+        "validation_accuracy": skill,
+    }
     values = {name: np.abs(rng.normal(0.5, 0.1, size)) for name in METRICS} | accuracy
     values["flos_share"] = np.where(method == 0, 1.0, np.where(method == 1, 0.0, rng.uniform(0.01, 1, size)))
     for name in METRICS:
@@ -73,9 +114,21 @@ def generate(root: Path, rows: int, seeds: int, ratios: int, tasks: int, models:
         **{name: pa.array(column, from_pandas=True) for name, column in values.items()},
     }
     schema = trials_schema(METRICS)
-    trials = pa.table({field.name: pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(size, field.type) for field in schema}, schema)
+    trials = pa.table(
+        {
+            field.name: pa.array(columns[field.name], field.type)
+            if field.name in columns
+            else pa.nulls(size, field.type)
+            for field in schema
+        },
+        schema,
+    )
     shares = np.array([0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0])
-    curve = {"trial_id": np.repeat(columns["trial_id"], len(shares)), "flos": np.tile(shares, size), "seconds": np.tile(shares, size)}
+    curve = {
+        "trial_id": np.repeat(columns["trial_id"], len(shares)),
+        "flos": np.tile(shares, size),
+        "seconds": np.tile(shares, size),
+    }
     curve["retrain_share"] = np.tile(shares, size)
     curve |= {name: rng.uniform(0.5, 1, size * len(shares)) for name in CURVE_METRICS}
     Store(root).create({"suite": "generated", "trials": size, "provenance": {"generated": "yes"}})
@@ -109,7 +162,7 @@ def main() -> None:
         report = timed("compute_seconds", make_report, root)
         figures["configurations"] = len(report.board)
         figures["csv_bytes"] = len(timed("csv_seconds", csv, report.board))
-        figures["page_bytes"] = len(timed("page_seconds", render, report, []).encode())
+        figures["page_bytes"] = len(timed("page_seconds", render, report).encode())
         timed("summary_rows_seconds", summary_rows, root)
         timed("write_report_seconds", write_report, root)
         json.dump(figures, sys.stdout, indent=2)

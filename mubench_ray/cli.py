@@ -112,6 +112,18 @@ def report(
 
 
 @app.command()
+def score(
+    folder: ResultsFolder, metric: Annotated[str, typer.Option("--metric", "-m", help="A metric; `mubench list metrics` names them.")], plugin: Plugins = []  # noqa: B006
+) -> None:
+    """Compute a metric from the stored examples of every trial, without training anything."""
+    _load(plugin)
+    from mubench_ray.console import show_scores
+    from mubench_ray.results.score import score as compute
+
+    show_scores(compute(folder, metric), folder)
+
+
+@app.command()
 def ui(folder: ResultsFolder, port: int = 5000, host: str = "127.0.0.1") -> None:
     """Open the MLflow UI on a results folder."""
     from mubench_ray.results.mlflow_sink import ui_command

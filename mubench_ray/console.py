@@ -19,6 +19,8 @@ from mubench_ray.errors import ResultsError
 from mubench_ray.results.store import Store
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mubench_ray.engine.plan import Plan
     from mubench_ray.engine.schedule import Progress as Standing
 
@@ -182,6 +184,20 @@ def show_trial(folder: Path, trial_id: str) -> None:
     log = Path(folder) / "logs" / f"{rows[0]['trial_id']}.txt"
     if log.is_file():
         console.print(log.read_text(), markup=False, highlight=False)
+
+
+def show_scores(scores: pa.Table, folder: Path) -> None:
+    """What ``mubench score`` computed, and where it was written."""
+    shown = [name for name in scores.column_names if scores[name].null_count < scores.num_rows]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in shown:
+        table.add_column(name)
+    for row in scores.select(shown).slice(0, 60).to_pylist():
+        table.add_row(*(_cell(row[name]) for name in shown))
+    console.print(table)
+    if scores.num_rows > 60:
+        console.print(f"... and {scores.num_rows - 60} more")
+    console.print(f"Written to {Path(folder) / 'scores'}", soft_wrap=True)
 
 
 def show_findings(method: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,13 @@ ENVIRONMENT = {
 }
 
 
+def reach(address: str) -> None:
+    """Raise OSError at once where nothing listens at ``host:port`` (also ``ray://host:port``): Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 @contextmanager
 def cluster(address: str | None, cpus: int | None = None) -> Iterator[dict[str, float]]:
     """Join the cluster at ``address``, or start one on this machine and end it afterwards; yields its resources.
@@ -40,6 +48,7 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[dict[str, 
     folder = None
     try:
         if address:
+            reach(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             # Unix sockets allow 107 characters of path, so the folder is short whatever TMPDIR says.

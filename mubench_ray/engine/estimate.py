@@ -49,5 +49,13 @@ def _training_flos(recipe, cells: dict[tuple[str, str], float]) -> float:
 def estimate(plan: Plan) -> str:
     """The bound as a sentence."""
     flos = plan_flos(plan)
-    hours = ", ".join(f"{flos / rate / 3600:,.2g} h of a {what}" for what, rate in RATES.items())
-    return f"At most {flos:.2e} FLOs if every trial spends its whole budget: about {hours} (at {', '.join(f'{r:.0e}/s' for r in RATES.values())})."
+    times = ", ".join(f"{spoken(flos / rate)} of a {what} ({rate:.0e} a second)" for what, rate in RATES.items())
+    return f"At most {flos:.2e} FLOs, if every trial spends its whole budget: about {times}."
+
+
+def spoken(seconds: float) -> str:
+    """Seconds in the unit a person would use."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{max(seconds, 0.1):.1f} seconds"

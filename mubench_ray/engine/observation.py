@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
-from mubench_ray.engine.artifacts import held_out
+from mubench_ray.engine.artifacts import Artifact, held_out
 from mubench_ray.randomness import torch_generator
 from mubench_ray.results.schema import EXAMPLES
 from mubench_ray.splits import ForgetSplit
 from mubench_ray.tasks import Splits
 from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows
-from mubench_ray.training.evaluate import Observed, evaluate
+from mubench_ray.training.evaluate import Observed, eval_mode, evaluate
 from mubench_ray.trial import Trial
 
 #: Shares of the retrain's FLOs at which the curve is evaluated.
@@ -77,6 +78,33 @@ def examples_table(trial: Trial, observed: dict[str, Observed]) -> pa.Table:
             keep = torch.randperm(size, generator=torch_generator("sample", split, size))[:SAMPLE].sort().values.numpy()
             columns, size = {name: values[keep] for name, values in columns.items()}, SAMPLE
         named = {"trial_id": pa.array([trial.id] * size), "split": pa.array([split] * size).dictionary_encode()}
-        named |= {name: columns[name] for name in ("index", "label", "loss", "correct", "confidence")}
+        named |= {name: columns[name] for name in ("index", "label", "loss", "correct", "confidence", "entropy")}
         parts.append(pa.table({field.name: pa.array(named[field.name]).cast(field.type) for field in EXAMPLES}, schema=EXAMPLES))
     return pa.concat_tables(parts)
+
+
+@torch.no_grad()
+def against_teachers(ctx: Context, rows: Rows, batch_size: int = 512) -> dict[str, np.ndarray]:
+    """Log-probabilities (N, K) of f_U and of the incompetent teacher on D_F, for metrics that compare distributions (ZRF).
+
+    Only for classification: a sequence model's would be tokens x vocabulary.
+    """
+    if ctx.task.kind != "classification":
+        return {}
+    parts: dict[str, list[np.ndarray]] = {"forget_log_probs": [], "incompetent_forget_log_probs": []}
+    with eval_mode(ctx.network):
+        for picked in torch.arange(len(rows)).split(batch_size):
+            batch = ctx.data.batch(rows, picked)
+            parts["forget_log_probs"].append(ctx.log_probs(batch).double().cpu().numpy())
+            parts["incompetent_forget_log_probs"].append(ctx.log_probs(batch, ctx.incompetent).double().cpu().numpy())
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def weights_beside_retrain(ctx: Context, retrain: Artifact) -> dict[str, dict[str, np.ndarray]]:
+    """The weights of f_U and of the retrain, by name, for distances in parameter space."""
+    reference = retrain.load_into(ctx.model.build(ctx.task))
+    own, other = ctx.network.state_dict(), reference.state_dict()
+    return {
+        "state": {name: tensor.float().cpu().numpy() for name, tensor in own.items()},
+        "retrain_state": {name: tensor.float().cpu().numpy() for name, tensor in other.items()},
+    }

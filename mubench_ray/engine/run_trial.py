@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mubench_ray.engine.artifacts import ArtifactStore, flatten
-from mubench_ray.engine.observation import Curve, evaluation_sets, examples_table
+from mubench_ray.engine.observation import Curve, against_teachers, evaluation_sets, examples_table, weights_beside_retrain
 from mubench_ray.engine.unlearning import keep_weights, prepare, unlearn
 from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.methods import METHODS
@@ -75,6 +75,7 @@ def _unlearn(
         raise Diverged("a parameter of the unlearned network is not finite")
     observed = {name: evaluate(ctx.network, ctx.data, rows) for name, rows in sets.items()}
     measured = flatten(observed) | {f"retrain_{name}": values for name, values in retrain.observed.items()}
+    measured |= against_teachers(ctx, sets["forget"]) | weights_beside_retrain(ctx, retrain)
     costs = {"seconds": meter.seconds, "flos": meter.flos, "retrain_seconds": retrain.seconds, "retrain_flos": retrain.flos}
     row |= compute_all(measured | costs | {"ratio": trial.ratio, "seed": trial.seed})
     outcome.examples = examples_table(trial, observed)

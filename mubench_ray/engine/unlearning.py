@@ -13,6 +13,7 @@ from torch import nn
 
 from mubench_ray.engine.artifacts import Artifact, ArtifactStore, get_artifact
 from mubench_ray.engine.workspace import data_for
+from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
 from mubench_ray.randomness import derive
@@ -56,12 +57,15 @@ def prepare(
     else:
         get_artifact(trial.original, artifacts, data_dir, device).load_into(network)
     ctx = Context(data.task, model, network.to(device), data, trial.seed, meter, trial.lr)
+    ctx.training = trial.training
     return Prepared(method, ctx, splits, forget, retrain)
 
 
 def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any) -> bool:
     """Run a method's phases and its finish under the context's meter; True when the budget cut them short. ``ctx.network`` is f_U afterwards."""
     options = trial.unlearning
+    if reason := method.refusal_for_network(ctx.network):
+        raise MubenchError(reason)
     ctx.keep_original()
     if options.superloss is not None:
         ctx.curriculum = SuperLoss(options.superloss)

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from mubench_ray.methods.base import Context, Method, Taxonomy, kl, log_uniform, method, uniform
+from mubench_ray.errors import MubenchError
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, kl, log_uniform, method, uniform
 from mubench_ray.tasks.base import Batch
+from mubench_ray.training.data import Rows
 
 
 @method("bad_t", "bad-t", "badteacher", "bt", title="Bad-T", cites="Chundawat et al. 2023, arXiv 2205.08096")
 class BadTeacher(Method):
-    """KL to a randomly initialised teacher of the same architecture on D_F, KL to f_O on an equal-size sample of D_R.
+    """KL to a randomly initialised teacher of the same architecture on D_F, KL to f_O on a sample of D_R.
 
-    Upstream computes both terms as one batch with the share of D_F rows as weight; paired batches of equal size give the same
-    weights, one half each.
+    ``form="paired"`` (MU-Bench): batches of D_F paired with as many rows of D_R, both terms weighing one half. ``form="mixed"`` (upstream, and BT of Deep
+    Unlearn): shuffled passes over D_F and the share ``retain_share`` of D_R, every row weighing the same; upstream takes .3, Deep Unlearn all.
+    The divergences are summed over classes and averaged over rows; released code averages over both, a gradient smaller by the number of classes.
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="logits", measured_by="f_O")
-    on = "paired"
-    driver = "forget"
 
     epochs: float = uniform(1, 10, default=10)
     temperature: float = log_uniform(0.1, 5.0, default=1.0)
+    form: str = choice("paired", "mixed", default="paired")
+    retain_share: float = uniform(0.0, 1.0, default=1.0)
+
+    def phases(self, ctx: Context) -> list[Phase]:
+        """Passes over D_F and a sample of D_R."""
+        if self.form == "paired":
+            return [Phase("bad_t", "paired", self.loss, epochs=self.epochs, driver="forget")]
+        retain = ctx.data.rows("retain")
+        sample = torch.randperm(len(retain), generator=ctx.generator("bad_t"))[: max(1, round(self.retain_share * len(retain)))]
+        ctx.data.sets["retain"] = Rows(retain.examples, retain.positions[sample])
+        return [Phase("bad_t", "mixed", self.mixed, epochs=self.epochs)]
 
     def loss(self, ctx: Context, retain: Batch, forget: Batch) -> Tensor:
         """Mean of KL(incompetent || f_U) on D_F and KL(f_O || f_U) on D_R."""
@@ -29,3 +43,13 @@ class BadTeacher(Method):
         corrupt = kl(ctx.log_probs(forget, ctx.incompetent, T), ctx.log_probs(forget, temperature=T))
         keep = kl(ctx.log_probs(retain, ctx.original, T), ctx.log_probs(retain, temperature=T))
         return (corrupt + keep) / 2
+
+    def mixed(self, ctx: Context, batch: Batch) -> Tensor:
+        """Mean over rows of KL(incompetent || f_U) where they belong to D_F, else of KL(f_O || f_U)."""
+        T = self.temperature
+        incompetent, original = ctx.log_probs(batch, ctx.incompetent, T), ctx.log_probs(batch, ctx.original, T)
+        if len(original) != len(batch):
+            raise MubenchError("bad_t.form = 'mixed' needs one prediction an example; use form: paired for sequences.")
+        teacher = torch.where(batch.forget.unsqueeze(-1), incompetent, original)
+        return F.kl_div(ctx.log_probs(batch, temperature=T), teacher, log_target=True, reduction="batchmean")
+

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mubench_ray.errors import MubenchError, did_you_mean
 from mubench_ray.registry import Registry
@@ -115,6 +115,11 @@ class Method:
     @classmethod
     def refusal(cls, task: type[Task]) -> str | None:
         """Why the method cannot apply to a task, or None."""
+        return None
+
+    @classmethod
+    def refusal_for_network(cls, network: nn.Module) -> str | None:
+        """Why the method cannot apply to a built network (it has no convolutions, say), or None."""
         return None
 
     @classmethod

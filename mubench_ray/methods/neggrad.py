@@ -10,7 +10,7 @@ from mubench_ray.tasks.base import Batch
 
 @method("neggrad", "ga", "gradient_ascent", title="NegGrad", cites="Golatkar et al. 2020, arXiv 1911.04933 (GA in Deep Unlearn)")
 class NegGrad(Method):
-    """-CE on D_F."""
+    """-CE on D_F, in train mode: the BatchNorm statistics follow D_F, as in the papers' code."""
 
     taxonomy = Taxonomy(corrupts="gradient")
     on = "forget"

@@ -7,7 +7,7 @@ from mubench_ray.methods.base import Context, Method, Phase, method
 
 @method("original", title="Original", cites="control: f_O, trained on everything")
 class Original(Method):
-    """f_U = f_O."""
+    """f_U = f_O: what unlearning starts from."""
 
     uses_lr = False
 

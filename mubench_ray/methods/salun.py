@@ -33,10 +33,12 @@ class SalUn(Method):
         return ctx.losses(forget).sum()
 
     def accumulate(self, ctx: Context, forget: Batch) -> None:
-        """Add up the gradients of all batches."""
+        """Add up the gradients of all batches, of what is trained (with LoRA: of the adapters)."""
         total = ctx.state.setdefault("gradient", {})
+        trained = {name for name, p in ctx.network.named_parameters() if p.requires_grad}
         for name, gradient in ctx.gradients().items():
-            total[name] = total.get(name, 0) + gradient
+            if name in trained:
+                total[name] = total.get(name, 0) + gradient
 
     def make_mask(self, ctx: Context) -> None:
         """Keep the share tau of all weights with the largest |gradient|."""

@@ -13,14 +13,14 @@ from mubench_ray.metrics.base import metric
 
 SALUN = "SalUn: Fan et al. 2024, arXiv 2310.12508; Song & Mittal 2021, arXiv 2003.10595"
 #: Training examples of either side. SalUn takes as many as D_Test has, but cost grows with the square for one feature.
-SIDE = 500
+SIDE = 400
 
 
 def non_member_share(retain: np.ndarray, test: np.ndarray, forget: np.ndarray, seed: int = 0) -> float:
     """Share of ``forget`` (N,) that a classifier of ``retain`` (R,) against ``test`` (T,) calls unseen.
 
     A support vector classifier with SalUn's settings: RBF kernel, C = 3, gamma = 1. Both sides are shuffled and trimmed
-    to equal size, at most 500. In [0, 1]; NaN with fewer than 10 of either.
+    to equal size, at most 400. In [0, 1]; NaN with fewer than 10 of either.
     """
     from sklearn.svm import SVC
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mubench_ray.errors import MubenchError
 from mubench_ray.registry import Registry
-from mubench_ray.tasks.base import Columns, Task
+from mubench_ray.tasks.base import Batch, Columns, Task
 
 
 class Model(ABC):
@@ -20,12 +21,25 @@ class Model(ABC):
     family: ClassVar[str]
     modality: ClassVar[str]
     citation: ClassVar[str]
+    #: Kinds of task that it has a head for.
+    kinds: ClassVar[tuple[str, ...]] = ("classification",)
     #: Where this architecture wants other training than the task's own (keys of Training).
     training: ClassVar[dict[str, Any]] = {}
+    #: Id of the published weights on the Hugging Face hub and the commit that is taken; None where there are none or none is pinned.
+    hub: str | None = None
+    revision: str | None = None
 
     @abstractmethod
     def build(self, task: Task) -> nn.Module:
         """A freshly initialised network for the task; the caller has seeded torch."""
+
+    def initial(self, task: Task) -> nn.Module:
+        """The network that training an original or a retrain starts from: ``build``, or published weights for ``pretrained()``."""
+        return self.build(task)
+
+    def pretrained(self, source: str | None = None, revision: str | None = None) -> Model:
+        """This model starting from a checkpoint: a folder, a hub id, or the published weights; raises MubenchError where it cannot."""
+        raise MubenchError(f"model {self.name} has no pretrained form.")
 
     @abstractmethod
     def encode(self, task: Task, columns: Columns) -> Columns:
@@ -35,6 +49,8 @@ class Model(ABC):
         """Why this model cannot serve a task, or None."""
         if task.modality != self.modality:
             return f"model {self.name} reads {self.modality}, task {task.name} is {task.modality}"
+        if task.kind not in self.kinds:
+            return f"model {self.name} does {' and '.join(self.kinds)}, task {task.name} is {task.kind}"
         return None
 
 
@@ -44,6 +60,8 @@ class ImageModel(Model):
     modality = "image"
     #: Side length that images are resized to, or None to take them as they are.
     image_size: int | None = None
+    #: Channels that the network reads, or None for the task's own; grey pictures are repeated.
+    channels: int | None = None
 
     def encode(self, task: Task, columns: Columns) -> Columns:
         """``pixel_values``, float32 (B, C, H, W)."""
@@ -53,6 +71,8 @@ class ImageModel(Model):
         pixels = (image.float() - mean) / std
         if self.image_size and image.shape[-1] != self.image_size:
             pixels = F.interpolate(pixels, size=self.image_size, mode="bilinear", antialias=True)
+        if self.channels and pixels.shape[1] != self.channels:
+            pixels = pixels.expand(-1, self.channels, -1, -1)
         return {"pixel_values": pixels}
 
 
@@ -64,3 +84,25 @@ def register(name: str, model: Model, *aliases: str) -> Model:
     model.name = name
     MODELS.add(name, model, aliases)
     return model
+
+
+def parameters(task: Task, model: Model) -> int:
+    """Number of parameters of the model's network for a task; nothing is allocated."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in model.build(task).parameters())
+
+
+def flos_per_sample(task: Task, model: Model, rows: int = 2) -> tuple[float, float]:
+    """FLOs of one example's forward pass and of its whole training step (forward and backward), counted on the meta device.
+
+    Nothing is computed and no data is loaded.
+    """
+    from mubench_ray.training.meter import count_flos
+
+    with torch.device("meta"):
+        network = model.build(task)
+        columns = {name: column.to("meta") for name, column in task.blank(rows).items()}
+        batch = Batch(columns, model.encode(task, columns), torch.zeros(rows, dtype=torch.bool))
+        outputs, forward = count_flos(lambda: task.outputs(network, batch))
+        _, backward = count_flos(lambda: task.losses(outputs, batch).mean().backward())
+    return forward / rows, (forward + backward) / rows

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
-from mubench_ray.models.base import ImageModel, register
+from mubench_ray.models.base import register
+from mubench_ray.models.checkpoint import TransformersImageModel
 from mubench_ray.tasks.base import Task
 
 
-class ResNet(ImageModel):
-    """A residual network from its config, without weights.
+class ResNet(TransformersImageModel):
+    """A residual network.
 
     ``stem="imagenet"`` is the 7 x 7 stride-2 convolution with max pooling, which Deep Unlearn keeps at 32 px;
     ``stem="cifar"`` a 3 x 3 stride-1 convolution without pooling.
@@ -17,26 +20,28 @@ class ResNet(ImageModel):
 
     family = "resnet"
     citation = "He, Zhang, Ren & Sun 2016, arXiv 1512.03385"
+    architecture = "ResNetForImageClassification"
+    config_class = "ResNetConfig"
 
-    def __init__(self, depths: list[int], widths: list[int], layer: str, stem: str) -> None:
-        self.depths, self.widths, self.layer, self.stem = depths, widths, layer, stem
+    def __init__(self, depths: list[int], widths: list[int], layer: str, stem: str, hub: str | None = None) -> None:
+        self.depths, self.widths, self.layer, self.stem, self.hub = depths, widths, layer, stem, hub
+
+    def settings(self, task: Task) -> dict[str, Any]:
+        """Depths and widths of the stages."""
+        return {
+            "num_channels": self.input_channels(task),
+            "embedding_size": self.widths[0] if self.layer == "basic" else 64,
+            "hidden_sizes": self.widths,
+            "depths": self.depths,
+            "layer_type": self.layer,
+        }
 
     def build(self, task: Task) -> nn.Module:
-        """A network for the task's channels and classes."""
-        from transformers import ResNetConfig, ResNetForImageClassification
-
-        config = ResNetConfig(
-            num_channels=task.channels,
-            embedding_size=self.widths[0] if self.layer == "basic" else 64,
-            hidden_sizes=self.widths,
-            depths=self.depths,
-            layer_type=self.layer,
-            num_labels=task.classes,
-        )
-        network = ResNetForImageClassification(config)
+        """A network with random weights and this model's stem."""
+        network = super().build(task)
         if self.stem == "cifar":
             embedder = network.resnet.embedder
-            embedder.embedder.convolution = nn.Conv2d(task.channels, config.embedding_size, 3, padding=1, bias=False)
+            embedder.embedder.convolution = nn.Conv2d(self.input_channels(task), network.config.embedding_size, 3, padding=1, bias=False)
             embedder.pooler = nn.Identity()
         return network
 
@@ -45,7 +50,10 @@ BASIC = [64, 128, 256, 512]
 BOTTLENECK = [256, 512, 1024, 2048]
 
 register("resnet-tiny", ResNet([1, 1], [16, 32], "basic", "cifar"), "resnet-small")
-for stem, suffix in (("imagenet", ""), ("cifar", "-cifar")):
-    register(f"resnet18{suffix}", ResNet([2, 2, 2, 2], BASIC, "basic", stem), f"resnet-18{suffix}")
-    register(f"resnet34{suffix}", ResNet([3, 4, 6, 3], BASIC, "basic", stem), f"resnet-34{suffix}")
-    register(f"resnet50{suffix}", ResNet([3, 4, 6, 3], BOTTLENECK, "bottleneck", stem), f"resnet-50{suffix}")
+for number, depths, widths, layer in (
+    (18, [2, 2, 2, 2], BASIC, "basic"),
+    (34, [3, 4, 6, 3], BASIC, "basic"),
+    (50, [3, 4, 6, 3], BOTTLENECK, "bottleneck"),
+):
+    register(f"resnet{number}", ResNet(depths, widths, layer, "imagenet", f"microsoft/resnet-{number}"), f"resnet-{number}")
+    register(f"resnet{number}-cifar", ResNet(depths, widths, layer, "cifar"), f"resnet-{number}-cifar")

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
-from mubench_ray.models.base import ImageModel, register
+from mubench_ray.models.base import register
+from mubench_ray.models.checkpoint import TransformersImageModel
 from mubench_ray.tasks.base import Task
 
 
-class ViT(ImageModel):
-    """A ViT from its config, without weights; ``image_size`` None keeps the task's own size, ``patch`` None makes 4 x 4 patches."""
+class ViT(TransformersImageModel):
+    """A ViT; ``image_size`` None keeps the task's own size, ``patch`` None makes 4 x 4 patches."""
 
     family = "vit"
     citation = "Dosovitskiy et al. 2021, arXiv 2010.11929"
+    architecture = "ViTForImageClassification"
+    config_class = "ViTConfig"
 
-    def __init__(self, hidden: int, layers: int, heads: int, patch: int | None, image_size: int | None = 224) -> None:
+    def __init__(
+        self, hidden: int, layers: int, heads: int, patch: int | None, image_size: int | None = 224, hub: str | None = None, revision: str | None = None
+    ) -> None:
         self.hidden, self.layers, self.heads, self.patch, self.image_size = hidden, layers, heads, patch, image_size
+        self.hub, self.revision = hub, revision
 
-    def build(self, task: Task) -> nn.Module:
-        """A network for the task's channels and classes."""
-        from transformers import ViTConfig, ViTForImageClassification
-
+    def settings(self, task: Task) -> dict[str, Any]:
+        """Width, depth, heads and patches."""
         size = self.image_size or task.size
-        config = ViTConfig(
-            image_size=size,
-            patch_size=self.patch or size // 4,
-            num_channels=task.channels,
-            hidden_size=self.hidden,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            intermediate_size=4 * self.hidden,
-            num_labels=task.classes,
-        )
-        return ViTForImageClassification(config)
+        return {
+            "image_size": size,
+            "patch_size": self.patch or size // 4,
+            "num_channels": self.input_channels(task),
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": 4 * self.hidden,
+        }
 
 
 register("vit-tiny", ViT(hidden=48, layers=3, heads=4, patch=None, image_size=None))
-register("vit-s", ViT(384, 12, 6, 16), "vit-small")
-register("vit-b", ViT(768, 12, 12, 16), "vit-base")
-register("vit-l", ViT(1024, 24, 16, 16), "vit-large")
+register("vit-s", ViT(384, 12, 6, 16, hub="WinKawaks/vit-small-patch16-224"), "vit-small")
+register(
+    "vit-b",
+    ViT(768, 12, 12, 16, hub="google/vit-base-patch16-224-in21k", revision="b4569560a39a0f1af58e3ddaf17facf20ab919b0"),
+    "vit-base",
+)
+register("vit-l", ViT(1024, 24, 16, 16, hub="google/vit-large-patch16-224-in21k"), "vit-large")

@@ -1,6 +1,7 @@
 """Chart specifications: the same Vega-Lite spec is drawn on the page and saved as PNG.
 
-A panel reads its rows from the named data set ``rows``; the page replaces them when a filter moves, a figure carries them inside.
+A panel reads its rows from the named data set ``rows``; the page replaces them when a filter moves, a figure carries
+them inside.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ CROWD = 12
 
 @dataclass(frozen=True)
 class Style:
-    """How one contender is drawn: colours first, then shapes and dashes where there are more contenders than colours."""
+    """How one contender is drawn: colours first, then shapes and dashes where there are more contenders than
+    colours."""
 
     label: str
     colour: str
@@ -36,37 +38,72 @@ def styles(labels: list[tuple[str, str]]) -> list[Style]:
     drawn, position = [], 0
     for label, method in labels:
         if method in REFERENCE_COLOUR:
-            drawn.append(Style(label, REFERENCE_COLOUR[method], "diamond" if method == "retrain" else "circle", [5, 3] if method == "retrain" else [2, 3]))
+            drawn.append(
+                Style(
+                    label,
+                    REFERENCE_COLOUR[method],
+                    "diamond" if method == "retrain" else "circle",
+                    [5, 3] if method == "retrain" else [2, 3],
+                )
+            )
             continue
         turn = position // len(COLOURS)
-        drawn.append(Style(label, COLOURS[position % len(COLOURS)], SHAPES[(position + turn) % len(SHAPES)], list(DASHES[turn % len(DASHES)])))
+        drawn.append(
+            Style(
+                label,
+                COLOURS[position % len(COLOURS)],
+                SHAPES[(position + turn) % len(SHAPES)],
+                list(DASHES[turn % len(DASHES)]),
+            )
+        )
         position += 1
     return drawn
 
 
 class Panels:
-    """Builds the panels of one report, all with the same colours. ``legend`` is drawn for figures; the page has its own."""
+    """Builds the panels of one report, all with the same colours. ``legend`` is drawn for figures; the page has its
+    own."""
 
     def __init__(self, drawn: list[Style], ratios: list[float], legend: bool = False) -> None:
         names = [style.label for style in drawn]
         keyed = {"domain": names}
-        legend_of = alt.Legend(title=None, symbolSize=90, symbolOpacity=1, labelLimit=260, columns=1 if len(names) <= 16 else 2) if legend else None
-        self.color = alt.Color("label:N", scale=alt.Scale(**keyed, range=[style.colour for style in drawn]), legend=legend_of, sort=names)
-        self.shape = alt.Shape("label:N", scale=alt.Scale(**keyed, range=[style.shape for style in drawn]), legend=legend_of, sort=names)
-        self.dash = alt.StrokeDash("label:N", scale=alt.Scale(**keyed, range=[style.dash for style in drawn]), legend=None)
+        legend_of = (
+            alt.Legend(title=None, symbolSize=90, symbolOpacity=1, labelLimit=260, columns=1 if len(names) <= 16 else 2)
+            if legend
+            else None
+        )
+        self.color = alt.Color(
+            "label:N", scale=alt.Scale(**keyed, range=[style.colour for style in drawn]), legend=legend_of, sort=names
+        )
+        self.shape = alt.Shape(
+            "label:N", scale=alt.Scale(**keyed, range=[style.shape for style in drawn]), legend=legend_of, sort=names
+        )
+        self.dash = alt.StrokeDash(
+            "label:N", scale=alt.Scale(**keyed, range=[style.dash for style in drawn]), legend=None
+        )
         self.names = names
         self.crowded = len(names) > CROWD
         self.ratios = ratios
 
     def against_ratio(self, metric: str, title: str) -> alt.LayerChart:
-        """``metric`` against the deleted share of the training set: a line a contender, 95% intervals, the retrain as a band."""
+        """``metric`` against the deleted share of the training set: a line a contender, 95% intervals, the retrain as a
+        band."""
         ticks = alt.Axis(values=self.ratios, format="~f", grid=False, labelOverlap=True)
-        x = alt.X("x:Q", title="deleted, % of the training set", axis=ticks, scale=alt.Scale(zero=False, nice=False, padding=14))
+        x = alt.X(
+            "x:Q",
+            title="deleted, % of the training set",
+            axis=ticks,
+            scale=alt.Scale(zero=False, nice=False, padding=14),
+        )
         y = alt.Y(f"{metric}:Q", title=None, scale=alt.Scale(zero=False, nice=True))
         base = alt.Chart()
         retrain = alt.datum.method == "retrain"
-        band = base.mark_area(color="#222222", opacity=0.10).encode(x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q")
-        line = base.mark_line(strokeWidth=1.3 if self.crowded else 2, opacity=0.9).encode(x=x, y=y, color=self.color, strokeDash=self.dash)
+        band = base.mark_area(color="#222222", opacity=0.10).encode(
+            x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q"
+        )
+        line = base.mark_line(strokeWidth=1.3 if self.crowded else 2, opacity=0.9).encode(
+            x=x, y=y, color=self.color, strokeDash=self.dash
+        )
         rule = base.mark_rule(strokeWidth=1.2, opacity=0.2 if self.crowded else 0.55).encode(
             x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q", color=self.color
         )
@@ -74,9 +111,11 @@ class Panels:
             x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltip(metric, title)
         )
         known = f"isValid(datum.{metric})"
-        return alt.layer(
-            band.transform_filter(retrain), rule.transform_filter("datum.method != 'retrain'"), line, point
-        ).transform_filter(known).properties(title=title)
+        return (
+            alt.layer(band.transform_filter(retrain), rule.transform_filter("datum.method != 'retrain'"), line, point)
+            .transform_filter(known)
+            .properties(title=title)
+        )
 
     def glance(self, metric: str, title: str, labelled: bool) -> alt.LayerChart:
         """One row a contender: its value with the 95% interval, the retrain's as a band behind all."""
@@ -84,21 +123,34 @@ class Panels:
             "label:N",
             title=None,
             sort=self.names,
-            axis=alt.Axis(labels=labelled, ticks=False, domain=False, grid=True, gridDash=[1, 3], labelLimit=230, labelPadding=8),
+            axis=alt.Axis(
+                labels=labelled, ticks=False, domain=False, grid=True, gridDash=[1, 3], labelLimit=230, labelPadding=8
+            ),
         )
-        x = alt.X(f"{metric}:Q", title=None, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(grid=False, tickCount=4))
+        x = alt.X(
+            f"{metric}:Q", title=None, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(grid=False, tickCount=4)
+        )
         base = alt.Chart()
         retrain = alt.datum.method == "retrain"
-        band = base.mark_rect(color="#222222", opacity=0.10).encode(x=alt.X(f"{metric}_low:Q", title=None), x2=f"{metric}_high:Q")
+        band = base.mark_rect(color="#222222", opacity=0.10).encode(
+            x=alt.X(f"{metric}_low:Q", title=None), x2=f"{metric}_high:Q"
+        )
         goal = base.mark_rule(color="#222222", strokeDash=[5, 3], strokeWidth=1.3).encode(x=x)
-        bar = base.mark_rule(strokeWidth=2, opacity=0.6).encode(x=alt.X(f"{metric}_low:Q", title=None), x2=f"{metric}_high:Q", y=y, color=self.color)
-        point = base.mark_point(filled=True, size=64, opacity=1).encode(x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltip(metric, title))
-        return alt.layer(
-            band.transform_filter(retrain), goal.transform_filter(retrain), bar, point
-        ).transform_filter(f"isValid(datum.{metric})").properties(title=title)
+        bar = base.mark_rule(strokeWidth=2, opacity=0.6).encode(
+            x=alt.X(f"{metric}_low:Q", title=None), x2=f"{metric}_high:Q", y=y, color=self.color
+        )
+        point = base.mark_point(filled=True, size=64, opacity=1).encode(
+            x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltip(metric, title)
+        )
+        return (
+            alt.layer(band.transform_filter(retrain), goal.transform_filter(retrain), bar, point)
+            .transform_filter(f"isValid(datum.{metric})")
+            .properties(title=title)
+        )
 
     def frontier(self, metric: str, title: str) -> alt.LayerChart:
-        """``metric`` against the share of the retrain's FLOs (log); what another contender beats on both is faded, the rest joined and named."""
+        """``metric`` against the share of the retrain's FLOs (log); what another contender beats on both is faded, the
+        rest joined and named."""
         x = alt.X(
             "flos_share:Q",
             title="share of the retrain's FLOs",
@@ -112,17 +164,30 @@ class Panels:
         faded = alt.when(beaten).then(alt.value(0.32)).otherwise(alt.value(1))
         named = f"!{beaten}"
         base = alt.Chart()
-        line = base.mark_line(interpolate="step-after", color="#9aa1ab", strokeWidth=1.2, strokeDash=[3, 3]).encode(x=x, y=y)
+        line = base.mark_line(interpolate="step-after", color="#9aa1ab", strokeWidth=1.2, strokeDash=[3, 3]).encode(
+            x=x, y=y
+        )
         bar = base.mark_rule(strokeWidth=1.3).encode(
-            x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q", color=self.color, opacity=alt.when(beaten).then(alt.value(0.2)).otherwise(alt.value(0.5))
+            x=x,
+            y=alt.Y(f"{metric}_low:Q", title=None),
+            y2=f"{metric}_high:Q",
+            color=self.color,
+            opacity=alt.when(beaten).then(alt.value(0.2)).otherwise(alt.value(0.5)),
         )
         point = base.mark_point(filled=True, size=80).encode(
-            x=x, y=y, color=self.color, opacity=faded, shape=self.shape, tooltip=[*tooltip(metric, title), alt.Tooltip("flos_share:Q", format=".1%", title="FLOs share")]
+            x=x,
+            y=y,
+            color=self.color,
+            opacity=faded,
+            shape=self.shape,
+            tooltip=[*tooltip(metric, title), alt.Tooltip("flos_share:Q", format=".1%", title="FLOs share")],
         )
         text = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(x=x, y=y, text="label:N", color=self.color)
-        return alt.layer(
-            line.transform_filter(named), bar, point, text.transform_filter(named)
-        ).transform_filter(f"isValid(datum.{metric}) && datum.flos_share > 0").properties(title=title)
+        return (
+            alt.layer(line.transform_filter(named), bar, point, text.transform_filter(named))
+            .transform_filter(f"isValid(datum.{metric}) && datum.flos_share > 0")
+            .properties(title=title)
+        )
 
     def along_budget(self, metric: str, title: str) -> alt.LayerChart:
         """``metric`` had the method stopped at a share of the retrain's FLOs."""
@@ -132,17 +197,63 @@ class Panels:
         goal = base.mark_rule(color="#222222", strokeDash=[5, 3], strokeWidth=1.3).encode(y=y)
         line = base.mark_line(strokeWidth=2, opacity=0.9).encode(x=x, y=y, color=self.color, strokeDash=self.dash)
         point = base.mark_point(filled=True, size=40, opacity=1).encode(
-            x=x, y=y, color=self.color, shape=self.shape, tooltip=[*tooltip(metric, title, interval=False), alt.Tooltip("spent:Q", format=".1%", title="really spent")]
+            x=x,
+            y=y,
+            color=self.color,
+            shape=self.shape,
+            tooltip=[
+                *tooltip(metric, title, interval=False),
+                alt.Tooltip("spent:Q", format=".1%", title="really spent"),
+            ],
         )
-        return alt.layer(
-            goal.transform_filter("datum.method == 'retrain' && datum.share == 100"),
-            *(part.transform_filter("datum.method != 'retrain' && datum.method != 'original'") for part in (line, point)),
-        ).transform_filter(f"isValid(datum.{metric})").properties(title=title)
+        return (
+            alt.layer(
+                goal.transform_filter("datum.method == 'retrain' && datum.share == 100"),
+                *(
+                    part.transform_filter("datum.method != 'retrain' && datum.method != 'original'")
+                    for part in (line, point)
+                ),
+            )
+            .transform_filter(f"isValid(datum.{metric})")
+            .properties(title=title)
+        )
+
+    def resisting(self) -> alt.LayerChart:
+        """Examples against contenders, coloured by how much surer than the retrain the contender still is."""
+        y = alt.Y(
+            "example:N",
+            title=None,
+            sort=alt.EncodingSortField("place", op="min"),
+            axis=alt.Axis(ticks=False, domain=False, labelLimit=200),
+        )
+        x = alt.X(
+            "label:N",
+            title=None,
+            sort=self.names,
+            axis=alt.Axis(orient="top", labelAngle=-35, ticks=False, domain=False, labelLimit=160),
+        )
+        scale = alt.Scale(scheme="purpleorange", domainMid=0)
+        legend = alt.Legend(title="surer than the retrain, logits", orient="right", gradientLength=160, titleLimit=220)
+        tooltips = [
+            alt.Tooltip("example:N"),
+            alt.Tooltip("label:N", title="method"),
+            alt.Tooltip("excess:Q", format="+.2f", title="excess, logits"),
+            alt.Tooltip("kept:Q", format=".0%", title="models still right"),
+            alt.Tooltip("retrained:Q", format=".0%", title="retrains right"),
+        ]
+        cells = (
+            alt.Chart()
+            .mark_rect(stroke="#ffffff", strokeWidth=2)
+            .encode(x=x, y=y, color=alt.Color("excess:Q", scale=scale, legend=legend), tooltip=tooltips)
+        )
+        return alt.layer(cells)
 
 
 def tooltip(metric: str, title: str, interval: bool = True) -> list[alt.Tooltip]:
     """What hovering a point says."""
-    edges = [alt.Tooltip(f"{metric}_{edge}:Q", format=".4f", title=word) for edge, word in (("low", "from"), ("high", "to"))]
+    edges = [
+        alt.Tooltip(f"{metric}_{edge}:Q", format=".4f", title=word) for edge, word in (("low", "from"), ("high", "to"))
+    ]
     return [
         alt.Tooltip("label:N", title="method"),
         alt.Tooltip("ratio:N", title="ratio %"),
@@ -176,7 +287,9 @@ def panel_spec(chart: alt.LayerChart, height: int) -> dict[str, Any]:
     return spec
 
 
-def figure_spec(panels: list[alt.LayerChart], rows: list[dict[str, Any]], title: str, width: int, height: int, columns: int = 3) -> dict[str, Any]:
+def figure_spec(
+    panels: list[alt.LayerChart], rows: list[dict[str, Any]], title: str, width: int, height: int, columns: int = 3
+) -> dict[str, Any]:
     """Panels side by side with a common legend and their rows inside, for a PNG."""
     sized = [panel.properties(width=width, height=height) for panel in panels]
     spec = configure(alt.concat(*sized, columns=columns, spacing=26).properties(title=title))

@@ -1,4 +1,5 @@
-"""Which metrics the report shows first, under which heading; direction and meaning come from the folder's own ``metrics.json`` where it has one."""
+"""Which metrics the report shows first, under which heading; direction and meaning come from the folder's own
+``metrics.json`` where it has one."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as the report shows it; ``share`` formats 0.25 as 25 %, ``folded`` hides it until asked for, ``low`` and ``high`` bound what it can be."""
+    """A metric as the report shows it; ``share`` formats 0.25 as 25 %, ``folded`` hides it until asked for, ``low`` and
+    ``high`` bound what it can be."""
 
     name: str
     title: str
@@ -29,13 +31,22 @@ SHOWN = (
     Column("retain_accuracy", "D_R", "higher", "Share of D_R that is right."),
     Column("u_mia", "U-MIA", "neither", "Accuracy of the membership attack on D_F against D_Test; 0.5 is chance."),
     Column("indisc", "Indisc", "higher", "1 - |2 MIA - 1|."),
-    Column("retention_deviation", "RetDev", "lower", "|RR - 1| + |FR - 1| + |TR - 1| against the retrain of the same seed."),
+    Column(
+        "retention_deviation", "RetDev", "lower", "|RR - 1| + |FR - 1| + |TR - 1| against the retrain of the same seed."
+    ),
     Column("flos_share", "FLOs share", "lower", "FLOs spent as a share of the retrain's.", share=True),
-    Column("retrain_time_efficiency", "RTE", "higher", "Seconds of the retrain over seconds of unlearning.", folded=True),
+    Column(
+        "retrain_time_efficiency", "RTE", "higher", "Seconds of the retrain over seconds of unlearning.", folded=True
+    ),
 )
 
-#: Accuracies whose difference to the retrain of the same seed and forget set is reported, with the retention ratio it can be recovered from.
-DIFFERENCES = {"test_accuracy": "test_retention", "forget_accuracy": "forget_retention", "retain_accuracy": "retain_retention"}
+#: Accuracies whose difference to the retrain of the same seed and forget set is reported, with the retention ratio it
+#: can be recovered from.
+DIFFERENCES = {
+    "test_accuracy": "test_retention",
+    "forget_accuracy": "forget_retention",
+    "retain_accuracy": "retain_retention",
+}
 
 #: Metrics that are relative to a trial's own retrain already, so that two retrains cannot differ in them.
 RELATIVE = (*DIFFERENCES.values(), "flos_share", "retrain_time_efficiency")
@@ -56,7 +67,8 @@ def bound(value: Any, absent: float) -> float:
 def describe_columns(present: list[str], declared: dict[str, dict[str, Any]]) -> list[Column]:
     """A Column for every metric of ``present``: the shown ones first, then the rest by name.
 
-    ``declared`` is ``metrics.json`` (name -> direction, low, high, cites, summary); entries that are missing or malformed are passed over.
+    ``declared`` is ``metrics.json`` (name -> direction, low, high, cites, summary); entries that are missing or
+    malformed are passed over.
     """
     known = {column.name: column for column in SHOWN}
     order = [name for name in known if name in present] + sorted(name for name in present if name not in known)

@@ -14,8 +14,9 @@ from mubench_ray.report.report import Report
 from mubench_ray.report.scopes import ALL
 from mubench_ray.report.summary import number
 
-#: At most this many sets of figures are drawn: the average first, then (task, model) pairs by name. The page has them all.
-SETS = 6
+#: At most this many sets of figures are drawn: the average first, then (task, model) pairs by name. The page has them
+#: all.
+SETS = 4
 #: More contenders than a figure can show are split by learning rate.
 CONTENDERS = 24
 
@@ -32,11 +33,15 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
     if not len(report.scopes) or not report.board["n"].to_numpy().any():
         return
     scopes = report.scopes.filter(pc.greater(report.scopes["n"], 0))
-    pairs = sorted({pair for pair in zip(scopes["task"].to_pylist(), scopes["model"].to_pylist(), strict=True) if ALL not in pair})
+    pairs = sorted(
+        {pair for pair in zip(scopes["task"].to_pylist(), scopes["model"].to_pylist(), strict=True) if ALL not in pair}
+    )
     lrs = [None]
     if len(report.styles) > CONTENDERS:
         lrs = sorted({lr for lr in scopes["lr"].to_pylist() if lr is not None}) or [None]
-    for task, model, lr in [(*pair, lr) for pair in ([(ALL, ALL)] if len(pairs) > 1 else []) + pairs for lr in lrs][:SETS]:
+    for task, model, lr in [(*pair, lr) for pair in ([(ALL, ALL)] if len(pairs) > 1 else []) + pairs for lr in lrs][
+        :SETS
+    ]:
         chosen = pc.and_(pc.equal(scopes["task"], task), pc.equal(scopes["model"], model))
         if lr is not None:
             chosen = pc.and_(chosen, pc.fill_null(pc.equal(scopes["lr"], lr), True))
@@ -59,7 +64,10 @@ def _set(report: Report, rows: list[dict[str, Any]], stem: str, where: str) -> I
     accuracies = [name for name in CURVES_SHOWN if name in have]
     if len(ratios) > 1 and accuracies:
         by_ratio = [row for row in rows if row["ratio"] != ALL]
-        yield f"against-ratio-{stem}", figure_spec([panels.against_ratio(n, title[n]) for n in accuracies], by_ratio, where, 300, 260)
+        yield (
+            f"against-ratio-{stem}",
+            figure_spec([panels.against_ratio(n, title[n]) for n in accuracies], by_ratio, where, 300, 260),
+        )
     scores = [*accuracies, *(["indisc"] if "indisc" in have else [])]
     if scores and at:
         glances = [panels.glance(n, title[n], i == 0) for i, n in enumerate(scores)]
@@ -77,7 +85,10 @@ def budget_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     melted = []
     for row in rows:
         for share in SHARES:
-            point = {name: row[name] for name in ("label", "method", "ratio", "n")} | {"share": round(100 * share, 4), "spent": row[f"spent@{share:g}"]}
+            point = {name: row[name] for name in ("label", "method", "ratio", "n")} | {
+                "share": round(100 * share, 4),
+                "spent": row[f"spent@{share:g}"],
+            }
             melted.append(point | {metric: row[f"{metric}@{share:g}"] for metric in CURVES_SHOWN})
     return melted
 

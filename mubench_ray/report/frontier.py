@@ -1,4 +1,5 @@
-"""Cost: which methods another one beats at no higher price, and what a score is worth at a share of the retrain's cost."""
+"""Cost: which methods another one beats at no higher price, and what a score is worth at a share of the retrain's
+cost."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ CURVES_SHOWN = ("test_accuracy", "forget_accuracy", "retain_accuracy")
 
 
 def dominated(cost: np.ndarray, score: np.ndarray, higher: bool) -> np.ndarray:
-    """Mask (n,) of the points that another beats: no dearer and no worse, and better in one of the two. NaN points are never on the frontier."""
+    """Mask (n,) of the points that another beats: no dearer and no worse, and better in one of the two. NaN points are
+    never on the frontier."""
     gain = score if higher else -score
     known = np.isfinite(cost) & np.isfinite(gain)
     beaten = ~known
@@ -34,10 +36,11 @@ def dominated(cost: np.ndarray, score: np.ndarray, higher: bool) -> np.ndarray:
 
 
 def at_shares(results: Results) -> dict[str, np.ndarray]:
-    """``<metric>@<share>`` of every trial (N,): its accuracy on D_Test, D_F, D_R had it stopped at that share of its retrain's FLOs, and ``spent@<share>``.
+    """``<metric>@<share>`` of every trial (N,): its accuracy on D_Test, D_F, D_R had it stopped at that share of its
+    retrain's FLOs, and ``spent@<share>``.
 
-    Read from the curve's first point at or past the share (the engine evaluates there); a trial that ended earlier keeps its last point, since it would
-    spend no more. NaN for trials that are not usable or left no curve.
+    Read from the curve's first point at or past the share (the engine evaluates there); a trial that ended earlier
+    keeps its last point, since it would spend no more. NaN for trials that are not usable or left no curve.
     """
     ids = results.trials["trial_id"].combine_chunks()
     curves = results.read("curves", columns=["trial_id", "retrain_share", *CURVES_SHOWN])
@@ -53,7 +56,9 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
     if not len(trials):
         return {}
     last = np.append(start[1:], len(owner)) - 1
-    values = {name: curves[name].to_numpy(zero_copy_only=False).astype(float)[points] for name in CURVES_SHOWN} | {"spent": share}
+    values = {name: curves[name].to_numpy(zero_copy_only=False).astype(float)[points] for name in CURVES_SHOWN} | {
+        "spent": share
+    }
     position = np.arange(len(share))
     read = {}
     for at in SHARES:
@@ -67,7 +72,8 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
 
 
 def mark_dominated(scopes: pa.Table, directions: dict[str, str]) -> pa.Table:
-    """Add ``<metric>_dominated`` to the rows of ``scoped``: within a scope, another contender is no dearer and no worse.
+    """Add ``<metric>_dominated`` to the rows of ``scoped``: within a scope, another contender is no dearer and no
+    worse.
 
     Original does not enter (it unlearns nothing, at no cost).
     """

@@ -43,7 +43,8 @@ class Groups:
 
 
 def group_by(table: pa.Table, names: list[str]) -> Groups:
-    """Rows with equal values of the named columns, null being a value; groups are ordered by those columns' first appearance."""
+    """Rows with equal values of the named columns, null being a value; groups are ordered by those columns' first
+    appearance."""
     code = np.zeros(len(table), np.int64)
     for name in names:
         code, _ = combine(code, encode(table[name]))
@@ -73,11 +74,13 @@ def position_within(code: np.ndarray, inner: np.ndarray, groups: int) -> tuple[n
 
 
 class SeedLevels:
-    """The seeds behind each group's rows, arranged by what may be resampled: training seed > forget draw > unlearning seed.
+    """The seeds behind each group's rows, arranged by what may be resampled: training seed > forget draw > unlearning
+    seed.
 
-    The outermost level with more than one member is resampled and everything below it is averaged first: with nested levels the means of the outer
-    units are independent, and carry the variance of the inner levels already; resampling those again would count it twice (Davison & Hinkley 1997,
-    Bootstrap Methods, section 3.8). Forget draws that are shared between training seeds are crossed, not nested, and are resampled beside them.
+    The outermost level with more than one member is resampled and everything below it is averaged first: with nested
+    levels the means of the outer units are independent, and carry the variance of the inner levels already; resampling
+    those again would count it twice (Davison & Hinkley 1997, Bootstrap Methods, section 3.8). Forget draws that are
+    shared between training seeds are crossed, not nested, and are resampled beside them.
     """
 
     def __init__(self, groups: Groups, training_seed: np.ndarray, forget_seed: np.ndarray, seed: np.ndarray) -> None:
@@ -96,7 +99,8 @@ class SeedLevels:
         self.inner = np.where(crossed[groups.code], draw, 0)
 
     def cells(self, values: np.ndarray) -> np.ndarray:
-        """Means (G, T, D) over unlearning seeds of ``values`` (N,); NaN where a cell is empty. D is 1 unless draws are crossed."""
+        """Means (G, T, D) over unlearning seeds of ``values`` (N,); NaN where a cell is empty. D is 1 unless draws are
+        crossed."""
         size, width, depth = len(self.groups), int(self.outer.max(initial=0)) + 1, int(self.inner.max(initial=0)) + 1
         flat = (self.groups.code * width + self.outer) * depth + self.inner
         there = np.isfinite(values)
@@ -106,7 +110,8 @@ class SeedLevels:
             return (total / np.where(count > 0, count, np.nan)).reshape(size, width, depth)
 
     def estimate(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean over the cells and its 95% interval, each (G,); NaN where there is no value, or too few seeds for an interval."""
+        """Mean over the cells and its 95% interval, each (G,); NaN where there is no value, or too few seeds for an
+        interval."""
         cells = self.cells(values)
         there = np.isfinite(cells)
         with np.errstate(invalid="ignore"):

@@ -56,8 +56,12 @@ def load(root: str | Path) -> Results:
     manifest = store.check(must_exist=True)
     trials = with_subset(with_all_columns(store.read("trials")))
     fixed = {column.name for column in TRIAL_COLUMNS}
-    present = [column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)]
-    return Results(Path(root), manifest, trials, describe_columns(present, read_json(root, "metrics.json")), method_titles(root))
+    present = [
+        column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)
+    ]
+    return Results(
+        Path(root), manifest, trials, describe_columns(present, read_json(root, "metrics.json")), method_titles(root)
+    )
 
 
 def with_all_columns(trials: pa.Table) -> pa.Table:
@@ -73,7 +77,9 @@ def with_subset(trials: pa.Table) -> pa.Table:
     if not len(trials):
         return trials
     cut = pc.struct_field(pc.extract_regex(trials["trial"], r'"subset":\s*(?P<n>\d+)'), "n")
-    labelled = pc.binary_join_element_wise(trials["task"], pc.binary_join_element_wise(pa.scalar("["), cut, pa.scalar("]"), ""), "")
+    labelled = pc.binary_join_element_wise(
+        trials["task"], pc.binary_join_element_wise(pa.scalar("["), cut, pa.scalar("]"), ""), ""
+    )
     position = trials.schema.get_field_index("task")
     return trials.set_column(position, trials.schema.field("task"), pc.coalesce(labelled, trials["task"]))
 
@@ -90,4 +96,6 @@ def read_json(root: str | Path, name: str) -> dict[str, Any]:
 def method_titles(root: str | Path) -> dict[str, str]:
     """Method names to titles, from ``methods.json`` where the folder has one ({name: {title}})."""
     content = read_json(root, "methods.json")
-    return {name: str(entry["title"]) for name, entry in content.items() if isinstance(entry, dict) and entry.get("title")}
+    return {
+        name: str(entry["title"]) for name, entry in content.items() if isinstance(entry, dict) and entry.get("title")
+    }

@@ -1,4 +1,5 @@
-"""The noise floor: how far two retrains that differ only in their seed lie from each other. No method can be told from a retrain below it."""
+"""The noise floor: how far two retrains that differ only in their seed lie from each other. No method can be told from
+a retrain below it."""
 
 from __future__ import annotations
 
@@ -13,18 +14,25 @@ from mubench_ray.report.summary import CELL, REFERENCE, retrain_values
 
 
 def noise_floor(results: Results) -> pa.Table:
-    """A row a (task, model, ratio): ``retrains`` (distinct training seeds and forget draws) and for each metric ``<metric>``, the mean |x_i - x_j| over
-    pairs of retrains of the same forget set, null with fewer than two.
+    """A row a (task, model, ratio): ``retrains`` (distinct training seeds and forget draws) and for each metric
+    ``<metric>``, the mean |x_i - x_j| over pairs of retrains of the same forget set, null with fewer than two.
 
-    ``retention_deviation`` is that of one retrain against another, over ordered pairs: what a perfect method of another seed would score.
+    ``retention_deviation`` is that of one retrain against another, over ordered pairs: what a perfect method of another
+    seed would score.
     """
     trials = results.trials
     once = group_by(trials, REFERENCE)
     cells = group_by(trials, CELL)
     draws = group_by(trials, [*CELL, "sampler", "forget_seed"])
     draw_of, cell_of = draws.code[once.first], cells.code[once.first]
-    retrained = {name: _retrains(results, name, once.code, once.first) for name in results.metrics if name not in RELATIVE}
-    known = np.any([np.isfinite(values) for values in retrained.values()], axis=0) if retrained else np.zeros(len(once), bool)
+    retrained = {
+        name: _retrains(results, name, once.code, once.first) for name in results.metrics if name not in RELATIVE
+    }
+    known = (
+        np.any([np.isfinite(values) for values in retrained.values()], axis=0)
+        if retrained
+        else np.zeros(len(once), bool)
+    )
 
     first = trials.take(pa.array(cells.first))
     columns: dict[str, object] = {name: first[name] for name in CELL}
@@ -33,7 +41,9 @@ def noise_floor(results: Results) -> pa.Table:
     owner = cells.code[draws.first]
     for name, values in retrained.items():
         if name == "retention_deviation":
-            spread = [_retention_deviation([retrained[a][rows] for a in DIFFERENCES if a in retrained]) for rows in members]
+            spread = [
+                _retention_deviation([retrained[a][rows] for a in DIFFERENCES if a in retrained]) for rows in members
+            ]
         else:
             spread = [mean_absolute_difference(values[rows]) for rows in members]
         columns[name] = pa.array(_mean_by(owner, np.array(spread, float), len(cells)), from_pandas=True)
@@ -48,11 +58,14 @@ def _retrains(results: Results, metric: str, code: np.ndarray, first: np.ndarray
     there = np.isfinite(values)
     count = np.bincount(code[there], minlength=len(first))
     with np.errstate(invalid="ignore"):
-        return np.bincount(code[there], weights=values[there], minlength=len(first)) / np.where(count > 0, count, np.nan)
+        return np.bincount(code[there], weights=values[there], minlength=len(first)) / np.where(
+            count > 0, count, np.nan
+        )
 
 
 def _retention_deviation(accuracies: list[np.ndarray]) -> float:
-    """Mean over ordered pairs i != j of the sum over splits of |A_i / A_j - 1|; NaN with fewer than two retrains or a split missing."""
+    """Mean over ordered pairs i != j of the sum over splits of |A_i / A_j - 1|; NaN with fewer than two retrains or a
+    split missing."""
     if len(accuracies) < len(DIFFERENCES):
         return float("nan")
     table = np.stack(accuracies)

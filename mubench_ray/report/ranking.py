@@ -1,11 +1,14 @@
-"""Deep Unlearn's ranking (arXiv 2410.01276, section 4): how often a method is among the best, the average, the worst, or failed.
+"""Deep Unlearn's ranking (arXiv 2410.01276, section 4): how often a method is among the best, the average, the worst,
+or failed.
 
-In each combination, a (task, model, ratio), the contenders' mean scores are clustered agglomeratively into G1 (best), G2, G3 (worst); F is a contender
-with fewer usable models than the combination asks for. Contenders are ordered by #G1, then #G2, then #G3, and equal counts share a rank.
+In each combination, a (task, model, ratio), the contenders' mean scores are clustered agglomeratively into G1 (best),
+G2, G3 (worst); F is a contender with fewer usable models than the combination asks for. Contenders are ordered by #G1,
+then #G2, then #G3, and equal counts share a rank.
 
-The paper leaves linkage and cut-off open. Here: average linkage on the scores, cut at three clusters, or at fewer where clusters lie nearer to each other
-than the retrain-against-retrain noise floor (two retrains would be "different groups" otherwise); the required number of models is what the
-combination planned for its best-staffed contender. Controls do not take part.
+The paper leaves linkage and cut-off open. Here: average linkage on the scores, cut at three clusters, or at fewer where
+clusters lie nearer to each other than the retrain-against-retrain noise floor (two retrains would be "different groups"
+otherwise); the required number of models is what the combination planned for its best-staffed contender. Controls do
+not take part.
 """
 
 from __future__ import annotations
@@ -68,7 +71,8 @@ def order(standings: Iterable[Standing]) -> list[Standing]:
 
 
 def rank(board: pa.Table, noise: pa.Table, metric: str, higher: bool) -> list[Standing]:
-    """Standings by ``metric`` from the leaderboard (``summarise``) and the noise floor (``noise_floor``); empty where nothing has the metric."""
+    """Standings by ``metric`` from the leaderboard (``summarise``) and the noise floor (``noise_floor``); empty where
+    nothing has the metric."""
     if metric not in board.column_names:
         return []
     floors = {tuple(row[name] for name in CELL): row.get(metric) or 0.0 for row in noise.to_pylist()}

@@ -21,11 +21,11 @@ ROWS = 30_000_000
 
 
 def resisting(results: Results) -> list[dict[str, Any]]:
-    """A row a (task, model, example, contender), for the examples with the largest mean excess over methods.
+    """A row a (task, model, example, contender), for the examples whose median excess over methods is largest.
 
-    ``excess`` is the mean logit-scaled confidence log(p / (1 - p)) in the true label, minus that of the retrains at the same ratio, averaged over ratios;
-    ``kept`` the share of the contender's models that are still right, ``retrained`` that of the retrains. Positive excess: not forgotten. The same
-    example has other ids in no two ratios, since forget sets hold positions in the data set.
+    ``excess`` is the mean logit-scaled confidence log(p / (1 - p)) in the true label, minus that of the retrains at the
+    same ratio, averaged over ratios; ``kept`` the share of the contender's models that are still right, ``retrained``
+    that of the retrains. Positive excess: not forgotten.
     """
     store = Store(results.root)
     folder = results.root / "examples"
@@ -34,8 +34,14 @@ def resisting(results: Results) -> list[dict[str, Any]]:
     files = [str(path) for path in sorted(folder.glob("*.parquet")) if not path.name.startswith(".")]
     if not files or ds.dataset(files).count_rows() > ROWS:
         return []
-    read = store.read("examples", columns=["trial_id", "index", "label", "correct", "confidence"], filter=pc.equal(pc.field("split").cast(pa.string()), "forget"))
-    trials = results.trials.filter(pa.array(results.usable)).select(["trial_id", "task", "model", "method", "ratio", "forget_seed"])
+    read = store.read(
+        "examples",
+        columns=["trial_id", "index", "label", "correct", "confidence"],
+        filter=pc.equal(pc.field("split").cast(pa.string()), "forget"),
+    )
+    trials = results.trials.filter(pa.array(results.usable)).select(
+        ["trial_id", "task", "model", "method", "ratio", "forget_seed"]
+    )
     names = contender_labels(results).filter(pa.array(results.usable))
     owner = pc.index_in(read["trial_id"], trials["trial_id"].combine_chunks())
     read = read.append_column("owner", owner).filter(pc.and_(pc.is_valid(owner), pc.is_finite(read["confidence"])))
@@ -46,7 +52,9 @@ def resisting(results: Results) -> list[dict[str, Any]]:
         joined = joined.append_column(name, trials[name].take(joined["owner"]))
     joined = joined.append_column("contender", names.take(joined["owner"].combine_chunks()))
     cell = ["task", "model", "ratio", "forget_seed", "index"]
-    means = joined.group_by([*cell, "contender", "method"]).aggregate([("confidence", "mean"), ("correct", "mean"), ("label", "min")])
+    means = joined.group_by([*cell, "contender", "method"]).aggregate(
+        [("confidence", "mean"), ("correct", "mean"), ("label", "min")]
+    )
     retrain = means.filter(pc.equal(means["method"], "retrain")).select([*cell, "confidence_mean", "correct_mean"])
     retrain = retrain.rename_columns([*cell, "retrain_confidence", "retrained"])
     others = means.filter(pc.not_equal(means["method"], "retrain")).join(retrain, cell, join_type="inner")
@@ -63,13 +71,26 @@ def _largest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         examples[row["task"], row["model"]][row["index"]].append(row)
     listed = []
     for (task, model), of in sorted(examples.items()):
-        methods = {index: [row["excess_mean"] for row in group if row["method"] != "original"] for index, group in of.items()}
-        mean = {index: float(np.mean(values)) for index, values in methods.items() if values}
-        for place, index in enumerate(sorted(mean, key=lambda i: (-mean[i], i))[:LISTED]):
+        methods = {
+            index: [row["excess_mean"] for row in group if row["method"] != "original"] for index, group in of.items()
+        }
+        median = {index: float(np.median(values)) for index, values in methods.items() if values}
+        for place, index in enumerate(sorted(median, key=lambda i: (-median[i], i))[:LISTED]):
             for row in sorted(of[index], key=lambda row: row["contender"]):
                 named = f"#{index}" + (f" (class {row['label_min_min']})" if row["label_min_min"] is not None else "")
                 listed.append(
-                    {"task": task, "model": model, "place": place, "example": named, "label": row["contender"], "method": row["method"]}
-                    | {"excess": row["excess_mean"], "kept": row["correct_mean_mean"], "retrained": row["retrained_mean"]}
+                    {
+                        "task": task,
+                        "model": model,
+                        "place": place,
+                        "example": named,
+                        "label": row["contender"],
+                        "method": row["method"],
+                    }
+                    | {
+                        "excess": row["excess_mean"],
+                        "kept": row["correct_mean_mean"],
+                        "retrained": row["retrained_mean"],
+                    }
                 )
     return listed

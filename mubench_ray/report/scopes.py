@@ -18,11 +18,12 @@ ALL = "all"
 
 
 def scoped(results: Results, values: dict[str, np.ndarray]) -> pa.Table:
-    """A row a scope and contender: ``task, model, ratio`` (text; ``all`` = averaged), ``label``, ``method``, ``lr``, ``control``, ``n`` and each of
-    ``values`` (one number a trial) with ``_sd``, ``_low``, ``_high``.
+    """A row a scope and contender: ``task, model, ratio`` (text; ``all`` = averaged), ``label``, ``method``, ``lr``,
+    ``control``, ``n`` and each of ``values`` (one number a trial) with ``_sd``, ``_low``, ``_high``.
 
-    An average first takes the mean over the scope's cells within each set of seeds, then treats those means as the values. It is given only for
-    contenders with usable trials in every cell of the scope: a mean over the cells that happened to work would flatter what fails.
+    An average first takes the mean over the scope's cells within each set of seeds, then treats those means as the
+    values. It is given only for contenders with usable trials in every cell of the scope: a mean over the cells that
+    happened to work would flatter what fails.
     """
     trials = results.trials
     ranges = {column.name: (column.low, column.high) for column in results.columns}
@@ -31,19 +32,13 @@ def scoped(results: Results, values: dict[str, np.ndarray]) -> pa.Table:
     names = contender_labels(results)
     seeds = [encode(trials[name]) for name in ("training_seed", "forget_seed", "seed")]
     tables = []
-    for over in product((False, True), repeat=len(CELL)):
+    several = [len(pc.unique(trials[name])) > 1 for name in CELL]
+    for over in product(*((False, True) if more else (False,) for more in several)):
         kept = [name for name, averaged in zip(CELL, over, strict=True) if not averaged]
         scope = group_by(trials, kept) if kept else None
         scope_code = scope.code if scope else np.zeros(len(trials), np.int64)
-        if any(over) and not _merges(scope_code, cells):
-            continue
         tables.append(_average(results, kept, scope_code, cells, contenders.code, seeds, values, ranges, names))
     return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
-
-
-def _merges(scope: np.ndarray, cells: np.ndarray) -> bool:
-    """Whether any scope holds more than one cell."""
-    return bool((position_within(scope, cells, int(scope.max(initial=-1)) + 1)[1] > 1).any())
 
 
 def _average(results, kept, scope, cells, contender, seeds, values, ranges, names) -> pa.Table:
@@ -64,7 +59,9 @@ def _average(results, kept, scope, cells, contender, seeds, values, ranges, name
         return pa.table({"task": pa.array([], pa.string())})
     first = part.take(pa.array(groups.first))
     levels = SeedLevels(groups, *(seed[rows] for seed in seeds))
-    columns = {name: pc.cast(first[name], pa.string()) if name in kept else pa.array([ALL] * len(first)) for name in CELL}
+    columns = {
+        name: pc.cast(first[name], pa.string()) if name in kept else pa.array([ALL] * len(first)) for name in CELL
+    }
     columns["label"] = names.take(pa.array(rows[groups.first]))
     columns["method"], columns["lr"] = first["method"], first["lr"]
     columns["control"] = pc.is_in(first["method"], pa.array(CONTROLS))

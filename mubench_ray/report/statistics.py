@@ -1,9 +1,11 @@
-"""Intervals over seeds: a bootstrap with the right coverage at 3 to 10 seeds, nested and crossed seeds, and pairs of retrains.
+"""Intervals over seeds: a bootstrap with the right coverage at 3 to 10 seeds, nested and crossed seeds, and pairs of
+retrains.
 
-The plain percentile bootstrap of n values is too narrow by sqrt((n - 1) / n) and by the normal quantile that it imitates: at n = 5 its 95% interval
-covers 83%. Here its two arms are stretched by ``t(n - 1) / z * sqrt(n / (n - 1))`` (Hesterberg 2015, The American Statistician 69(4), section 3.3,
-corrects the same two faults by moving the quantiles, which 5 values cannot resolve). On normal values it covers 95%; on skewed ones, like every
-method at such n, somewhat less (tests/report/test_statistics.py measures both).
+The plain percentile bootstrap of n values is too narrow by sqrt((n - 1) / n) and by the normal quantile that it
+imitates: at n = 5 its 95% interval covers 83%. Here its two arms are stretched by ``t(n - 1) / z * sqrt(n / (n - 1))``
+(Hesterberg 2015, The American Statistician 69(4), section 3.3, corrects the same two faults by moving the quantiles,
+which 5 values cannot resolve). On normal values it covers 95%; on skewed ones, like every method at such n, somewhat
+less (tests/report/test_statistics.py measures both).
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def bootstrap_interval(values: np.ndarray, level: float = LEVEL) -> tuple[np.nda
         weights, probability = resamples(int(n))
         for part in np.array_split(rows, max(1, len(rows) * len(weights) // 4_000_000)):
             given = values[part, :n]
-            low[part], high[part] = _arms(given @ weights.T, probability, given.mean(axis=1), stretch(int(n), level), level)
+            low[part], high[part] = _arms(
+                given @ weights.T, probability, given.mean(axis=1), stretch(int(n), level), level
+            )
     return low.reshape(shape), high.reshape(shape)
 
 
@@ -67,7 +71,8 @@ def _arms(
         means = np.take_along_axis(means, order, axis=1)
         reached = np.cumsum(probability[order], axis=1) - probability[order] / 2
         below, above = (_quantile(means, reached, tail) for tail in tails)
-    return centre + factor * (below - centre), centre + factor * (above - centre)
+    low, high = centre + factor * (below - centre), centre + factor * (above - centre)
+    return np.minimum(low, centre), np.maximum(high, centre)  # equal values leave rounding errors of either sign
 
 
 def _quantile(ordered: np.ndarray, reached: np.ndarray, tail: float) -> np.ndarray:
@@ -79,10 +84,12 @@ def _quantile(ordered: np.ndarray, reached: np.ndarray, tail: float) -> np.ndarr
 
 
 def crossed_interval(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of the mean of ``values`` (G, T, D), T training seeds crossed with D shared forget draws; NaN cells are absent.
+    """Interval of the mean of ``values`` (G, T, D), T training seeds crossed with D shared forget draws; NaN cells are
+    absent.
 
-    Rows and columns are resampled independently (the pigeonhole bootstrap: Owen 2007, Annals of Applied Statistics 1(2)), since a forget draw that is
-    shared by all training seeds moves all of them together. A little conservative, by its own theory.
+    Rows and columns are resampled independently (the pigeonhole bootstrap: Owen 2007, Annals of Applied Statistics
+    1(2)), since a forget draw that is shared by all training seeds moves all of them together. A little conservative,
+    by its own theory.
     """
     groups, rows, columns = values.shape
     rng = np.random.default_rng(rows * 1009 + columns)

@@ -1,10 +1,12 @@
-"""One row a configuration (task, model, method, ratio, lr, hyperparameters): seeds, statuses, and every metric with its doubt."""
+"""One row a configuration (task, model, method, ratio, lr, hyperparameters): seeds, statuses, and every metric with its
+doubt."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +26,10 @@ REFERENCE = [*CELL, "sampler", "training_seed", "forget_seed"]
 def summarise(results: Results) -> pa.Table:
     """The leaderboard.
 
-    Columns: ``task, model, method, ratio, lr, hyperparameters, options, after``; ``label`` (the method, told apart by what differs), ``control``, ``uses_validation``;
-    ``n`` (usable trials), ``planned`` (rows) and a count a status; ``interval_over``, the level of seeds that intervals resample; then for every metric
-    and every difference to the retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean).
+    Columns: ``task, model, method, ratio, lr, hyperparameters, options, after``; ``label`` (the method, told apart by
+    what differs), ``control``, ``uses_validation``; ``n`` (usable trials), ``planned`` (rows) and a count a status;
+    ``interval_over``, the level of seeds that intervals resample; then for every metric and every difference to the
+    retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean).
     """
     trials, groups = results.trials, group_by(results.trials, [*CELL, *CONTENDER])
     columns: dict[str, pa.Array | np.ndarray] = {}
@@ -48,6 +51,15 @@ def summarise(results: Results) -> pa.Table:
     return pa.table(columns).sort_by([(name, "ascending") for name in (*CELL, *CONTENDER)])
 
 
+def ordered(board: pa.Table) -> list[dict[str, Any]]:
+    """The leaderboard's rows by (task, model, ratio); in each the retrain, the original, then the rest by name."""
+
+    def place(row: dict[str, Any]) -> tuple:
+        return row["task"], row["model"], row["ratio"], not row["control"], row["method"] != "retrain", row["label"]
+
+    return sorted(board.to_pylist(), key=place)
+
+
 def measured(results: Results) -> dict[str, np.ndarray]:
     """Every metric of every trial, and the differences of accuracies to the trial's own retrain; float64 (N,) each."""
     values = {name: results.values(name) for name in results.metrics}
@@ -60,7 +72,8 @@ def measured(results: Results) -> dict[str, np.ndarray]:
 def retrain_values(results: Results, metric: str) -> np.ndarray:
     """For each trial (N,) the ``metric`` of the retrain with its task, model, ratio, forget set and training seed.
 
-    Taken from the retrain's own row; where the suite did not run that control, an accuracy follows from the retention ratio, RR = RA(f_U) / RA(f_R).
+    Taken from the retrain's own row; where the suite did not run that control, an accuracy follows from the retention
+    ratio, RR = RA(f_U) / RA(f_R).
     """
     groups = group_by(results.trials, REFERENCE)
     values = results.values(metric)
@@ -78,18 +91,25 @@ def retrain_values(results: Results, metric: str) -> np.ndarray:
 def estimates(
     groups: Groups, levels: SeedLevels, values: dict[str, np.ndarray], ranges: dict[str, tuple[float, float]]
 ) -> dict[str, pa.Array]:
-    """Mean, standard deviation and interval of every value a group; an interval ends where the metric's own range does."""
+    """Mean, standard deviation and interval of every value a group; an interval ends where the metric's own range
+    does."""
     columns = {}
     for name, of_trials in values.items():
         mean, low, high = levels.estimate(of_trials)
         inside = ranges.get(name, (-np.inf, np.inf))
-        edges = {"": mean, "_sd": groups.deviation(of_trials), "_low": np.clip(low, *inside), "_high": np.clip(high, *inside)}
+        edges = {
+            "": mean,
+            "_sd": groups.deviation(of_trials),
+            "_low": np.clip(low, *inside),
+            "_high": np.clip(high, *inside),
+        }
         columns |= {name + suffix: pa.array(edge, from_pandas=True) for suffix, edge in edges.items()}
     return columns
 
 
 def contender_labels(results: Results) -> pa.Array:
-    """A name for each trial's contender (N,): the method's title, with the lr and the hyperparameters where the method's contenders differ in them."""
+    """A name for each trial's contender (N,): the method's title, with the lr and the hyperparameters where the
+    method's contenders differ in them."""
     groups = group_by(results.trials, CONTENDER)
     first = results.trials.take(pa.array(groups.first))
     return pa.array(_labels(first, results.titles), pa.string()).take(pa.array(groups.code))
@@ -100,7 +120,7 @@ def _labels(first: pa.Table, titles: dict[str, str]) -> list[str]:
     seen: dict[str, dict[str, set[str | None]]] = defaultdict(lambda: defaultdict(set))
     settings = {}
     for key in set(keys):
-        method, lr, hyperparameters, options, after = key
+        _, lr, hyperparameters, options, after = key
         settings[key] = {"lr": number(lr), **flat(hyperparameters), **flat(options)}
         if after:
             settings[key]["in"] = "sequence"

@@ -75,6 +75,7 @@ EXAMPLES = pa.schema(
         pa.field("loss", pa.float32()),
         pa.field("correct", pa.float32()),
         pa.field("confidence", pa.float32()),  # log(p / (1 - p)) of the true target
+        pa.field("entropy", pa.float32()),  # of the prediction, nats
     ],
     metadata=_metadata,
 )

@@ -8,9 +8,10 @@ from mubench_ray.tasks.base import (
     Columns,
     Examples,
     ImageClassification,
+    MappedExamples,
     Splits,
     Task,
     task,
 )
 
-__all__ = ["TASKS", "Batch", "Card", "Classification", "Columns", "Examples", "ImageClassification", "Splits", "Task", "task"]
+__all__ = ["TASKS", "Batch", "Card", "Classification", "Columns", "Examples", "ImageClassification", "MappedExamples", "Splits", "Task", "task"]

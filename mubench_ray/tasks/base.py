@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,20 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mubench_ray.randomness import numpy_generator
 from mubench_ray.registry import Registry
+from mubench_ray.tasks.examples import Columns, Examples, MappedExamples, Splits, carve_validation, limit
 from mubench_ray.trial import Training
 
-Columns = dict[str, Tensor]
-
-#: Split seed and validation share of Deep Unlearn (arXiv 2410.01276): 15 % of the training set is never trained on.
-VALIDATION_SEED = 123
-VALIDATION_SHARE = 0.15
+__all__ = [
+    "TASKS", "Batch", "Card", "Classification", "Columns", "Examples", "ImageClassification", "MappedExamples", "Splits", "Task",
+    "carve_validation", "limit", "task",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Card:
-    """Where a data set comes from and what to know of it."""
+    """Where a data set comes from and what to know of it. ``sizes`` counts D (``train``), D_V (``validation``) and D_Test (``test``) as loaded."""
 
     title: str
     source: str
@@ -39,13 +39,15 @@ class Card:
 class Batch:
     """Some examples on the device: their ``columns``, the network's encoded ``inputs`` and which of them belong to D_F.
 
-    ``cache`` holds each network's outputs for these inputs, so that two losses on one batch cost one forward pass.
+    ``cache`` holds each network's outputs for these inputs, so that two losses on one batch cost one forward pass. ``encode`` is given where
+    the inputs depend on the targets (a decoder reads its target): it makes the inputs anew when a target is replaced.
     """
 
     columns: Columns
     inputs: Columns
     forget: Tensor
     cache: dict[int, Any] = field(default_factory=dict)
+    encode: Callable[[Columns], Columns] | None = None
 
     def __len__(self) -> int:
         return len(self.forget)
@@ -54,67 +56,11 @@ class Batch:
         return self.columns[name]
 
     def replace(self, **columns: Tensor) -> Batch:
-        """The batch with other targets; inputs and cached outputs stay valid because they do not depend on them."""
-        return replace(self, columns={**self.columns, **columns})
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The rows of one split as columns of equal length.
-
-    ``columns`` maps a name (``image`` uint8 (N, C, H, W), ``labels`` int64 (N,), ...) to a tensor; ``source_index`` holds each row's
-    position in the data set's own training or test list, the numbering that released forget lists use.
-    """
-
-    columns: Columns
-    source_index: Tensor
-
-    def __len__(self) -> int:
-        return len(self.source_index)
-
-    @property
-    def labels(self) -> Tensor:
-        """Class of every row, int64 (N,)."""
-        return self.columns["labels"]
-
-    def take(self, positions: Tensor) -> Columns:
-        """The columns at ``positions``; ``index`` holds the positions themselves."""
-        return {**{name: column[positions] for name, column in self.columns.items()}, "index": positions}
-
-    def select(self, positions: Tensor) -> Examples:
-        """The rows at ``positions`` as a smaller set."""
-        return Examples({name: column[positions] for name, column in self.columns.items()}, self.source_index[positions])
-
-
-@dataclass(frozen=True)
-class Splits:
-    """D (train), D_V (validation, never trained on) and D_Test."""
-
-    train: Examples
-    validation: Examples
-    test: Examples
-
-
-def carve_validation(train: Examples, share: float = VALIDATION_SHARE) -> tuple[Examples, Examples]:
-    """Split the original training set into (train, validation), class-proportionally, with the fixed split seed 123."""
-    rng = numpy_generator("validation", VALIDATION_SEED, len(train))
-    held = torch.zeros(len(train), dtype=torch.bool)
-    for label in train.labels.unique():
-        rows = (train.labels == label).nonzero().flatten()
-        chosen = rng.permutation(len(rows))[: round(share * len(rows))]
-        held[rows[torch.from_numpy(chosen)]] = True
-    return train.select((~held).nonzero().flatten()), train.select(held.nonzero().flatten())
-
-
-def limit(splits: Splits, size: int) -> Splits:
-    """Class-proportional parts of all splits: ``size`` training examples, the same share of D_V, and of D_Test at least 1,000."""
-    share = min(1.0, size / len(splits.train))
-
-    def part(examples: Examples, at_least: int = 0) -> Examples:
-        keep = max(share, min(1.0, at_least / len(examples)))
-        return carve_validation(examples, 1 - keep)[0] if keep < 1 else examples
-
-    return Splits(part(splits.train), part(splits.validation), part(splits.test, 1000))
+        """The batch with other targets; inputs and cached outputs stay valid unless the inputs depend on the targets."""
+        merged = {**self.columns, **columns}
+        if self.encode is None or not columns:
+            return replace(self, columns=merged)
+        return replace(self, columns=merged, inputs=self.encode(merged), cache={})
 
 
 class Task(ABC):
@@ -127,8 +73,14 @@ class Task(ABC):
     modality: ClassVar[str]
     kind: ClassVar[str]
     card: ClassVar[Card]
+    #: Examples of the training split, once D_V is carved off: what a plan estimates with, without loading anything.
+    train_size: ClassVar[int]
     #: How the original and the retrain are trained, unless the model or the suite says otherwise.
     training: ClassVar[Training]
+    #: Number of examples in D, from the card; 0 where the card does not say.
+    train_size: ClassVar[int] = 0
+    #: Whether the network reads the targets (teacher forcing), so that other targets are other inputs.
+    reads_targets: ClassVar[bool] = False
 
     def __init__(self, data_dir: str | Path | None = None) -> None:
         self.data_dir = Path(data_dir) if data_dir else None
@@ -136,6 +88,14 @@ class Task(ABC):
     @abstractmethod
     def load(self) -> Splits:
         """Read the data; raises DataError naming the file that is missing or malformed."""
+
+    @abstractmethod
+    def blank(self, rows: int) -> Columns:
+        """``rows`` examples of zeros in the right shapes, without loading any data."""
+
+    def blank(self, rows: int) -> Columns:
+        """Columns of ``rows`` examples of zeros, of the shapes and types that ``load`` gives, without reading any data."""
+        raise NotImplementedError(f"task {self.name} does not say what its columns look like")
 
     @abstractmethod
     def losses(self, outputs: Any, batch: Batch) -> Tensor:
@@ -153,7 +113,7 @@ class Task(ABC):
     @abstractmethod
     def observe(self, outputs: Any, batch: Batch) -> Columns:
         """What is kept of every evaluated example: ``loss`` (nats), ``correct`` in [0, 1] and ``confidence``, the logit-scaled
-        confidence log(p / (1 - p)) of the true target (Carlini et al. 2022), each (B,)."""
+        confidence log(p / (1 - p)) of the true target (Carlini et al. 2022), and ``entropy`` of the prediction (nats), each (B,)."""
 
     def augment(self, columns: Columns, generator: torch.Generator) -> Columns:
         """The columns as they are trained on for the original and the retrain; unlearning uses them un-augmented."""
@@ -186,12 +146,17 @@ class Classification(Task):
         return batch.replace(labels=(batch["labels"] + step) % self.classes)
 
     def observe(self, outputs: Tensor, batch: Batch) -> Columns:
-        """Cross-entropy, 0/1 correctness and log p_y - log(1 - p_y), computed in float64 so that neither end overflows."""
+        """Cross-entropy, 0/1 correctness, log p_y - log(1 - p_y) and entropy, computed in float64 so that neither end overflows."""
         log_probs = F.log_softmax(outputs.double(), dim=-1)
         labels = batch["labels"].unsqueeze(-1)
         true = log_probs.gather(-1, labels).squeeze(-1)
         others = log_probs.scatter(-1, labels, -torch.inf).logsumexp(-1)
-        return {"loss": -true, "correct": (outputs.argmax(-1) == batch["labels"]).double(), "confidence": true - others}
+        return {
+            "loss": -true,
+            "correct": (outputs.argmax(-1) == batch["labels"]).double(),
+            "confidence": true - others,
+            "entropy": torch.special.entr(log_probs.exp()).sum(-1),
+        }
 
 
 class ImageClassification(Classification):
@@ -204,6 +169,11 @@ class ImageClassification(Classification):
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
 
+    def blank(self, rows: int) -> Columns:
+        """Black images of class 0."""
+        image = torch.zeros(rows, self.channels, self.size, self.size, dtype=torch.uint8)
+        return {"image": image, "labels": torch.zeros(rows, dtype=torch.int64)}
+
 
 TASKS: Registry[type[Task]] = Registry("task", "mubench_ray.tasks")
 
@@ -213,6 +183,7 @@ def task(name: str, *aliases: str):
 
     def register(cls: type[Task]) -> type[Task]:
         cls.name = name
+        cls.train_size = cls.card.sizes.get("train", 0)
         TASKS.add(name, cls, aliases)
         return cls
 

@@ -16,6 +16,7 @@ from mubench_ray.tasks.base import Batch, Task
 from mubench_ray.training.data import UnlearningData
 from mubench_ray.training.evaluate import eval_mode
 from mubench_ray.training.meter import Meter
+from mubench_ray.trial import Training
 
 
 def kl(teacher: Tensor, student: Tensor) -> Tensor:
@@ -27,7 +28,7 @@ class Context:
     """The network being unlearned (f_U) and everything a method's formula mentions.
 
     ``state`` is the method's own memory: tensors and numbers that a checkpoint keeps. ``mask`` maps parameter names to boolean tensors; while it
-    is set, entries that are False are not moved by any step.
+    is set, entries that are False are not moved by any step. ``damping`` maps parameter names to the share, in [0, 1], of every step that their entries take.
     """
 
     def __init__(
@@ -38,6 +39,9 @@ class Context:
         self.device = data.device
         self.state: dict[str, Any] = {}
         self.mask: dict[str, Tensor] | None = None
+        self.damping: dict[str, Tensor] | None = None
+        #: How the original was trained, for methods that train something from scratch; None where it was not said.
+        self.training: Training | None = None
         #: Maps per-example losses (B,) to the losses that are minimised.
         self.curriculum: Callable[[Tensor], Tensor] | None = None
         #: Number of the phase and of the pass within it.

@@ -114,7 +114,12 @@ class Loop:
         if ctx.mask:
             for name, p in named:
                 p.grad.mul_(ctx.mask[name])
+        before = {name: p.detach().clone() for name, p in named if name in ctx.damping} if ctx.damping else {}
         optimizer.step()
+        with torch.no_grad():
+            for name, p in named:
+                if name in before:
+                    p.copy_(torch.lerp(before[name], p, ctx.damping[name]))
         self._taken[spec.name] = taken + 1
 
     def _steps(self, phase: Phase) -> int:

@@ -82,7 +82,7 @@ def test_tables_are_readable_with_common_tools(undisturbed):
     folder = undisturbed / "trials"
     assert ds.dataset(folder).count_rows() == 14
     assert len(pandas.read_parquet(folder)) == 14
-    assert duckdb.sql(f"select count(*) from '{folder}/*.parquet' where test_accuracy > 0").fetchone() == (14,)
+    assert duckdb.sql(f"select count(*) from '{folder}/*.parquet' where test_accuracy > 0").fetchall() == [(14,)]
 
 
 def test_split_manifests_lie_beside_the_results(undisturbed):

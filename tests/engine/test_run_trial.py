@@ -147,7 +147,7 @@ def test_an_empty_forget_set_is_a_failed_row(tiny, artifacts):
 def test_missing_data_is_a_failed_row(tiny, artifacts, monkeypatch, tmp_path):
     from mubench_ray.tasks.fashion_mnist import FashionMNIST
 
-    monkeypatch.setattr(FashionMNIST, "debian", tmp_path)
+    monkeypatch.setattr(FashionMNIST, "elsewhere", (tmp_path,))
     monkeypatch.setattr(FashionMNIST, "url", "http://127.0.0.1:9")
     monkeypatch.setenv("MUBENCH_DATA", str(tmp_path))
     row = run_trial(trial(tiny, "ft", tasks="fashion_mnist"), artifacts, data_dir=tmp_path / "none").row

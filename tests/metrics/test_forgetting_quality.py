@@ -66,11 +66,15 @@ def test_over_forgetting_counts_like_remembering():
     rng = np.random.default_rng(2)
     ours, theirs = rng.normal(0, 1, 100), rng.normal(0, 1, 100)
     assert epsilon_of_example(theirs + 2, theirs) == pytest.approx(epsilon_of_example(theirs, theirs + 2))
+    # Ranges far beyond the slack of intervals, so that the threshold family decides.
+    assert epsilon_of_example(50 * theirs + 99, 50 * theirs) == pytest.approx(
+        epsilon_of_example(50 * theirs, 50 * theirs + 99)
+    )
     assert epsilon_of_example(-ours, -theirs) == pytest.approx(epsilon_of_example(ours, theirs), abs=1e-9)
 
 
 def test_degenerate_distributions():
-    spread = np.linspace(-5, 5, 30)
+    spread = np.arange(-15, 16) / 3  # holds 2.0, so no attack is perfect
     assert epsilon_of_example(np.full(30, 2.0), spread) == CAP  # peaky: the challenge's rule
     assert epsilon_of_example(np.full(30, 2.0), np.full(30, 2.0)) == 0.0
     assert epsilon_of_example(np.full(30, 2.0), np.full(30, 3.0)) == CAP

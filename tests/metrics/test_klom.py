@@ -72,6 +72,7 @@ def test_examples_seen_by_too_few_models_are_left_out():
     assert np.isnan(found[1]) and np.isfinite(found[[0, 2]]).all()
     assert found[2] == pytest.approx(klom_of_examples(unlearned[:, 2:], oracle[2:, 2:])[0])
     assert np.isnan(klom_of_examples(unlearned[:5], oracle)).all()
+    assert np.isnan(klom_of_examples(unlearned, oracle[:9])).all()
 
 
 def test_mean_and_percentile_of_every_split():

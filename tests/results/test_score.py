@@ -10,8 +10,9 @@ import pytest
 from mubench_ray.engine.run_trial import planned_row
 from mubench_ray.errors import MubenchError, ResultsError, UnknownName
 from mubench_ray.metrics import METRICS, compute_all, metric
+from mubench_ray.results.folder import Folder
 from mubench_ray.results.schema import EXAMPLES
-from mubench_ray.results.score import SCORES, score
+from mubench_ray.results.score import SCORES, score, stack
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.trial import ForgetSet, Training, Trial
 
@@ -46,6 +47,7 @@ def write(store, trial, confidence, status="ok", retain_size=60, curve=(), colum
             "loss": loss,
             "correct": correct,
             "confidence": values,
+            "entropy": np.logaddexp(0, -np.abs(values)) + np.abs(values) / (1 + np.exp(np.abs(values))),
         }
         parts.append(
             pa.table({field.name: pa.array(named[field.name]).cast(field.type) for field in EXAMPLES}, schema=EXAMPLES)
@@ -176,6 +178,21 @@ def test_forget_draws_are_aligned_by_index(tmp_path):
     assert found["auc"]["trials"] == 20 and found["auc"]["oracles"] == 20
 
 
+def test_every_confidence_stands_in_the_column_of_its_example(tmp_path):
+    store = Store(tmp_path)
+    store.create({"name": "columns"})
+    trials = [make_trial("ft", 1), make_trial("ft", 2, forget_seed=7)]
+    values = [confidences(np.random.default_rng(seed)) for seed in (1, 2)]
+    write(store, trials[0], values[0])
+    write(store, trials[1], values[1], forget_offset=30)  # examples 30..69, the first ten of them in both draws
+    opened = Folder(store)
+    rows = sorted(opened.finished, key=lambda row: row["seed"])
+    ours, oracles = stack(opened, rows[:1], rows[1:], "forget")
+    assert ours.shape == oracles.shape == (1, 70)
+    assert ours[0, :40] == pytest.approx(values[0]["forget"]) and np.isnan(ours[0, 40:]).all()
+    assert oracles[0, 30:] == pytest.approx(values[1]["forget"]) and np.isnan(oracles[0, :30]).all()
+
+
 def test_scores_say_when_d_r_is_a_sample(tmp_path):
     store = Store(tmp_path)
     store.create({"name": "sampled"})
@@ -194,10 +211,20 @@ def test_failed_trials_and_missing_controls_have_a_row_with_a_reason(tmp_path):
     values = {row["seed"]: row for row in score(tmp_path, "forget_retention").to_pylist()}
     assert values[1]["value"] is None and values[1]["reason"] == "not observed: retrain_forget_correct"
     assert values[2]["value"] is None and values[2]["reason"] == "the trial's status is diverged"
+    assert {row["trials"] for row in score(tmp_path, "u_lira").to_pylist()} == {1}  # the diverged one is in no ensemble
     [reason] = {row["reason"] for row in score(tmp_path, "u_lira").to_pylist()}
     assert reason == "needs at least 4 folds, there are 0"
-    unstored = score(tmp_path, "svc_mia_entropy").to_pylist()
-    assert "forget_entropy" in next(row["reason"] for row in unstored if row["seed"] == 1)
+    unstored = score(tmp_path, "zrf").to_pylist()
+    assert "forget_log_probs" in next(row["reason"] for row in unstored if row["seed"] == 1)
+
+
+def test_a_stored_mean_is_no_substitute_for_the_examples(tmp_path):
+    store = Store(tmp_path)
+    store.create({"name": "no examples"})
+    write(store, make_trial("ft", 1), {}, columns={"forget_loss": 0.3, "test_loss": 0.4})
+    [row] = score(tmp_path, "mia_auc").to_pylist()
+    assert row["value"] is None and row["reason"] == "not observed: forget_loss, test_loss"
+    assert score(tmp_path, "forget_loss").to_pylist()[0]["value"] is None
 
 
 def test_deletion_capacity_ranges_over_ratios_and_takes_its_margin(tmp_path):

@@ -65,6 +65,7 @@
     const arrows = { higher: " ↑", lower: " ↓", neither: "" };
     for (const c of columns) {
       heading(c.name, c.title + arrows[c.direction], c.summary + (c.cites ? " (" + c.cites + ")" : ""), true);
+      if (c.name === "retention_deviation") heading("group", "Group", "Letters by RetDev: methods without a common letter differ (paired over seeds, 5% jointly over all pairs of the cell)", false);
       if (c.name === "forget_accuracy") heading("forget_accuracy_minus_retrain", "D_F − retrain", "Mean difference to the retrain of the same seed and forget set; 0 is the goal.", true);
     }
     const rows = board.filter(r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr")) && !hidden.has(r.label));
@@ -87,6 +88,7 @@
       }
       for (const c of columns) {
         tr.append(cell(r, c));
+        if (c.name === "retention_deviation") tr.append(make("td", { textContent: r.group || "", className: "letters" }));
         if (c.name === "forget_accuracy") tr.append(distance(r));
       }
       tr.addEventListener("click", () => toggle(tr, r));
@@ -144,9 +146,10 @@
     glance: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])),
     frontier: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])),
     ratio: () => scopes.filter(r => r.ratio !== "all" && inScope(r, ["task", "model"])),
+    resisting: () => data.resisting.filter(r => r.task === (chosen("task") || choices.task[0]) && r.model === (chosen("model") || choices.model[0]) && !hidden.has(r.label)),
     budget: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])).flatMap(melt),
   };
-  const boxes = { glance: "glance", ratio: "ratio-panels", frontier: "frontier", budget: "budget" };
+  const boxes = { glance: "glance", ratio: "ratio-panels", frontier: "frontier", budget: "budget", resisting: "resisting" };
   async function draw() {
     for (const [kind, specs] of Object.entries(data.panels)) {
       const section = document.querySelector(`section[data-chart="${kind}"]`);
@@ -163,6 +166,10 @@
   function describe() {
     const part = (name, plural) => chosen(name) || (choices[name].length > 1 ? `average of ${choices[name].length} ${plural}` : choices[name][0]);
     for (const section of document.querySelectorAll("section.charts")) {
+      if (section.dataset.chart === "resisting") {
+        section.querySelector(".scope").textContent = [chosen("task") || choices.task[0], chosen("model") || choices.model[0]].join(" · ");
+        continue;
+      }
       const ratio = section.dataset.chart === "ratio" ? [] : [chosen("ratio") ? chosen("ratio") + " %" : choices.ratio.length > 1 ? `average of ${choices.ratio.length} ratios` : choices.ratio[0] + " %"];
       const wanted = board.filter(r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr")) && !hidden.has(r.label));
       const drawn = new Set(rowsFor[section.dataset.chart]().filter(r => r.n).map(r => r.label)), absent = [...new Set(wanted.map(r => r.label))].filter(label => !drawn.has(label));

@@ -1,0 +1,253 @@
+"""The conformance suite: what every method is held to, as an ordinary function over one method.
+
+It runs the method on a few made-up pictures with a small CNN and a small vision transformer, on data that notices who asks for what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mubench_ray.engine.unlearning import unlearn
+from mubench_ray.errors import MubenchError
+from mubench_ray.methods import METHODS, Method
+from mubench_ray.models import MODELS
+from mubench_ray.randomness import torch_generator
+from mubench_ray.tasks.base import Batch, Card, ImageClassification, Splits
+from mubench_ray.tasks.examples import Examples
+from mubench_ray.training.context import Context
+from mubench_ray.training.data import Rows, UnlearningData
+from mubench_ray.training.meter import Meter
+from mubench_ray.trial import ForgetSet, Training, Trial, Unlearning
+
+#: The networks that every method must run on, or refuse with a reason.
+NETWORKS = ("cnn-small", "vit-tiny")
+TRAIN, FORGET, VALIDATION = 48, 8, 16
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class Pictures(ImageClassification):
+    """Made-up 8 x 8 pictures of four classes; whoever loads it, and so could see D_Test, is found out."""
+
+    name = "pictures"
+    card = Card("Made-up pictures", "drawn from a seed", "public domain", "none", "none", {"train": TRAIN, "validation": VALIDATION})
+    classes, channels, size = 4, 1, 8
+    mean, std = (0.5,), (0.29,)
+    training = Training(lr=1e-2, epochs=2, batch_size=8)
+
+    def load(self) -> Splits:
+        """Refused: a method gets its data from the context."""
+        raise MubenchError("the method loaded the task's data itself; D_Test is part of it.")
+
+    @classmethod
+    def draw(cls, rows: int, stream: str) -> Examples:
+        """Noise that is brighter in a row of the class's own."""
+        generator = torch_generator("pictures", stream)
+        labels = torch.arange(rows) % cls.classes
+        image = torch.randint(0, 160, (rows, cls.channels, cls.size, cls.size), generator=generator)
+        image[torch.arange(rows), :, 2 * labels] += 90
+        return Examples({"image": image.to(torch.uint8), "labels": labels}, torch.arange(rows))
+
+
+class WatchedData(UnlearningData):
+    """Data that remembers the examples of D_F that were handed out as if they were not."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.forgotten = set(self.sets["forget"].positions.tolist())
+        self.leaked: set[int] = set()
+
+    def batch(self, rows: Rows, picked: Tensor, forget: Tensor | None = None, augment: torch.Generator | None = None) -> Batch:
+        """The batch, looked at."""
+        batch = super().batch(rows, picked, forget, augment)
+        if rows.examples is self.sets["forget"].examples:
+            self.leaked |= set(batch["index"][~batch.forget].tolist()) & self.forgotten
+        return batch
+
+
+class WatchedContext(Context):
+    """A context that looks at every relabelled batch."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.relabelled, self.faults = 0, set()
+
+    def relabel(self, batch: Batch, keep_true: bool = False, redraw: bool = False) -> Batch:
+        """The relabelled batch, looked at."""
+        new = super().relabel(batch, keep_true, redraw)
+        self.relabelled += int(batch.forget.sum())
+        changed = new["labels"] != batch["labels"]
+        if (changed & ~batch.forget).any():
+            self.faults.add("a D_R row was relabelled")
+        if not keep_true and (~changed & batch.forget).any():
+            self.faults.add("a D_F row kept its true label")
+        return new
+
+
+@dataclass
+class Ran:
+    """One run: the context it ended with, the weights before and after, and whether the budget cut it short."""
+
+    ctx: WatchedContext
+    before: dict[str, Tensor]
+    after: dict[str, Tensor]
+    truncated: bool
+    steps: list[int] = field(default_factory=list)
+
+
+def bench(model: str, uses_validation: bool = True, seed: int = 1, cap_flos: float | None = None, lr: float | None = 1e-2) -> WatchedContext:
+    """A context over made-up pictures; D_F is every sixth of them."""
+    task, architecture = Pictures(), MODELS.get(model)
+    torch.manual_seed(0)
+    network = architecture.build(task)
+    train = Pictures.draw(TRAIN, "train")
+    forget = torch.arange(FORGET) * (TRAIN // FORGET) + torch.arange(FORGET) % 4
+    keep = torch.ones(TRAIN, dtype=torch.bool)
+    keep[forget] = False
+    sets = {"forget": Rows(train, forget), "retain": Rows(train, keep.nonzero().flatten())}
+    if uses_validation:
+        sets["validation"] = Rows.all_of(Pictures.draw(VALIDATION, "validation"))
+    data = WatchedData(task, architecture, sets)
+    return WatchedContext(task, architecture, network, data, seed, Meter(cap_flos=cap_flos), lr)
+
+
+def run(method: Method, ctx: WatchedContext, options: Unlearning | None = None) -> Ran:
+    """Unlearn as a trial does."""
+    before = snapshot(ctx)
+    trial = Trial(task="pictures", model=ctx.model.name, method=method.name, forget=ForgetSet(ratio=100 * FORGET / TRAIN), seed=ctx.seed,
+                  training_seed=0, lr=ctx.lr, training=Pictures.training, unlearning=options or Unlearning(batch_size=4))  # fmt: skip
+    steps: list[int] = []
+    truncated = unlearn(ctx, method, trial, lambda ctx: steps.append(ctx.meter.examples))
+    return Ran(ctx, before, snapshot(ctx), truncated, steps)
+
+
+def snapshot(ctx: Context) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers of f_U."""
+    return {name: tensor.clone() for name, tensor in ctx.network.state_dict().items()}
+
+
+def shortest(method: type[Method]) -> Method:
+    """The method at its defaults, its epochs at their least."""
+    return method.configure({name: space.low for name, space in method.spaces().items() if name.endswith("epochs")})
+
+
+def check_method(name: str) -> list[Finding]:
+    """Hold a method to the conformance suite; raises UnknownName where there is no such method."""
+    method = METHODS.get(name)
+    findings = [*check_declarations(method)]
+    if reason := method.refusal(Pictures):
+        return [*findings, Finding("refuses pictures with a reason", True, reason)]
+    for model in NETWORKS:
+        refusal = method.refusal_for_network(MODELS.get(model).build(Pictures()))
+        if refusal:
+            findings.append(Finding(f"refuses {model} with a reason", True, refusal))
+        else:
+            findings += [Finding(f"{model}: {f.name}", f.ok, f.detail) for f in guarded(lambda model=model: check_runs(method, model))]
+    return findings
+
+
+def guarded(checks: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings of a generator of checks; what it raises is a finding too."""
+    try:
+        yield from checks()
+    except Exception as error:  # noqa: BLE001 - a fault of the method is what is looked for
+        yield Finding("runs", False, f"{type(error).__name__}: {error}")
+
+
+def check_declarations(method: type[Method]) -> Iterator[Finding]:
+    """What the class says of itself."""
+    said = {"docstring": (method.__doc__ or "").strip(), "title": method.title, "citation": method.cites}
+    missing = [what for what, text in said.items() if len(text) < (20 if what == "docstring" else 2)]
+    if (method.__doc__ or "").startswith(f"{method.__name__}("):  # what dataclass writes where there is none
+        missing.append("docstring")
+    yield Finding("has a docstring, a title and a citation", not missing, ", ".join(missing))
+    place = vars(method.taxonomy)
+    empty = [part for part, text in place.items() if not text]
+    yield Finding("has its place in the taxonomy", not empty, ", ".join(empty))
+    outside = []
+    for name, space in method.spaces().items():
+        default = method.defaults()[name]
+        inside = default in space.choices if space.kind == "choice" else space.low <= default <= space.high
+        if not inside:
+            outside.append(f"{name} = {default!r}")
+    yield Finding("defaults lie in the search space", not outside, ", ".join(outside))
+    wrong: list[dict[str, Any]] = [{"no_such_hyperparameter": 1}]
+    for name, space in method.spaces().items():
+        wrong += [{name: object()}, {name: float("nan")}] + ([] if space.kind == "choice" else [{name: space.low - 1}])
+    accepted = [str(given) for given in wrong if accepts(method, given)]
+    yield Finding("refuses wrong hyperparameters", not accepted, ", ".join(accepted))
+
+
+def accepts(method: type[Method], given: dict[str, Any]) -> bool:
+    """Whether the method takes these hyperparameters."""
+    try:
+        method.configure(given)
+    except MubenchError:
+        return False
+    return True
+
+
+def check_runs(method: type[Method], model: str) -> Iterator[Finding]:
+    """What the method does to a network."""
+    chosen = shortest(method)
+
+    def once(cap_flos: float | None = None) -> Ran:
+        return run(chosen, bench(model, method.uses_validation, cap_flos=cap_flos, lr=1e-2 if method.uses_lr else None))
+
+    one = once()
+    yield Finding("runs", True)
+    torch.manual_seed(99)  # what was drawn before must not matter
+    other = once()
+    differ = [name for name in one.after if not torch.equal(one.after[name], other.after[name])]
+    yield Finding("same seed, same result", not differ, ", ".join(differ[:3]))
+    broken = [name for name, tensor in one.after.items() if not torch.isfinite(tensor).all()]
+    yield Finding("parameters stay finite", not broken, ", ".join(broken[:3]))
+    acts = bool(one.steps[1:])
+    yield check_claims(method, one, acts)
+    yield Finding("its cost is counted", (one.ctx.meter.flos > 0) == acts, f"{one.ctx.meter.flos:g} FLOs")
+    leaked = sorted(one.ctx.data.leaked)
+    yield Finding("D_R holds nothing of D_F", not leaked, f"examples {leaked[:5]} came as if they were kept" if leaked else "")
+    faults = sorted(one.ctx.faults)
+    yield Finding("relabels D_F alone, and never with the true label", not faults, "; ".join(faults))
+    taught = [name for name, teacher in one.ctx._teachers.items() if teacher.training or any(p.requires_grad for p in teacher.parameters())]
+    start = one.ctx.original.state_dict()
+    if any(not torch.equal(start[name], one.before[name]) for name in start):
+        taught.append("original was changed")
+    yield Finding("teachers stand still in eval mode", not taught, ", ".join(taught))
+    if acts and len(one.steps) > 2:
+        cap = one.ctx.meter.flos / 2
+        cut = once(cap)
+        # Beyond the cap may lie the first step of a kind, whose cost is not known before, and what ``finish`` looks at.
+        inside = cut.ctx.meter.flos < one.ctx.meter.flos and len(cut.steps) < len(one.steps)
+        yield Finding("stops at its budget", cut.truncated and inside, f"{cut.ctx.meter.flos / cap:.2f} of the cap, truncated = {cut.truncated}")
+        bad = [name for name, tensor in cut.after.items() if not torch.isfinite(tensor).all()]
+        yield Finding("is finite when cut short", not bad, ", ".join(bad[:3]))
+
+
+def check_claims(method: type[Method], ran: Ran, acts: bool) -> Finding:
+    """Whether the parameters moved that the taxonomy says move: all tensors (dense), or some entries and not others (sparse)."""
+    names = [name for name, _ in ran.ctx.network.named_parameters()]
+    if set(names) - ran.before.keys():
+        return Finding("changes what it claims", method.taxonomy.parameters != "dense", "f_U is another architecture")
+    moved = {name: ran.after[name] != ran.before[name] for name in names}
+    still = [name for name in names if not moved[name].any()]
+    if not acts:
+        return Finding("changes what it claims", len(still) == len(names), "takes no step and changes parameters" if len(still) < len(names) else "")
+    if len(still) == len(names):
+        return Finding("changes what it claims", False, "no parameter changed")
+    if method.taxonomy.parameters == "dense":
+        return Finding("changes what it claims", not still, f"dense, but {', '.join(still[:3])} did not change" if still else "")
+    everything = all(bool(m.all()) for m in moved.values())
+    return Finding("changes what it claims", not everything, f"{method.taxonomy.parameters}, but every entry changed" if everything else "")

@@ -1,0 +1,39 @@
+"""CF-k: catastrophic forgetting of the last k stages."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, integer, method, uniform
+from mubench_ray.methods.layers import last_stages, stages
+from mubench_ray.tasks.base import Batch
+
+
+@method("cf_k", "cfk", "cf-k", title="CF-k", cites="Goel et al. 2022, arXiv 2201.06640")
+class CatastrophicForgetting(Method):
+    """CE on D_R trains the last ``k`` stages and the head; everything before is frozen, its BatchNorm statistics included.
+
+    Released code (Deep Unlearn) trains in eval mode, without momentum and with an L2 pull to the start; none of that is in the papers, or here.
+    """
+
+    taxonomy = Taxonomy(retains="task loss", parameters="last k stages")
+
+    epochs: float = uniform(1, 10, default=10)
+    k: int = integer(1, 3, default=1)
+
+    @classmethod
+    def refusal_for_network(cls, network: nn.Module) -> str | None:
+        """It needs stages."""
+        return None if stages(network) else f"{cls.name} trains the last stages; the network is no sequence of stages"
+
+    def phases(self, ctx: Context) -> list[Phase]:
+        """Training of the end of the network."""
+        return [Phase(self.name, "retain", self.loss, epochs=self.epochs, parameters=self.trained)]
+
+    def trained(self, ctx: Context) -> set[str]:
+        """Parameters of the last k stages and of what follows them."""
+        return last_stages(ctx.network, self.k) & {name for name, _ in ctx.network.named_parameters()}
+
+    def loss(self, ctx: Context, retain: Batch) -> Tensor:
+        """CE(D_R)."""
+        return ctx.loss(retain)

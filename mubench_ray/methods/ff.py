@@ -1,0 +1,87 @@
+"""FF: Fisher forgetting, noise on every weight that D_R does not need."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, log_uniform, method
+from mubench_ray.methods.layers import head, layer_state, no_head, normal
+from mubench_ray.tasks.base import Batch
+
+#: Largest 1 / F, so that a weight without any curvature gets finite noise.
+LARGEST_INVERSE = 1e3
+#: How much larger the variance is on the head.
+HEAD_FACTOR = 10.0
+#: Labels whose gradients are taken in one vectorised backward pass.
+LABELS_AT_A_TIME = 16
+
+
+@method("ff", "fisher", "fisher_forgetting", title="FF", cites="Golatkar et al. 2020, arXiv 1911.04933; as in Deep Unlearn")
+class FisherForgetting(Method):
+    """theta += N(0, alpha min(1 / F, 1000)), ten times the variance on the head; F = diagonal Fisher information of D_R at f_O.
+
+    F = mean over D_R of sum_y p(y | x) (grad log p(y | x))^2, exact over all classes, one example at a time; where the targets are sequences one y
+    is drawn for every token instead. The range [0, 1] of the released search for alpha made all runs fail: the useful ones are powers of ten below.
+    """
+
+    taxonomy = Taxonomy(corrupts="model")
+    uses_lr = False
+
+    alpha: float = log_uniform(1e-10, 1.0, default=1e-6)
+
+    @classmethod
+    def refusal_for_network(cls, network: nn.Module) -> str | None:
+        """It needs a head."""
+        reason = no_head(network)
+        return f"ff treats the head apart; {reason}" if reason else None
+
+    def phases(self, ctx: Context) -> list[Phase]:
+        """The Fisher information, then the noise."""
+        fisher = self.expected if ctx.task.kind == "classification" else self.drawn
+        update = self.nothing if ctx.task.kind == "classification" else self.square
+        return [Phase("fisher", "retain", fisher, batch_size=1, mode="eval", update=update, after=self.scrub)]
+
+    def expected(self, ctx: Context, retain: Batch) -> Tensor:
+        """Add sum_y p(y | x) (grad log p(y | x))^2 of one example; the loop has no gradient of its own to take."""
+        log_probs = ctx.log_probs(retain).squeeze(0)
+        names, parameters = zip(*((name, p) for name, p in ctx.network.named_parameters() if p.requires_grad))
+        roots = torch.diag(log_probs.detach().exp().sqrt())
+        for rows in roots.split(LABELS_AT_A_TIME):
+            gradients = torch.autograd.grad(
+                log_probs, parameters, rows, retain_graph=True, allow_unused=True, is_grads_batched=True
+            )
+            for name, gradient in zip(names, gradients):
+                if gradient is not None:
+                    self.add(ctx, name, gradient.square().sum(0))
+        return torch.zeros((), device=ctx.device, requires_grad=True)
+
+    def nothing(self, ctx: Context, retain: Batch) -> None:
+        """``expected`` has added everything."""
+
+    def drawn(self, ctx: Context, retain: Batch) -> Tensor:
+        """-log p of targets drawn from f_O itself."""
+        log_probs = ctx.log_probs(retain)
+        generator = ctx.generator("ff", int(retain["index"][0]))
+        picked = torch.multinomial(log_probs.detach().exp().cpu(), 1, generator=generator).to(log_probs.device)
+        return -log_probs.gather(-1, picked).sum()
+
+    def square(self, ctx: Context, retain: Batch) -> None:
+        """Add the squared gradient of one example."""
+        for name, gradient in ctx.gradients().items():
+            self.add(ctx, name, gradient.square())
+
+    def add(self, ctx: Context, name: str, squared: Tensor) -> None:
+        """Add to the sum over D_R."""
+        total = ctx.state.setdefault("fisher", {})
+        total[name] = total.get(name, 0) + squared
+
+    @torch.no_grad()
+    def scrub(self, ctx: Context) -> None:
+        """Add the noise."""
+        fisher, size = ctx.state.pop("fisher"), len(ctx.data.rows("retain"))
+        last = set(layer_state(ctx.network, head(ctx.network)))
+        for name, parameter in ctx.network.named_parameters():
+            if name in fisher:
+                variance = self.alpha * (size / fisher[name]).clamp(max=LARGEST_INVERSE) * (HEAD_FACTOR if name in last else 1.0)
+                parameter.add_(variance.sqrt() * normal(parameter, 1.0, ctx.generator("ff", name)))

@@ -1,0 +1,55 @@
+"""KDE: forget the first and the last layer, then distil the original back without D_F."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, kl, log_uniform, method, uniform
+from mubench_ray.methods.layers import first_layer, head, layer_state, no_head, reinitialise
+from mubench_ray.tasks.base import Batch
+
+
+@method("kde", title="KDE", cites="NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276")
+class KnowledgeDistillation(Method):
+    """First and last layer drawn anew; T^2 KL_T(f_O || f_U) on D_V; then on D_R soft CE to f_O + CE + T^2 KL_T(f_O || f_U), cosine.
+
+    It trains on D_V, which is also the selection set. The trial's learning rate is that of the second part (1e-3 in the paper); the warm-up's is a multiple
+    of it (9e-4 / 1e-3).
+    """
+
+    taxonomy = Taxonomy(corrupts="model", retains="task loss + logits", measured_by="f_O")
+    uses_validation = True
+
+    warmup_epochs: float = uniform(1, 10, default=3)
+    epochs: float = uniform(1, 10, default=3)
+    temperature: float = log_uniform(0.5, 5.0, default=5.0)
+    warmup_lr_factor: float = log_uniform(0.1, 10.0, default=0.9)
+
+    @classmethod
+    def refusal_for_network(cls, network: nn.Module) -> str | None:
+        """It needs a last layer that can be drawn anew alone."""
+        reason = no_head(network)
+        return f"kde draws the last layer anew; {reason}" if reason else None
+
+    def phases(self, ctx: Context) -> list[Phase]:
+        """Warm-up on D_V, distillation on D_R."""
+        warm = Optimizer("warm up", lr=ctx.lr * self.warmup_lr_factor)
+        return [
+            Phase("warm up", "validation", self.distance, epochs=self.warmup_epochs, optimizer=warm, before=self.reset),
+            Phase("distil", "retain", self.distil, epochs=self.epochs, optimizer=Optimizer(schedule="cosine")),
+        ]
+
+    def reset(self, ctx: Context) -> None:
+        """Draw the first and the last layer anew."""
+        for layer in (first_layer(ctx.network), head(ctx.network)):
+            reinitialise(ctx, layer_state(ctx.network, layer), "kde")
+
+    def distance(self, ctx: Context, batch: Batch) -> Tensor:
+        """T^2 KL_T(f_O || f_U)."""
+        T = self.temperature
+        return T**2 * kl(ctx.log_probs(batch, ctx.original, T), ctx.log_probs(batch, temperature=T))
+
+    def distil(self, ctx: Context, retain: Batch) -> Tensor:
+        """Soft CE + CE + KL."""
+        soft = -(ctx.log_probs(retain, ctx.original).exp() * ctx.log_probs(retain)).sum(-1).mean()
+        return soft + ctx.loss(retain) + self.distance(ctx, retain)

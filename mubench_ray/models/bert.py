@@ -1,0 +1,29 @@
+"""BERT (Devlin et al. 2019) and its biomedical descendants through transformers."""
+
+from __future__ import annotations
+
+from mubench_ray.models.base import register
+from mubench_ray.models.text import SizedTextModel
+
+PUBMED = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
+
+
+class Bert(SizedTextModel):
+    """A BERT encoder with a classification head; the descendants differ in their published weights and vocabulary."""
+
+    family = "bert"
+    architecture = "BertForSequenceClassification"
+    config_class = "BertConfig"
+
+    def __init__(self, *sizes: int, citation: str = "Devlin et al. 2019, arXiv 1810.04805", **options) -> None:
+        super().__init__(*sizes, **options)
+        self.citation = citation
+
+
+register("bert-tiny", Bert(32, 2, 2, 4000))
+register("bert-base", Bert(768, 12, 12, hub="google-bert/bert-base-uncased", revision="86b5e0934494bd15c9632b12f734a8a67f723594"), "bert")
+register("bert-large", Bert(1024, 24, 16, hub="google-bert/bert-large-uncased"))
+register("biobert", Bert(768, 12, 12, 28996, hub="dmis-lab/biobert-v1.1", citation="Lee et al. 2020, doi:10.1093/bioinformatics/btz682"))
+PUBMEDBERT = "Gu et al. 2021, arXiv 2007.15779"
+register("pubmedbert-abstract", Bert(768, 12, 12, hub=PUBMED, citation=PUBMEDBERT))
+register("pubmedbert-fulltext", Bert(768, 12, 12, hub=f"{PUBMED}-fulltext", citation=PUBMEDBERT))

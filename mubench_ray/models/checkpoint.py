@@ -1,0 +1,103 @@
+"""Networks of the transformers library: from a config without weights, or from a published checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+
+from mubench_ray.errors import MubenchError
+from mubench_ray.models.base import ImageModel, Model
+from mubench_ray.tasks.base import Task
+
+
+class TransformersModel(Model):
+    """A network that transformers implements.
+
+    A subclass names the class with its head and says the config for a task. ``pretrained`` gives the same model with a
+    checkpoint: its config replaces ours, its weights are what ``initial`` returns, ``build`` stays random.
+    Weights are read from safetensors only and code from a checkpoint is never run.
+    """
+
+    #: Name of the class in transformers, and of its config.
+    architecture: ClassVar[str]
+    config_class: ClassVar[str]
+    #: Config entries that hold for a checkpoint too.
+    always: ClassVar[dict[str, Any]] = {}
+    source: str | None = None
+
+    @abstractmethod
+    def settings(self, task: Task) -> dict[str, Any]:
+        """Arguments of the config for a task, without ``num_labels``."""
+
+    def config(self, task: Task) -> Any:
+        """The config for a task: of the checkpoint where there is one, else from ``settings``."""
+        import transformers
+
+        labels = {"num_labels": task.classes} if hasattr(task, "classes") else {}
+        if self.source is not None:
+            return self._published(transformers.AutoConfig, **self.always, **labels)
+        return getattr(transformers, self.config_class)(**self.settings(task), **self.always, **labels)
+
+    def build(self, task: Task) -> nn.Module:
+        """A network with random weights."""
+        import transformers
+
+        return getattr(transformers, self.architecture)(self.config(task))
+
+    def initial(self, task: Task) -> nn.Module:
+        """The checkpoint's weights, with a new head where the classes differ; random weights without a checkpoint."""
+        if self.source is None:
+            return self.build(task)
+        import transformers
+
+        options = {"config": self.config(task), "use_safetensors": True, "ignore_mismatched_sizes": True}
+        return self._published(getattr(transformers, self.architecture), **options)
+
+    def pretrained(self, source: str | None = None, revision: str | None = None) -> TransformersModel:
+        """This model from a folder, a hub id at a revision, or its own published weights.
+
+        Raises MubenchError where a hub id has no pinned revision or the checkpoint cannot be read.
+        """
+        source = source or self.hub
+        if source is None:
+            raise MubenchError(f"model {self.name} has no published weights; name a folder or a hub id.")
+        revision = revision or (self.revision if source == self.hub else None)
+        if revision is None and not Path(source).is_dir():
+            raise MubenchError(f"model {self.name}: the hub id {source!r} needs a revision (a commit hash), so that everyone loads the same weights.")
+        model = copy.copy(self)
+        model.source, model.revision = source, revision
+        model.adopt()
+        return model
+
+    def adopt(self) -> None:
+        """Take over what encoding must know of the checkpoint; called once its source is set."""
+
+    def _published(self, loader: Any, **options: Any) -> Any:
+        revision = None if Path(self.source).is_dir() else self.revision
+        try:
+            return loader.from_pretrained(self.source, revision=revision, trust_remote_code=False, **options)
+        except (OSError, ValueError) as error:
+            at = f" at {revision}" if revision else ""
+            reason = " ".join(str(error).split())
+            raise MubenchError(f"model {self.name}: {self.source!r}{at} cannot be loaded from safetensors: {reason}") from error
+
+
+class TransformersImageModel(TransformersModel, ImageModel):
+    """An image network of transformers; checkpoints say their own image size and read three channels."""
+
+    def input_channels(self, task: Task) -> int:
+        """Channels that the network reads."""
+        return self.channels or task.channels
+
+    def adopt(self) -> None:
+        """Resize to the checkpoint's image size and repeat grey pictures to its channels."""
+        import transformers
+
+        config = self._published(transformers.AutoConfig)
+        self.channels = getattr(config, "num_channels", 3)
+        size = getattr(config, "image_size", None)
+        self.image_size = size if isinstance(size, int) else self.image_size

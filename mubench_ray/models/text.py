@@ -1,0 +1,79 @@
+"""Models that read one text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mubench_ray.models.checkpoint import TransformersModel
+from mubench_ray.models.tokenizer import token_table
+from mubench_ray.tasks.base import Columns, Task
+
+
+class TokenReader(TransformersModel):
+    """A model that reads tokens. Its tokenizer is its checkpoint's; without a checkpoint one is trained on D's text.
+
+    ``vocabulary`` is the size of the embedding table of a network without a checkpoint.
+    """
+
+    vocabulary: int
+    #: Number of the padding token; that of a checkpoint replaces it.
+    padding = 0
+    #: Tokens that the network has positions for.
+    positions = 512
+
+    def adopt(self) -> None:
+        """Take the checkpoint's vocabulary, padding and positions."""
+        import transformers
+
+        config = self._published(transformers.AutoConfig)
+        self.vocabulary = config.vocab_size
+        if getattr(config, "pad_token_id", None) is not None:
+            self.padding = config.pad_token_id
+        self.positions = min(getattr(config, "max_position_embeddings", None) or self.positions, 100_000)
+
+    def tokens(self, task: Task, numbers: Tensor, length: int | None = None) -> Tensor:
+        """Tokens of the task's texts, int64 (B, length), padded."""
+        length = min(length or task.max_length, self.positions)
+        if numbers.is_meta:
+            return torch.zeros(len(numbers), length, dtype=torch.int64, device="meta")
+        table = token_table(task.name, task.texts, length, self.vocabulary, task.markers, self.source, self.revision)
+        return table[numbers.cpu()].long().to(numbers.device)
+
+    def with_mask(self, ids: Tensor) -> Columns:
+        """``input_ids`` with their ``attention_mask``; on the meta device, where nothing can be padding, without."""
+        return {"input_ids": ids} if ids.is_meta else {"input_ids": ids, "attention_mask": (ids != self.padding).long()}
+
+
+class TextModel(TokenReader):
+    """Reads ``input_ids`` and ``attention_mask`` of one text."""
+
+    modality = "text"
+
+    def encode(self, task: Task, columns: Columns) -> Columns:
+        """Tokens and mask, int64 (B, L), L the same for every batch."""
+        return self.with_mask(self.tokens(task, columns["text"]))
+
+
+class SizedTextModel(TextModel):
+    """An encoder said by width, layers, heads and vocabulary."""
+
+    def __init__(
+        self, hidden: int, layers: int, heads: int, vocabulary: int = 30522, hub: str | None = None, revision: str | None = None
+    ) -> None:
+        self.hidden, self.layers, self.heads, self.vocabulary = hidden, layers, heads, vocabulary
+        self.hub, self.revision = hub, revision
+
+    def settings(self, task: Task) -> dict[str, Any]:
+        """Width, layers, heads, vocabulary."""
+        return {
+            "vocab_size": self.vocabulary,
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": 4 * self.hidden,
+            "max_position_embeddings": self.positions,
+            "pad_token_id": self.padding,
+        }

@@ -1,0 +1,73 @@
+"""Tokenizers: the one that belongs to published weights, or one trained on D's own text; texts become numbers once and are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mubench_ray.errors import MubenchError
+from mubench_ray.tasks.conversion import converted
+from mubench_ray.tasks.text import Texts
+
+PAD, UNKNOWN, FIRST, SEPARATOR, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def train_wordpiece(texts: list[str], vocabulary: int, markers: tuple[str, ...] = ()) -> Any:
+    """A lower-casing WordPiece tokenizer of at most ``vocabulary`` pieces; ``[PAD]`` is 0. The same texts give the same pieces.
+
+    ``markers`` are kept whole.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=[*SPECIAL, *markers], show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{FIRST} $A {SEPARATOR}",
+        pair=f"{FIRST} $A {SEPARATOR} $B {SEPARATOR}",
+        special_tokens=[(FIRST, ids[FIRST]), (SEPARATOR, ids[SEPARATOR])],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN, cls_token=FIRST, sep_token=SEPARATOR, mask_token=MASK
+    )
+
+
+def load_tokenizer(source: str, revision: str | None) -> Any:
+    """The tokenizer beside published weights; raises MubenchError where there is none. Its code is never run."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, revision=None if Path(source).is_dir() else revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise MubenchError(f"{source!r}: has no tokenizer that can be loaded: {' '.join(str(error).split())}") from error
+
+
+def token_table(
+    name: str, texts: Texts, length: int, vocabulary: int, markers: tuple[str, ...] = (), source: str | None = None, revision: str | None = None
+) -> Tensor:
+    """Tokens of every text, int32 (texts, longest text but at most ``length``), padded at the end with the tokenizer's padding.
+
+    Made once for a set of texts and a tokenizer, kept on the texts and in the cache. Without ``source`` the tokenizer is trained on D's texts.
+    """
+    made_from = ["tokens", 1, texts.sha256, length, source or vocabulary, revision, list(markers)]
+    key = str(made_from)
+    if key not in texts.tokens:
+        if source is not None and Path(source).is_dir():
+            made_from.append((Path(source) / "tokenizer.json").stat().st_mtime_ns if (Path(source) / "tokenizer.json").is_file() else 0)
+
+        def rows():
+            tokenizer = load_tokenizer(source, revision) if source else train_wordpiece([texts.content[i] for i in texts.training], vocabulary, markers)
+            encoded = tokenizer(texts.content, truncation=True, max_length=length, padding="longest", padding_side="right", return_tensors="np")
+            for place, ids in enumerate(encoded["input_ids"].astype("int32")):
+                yield {"input_ids": ids, "source_index": place}
+
+        examples = converted(f"tokens-{name}", made_from, rows)
+        texts.tokens[key] = examples.mapped["input_ids"].take(torch.arange(len(examples)))
+    return texts.tokens[key]

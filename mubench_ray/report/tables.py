@@ -1,0 +1,212 @@
+"""Tables for papers and for a hub: Markdown, LaTeX, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from mubench_ray.report.columns import DIFFERENCES, SHOWN, difference_name
+from mubench_ray.report.frontier import CURVES_SHOWN
+from mubench_ray.report.report import Report
+from mubench_ray.report.scopes import ALL
+from mubench_ray.report.sections import TextTable, blocks
+from mubench_ray.report.summary import number, ordered
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "·": r"$\cdot$",
+}
+LATEX |= {letter: "\\" + letter for letter in "&%$#_{}"}
+
+
+def paper_tables(report: Report) -> Iterator[tuple[str, TextTable]]:
+    """(caption, table): the leaderboard a (task, model, ratio), the accuracies against the ratio a (task, model) and
+    averaged, then the blocks' tables."""
+    for cell, rows in by_cell(report).items():
+        yield f"Leaderboard, {cell}", rows
+    yield from ratio_tables(report)
+    for block in blocks(report):
+        for table in block.tables:
+            if table.rows:
+                yield ", ".join(part for part in (block.title, table.caption) if part), table
+
+
+def by_cell(report: Report) -> dict[str, TextTable]:
+    """One table a (task, model, ratio) with every shown metric."""
+    shown = [column for column in SHOWN if column.name in report.results.metrics and not column.folded]
+    difference = difference_name("forget_accuracy")
+    headers = ["method"]
+    for column in shown:
+        headers += [column.title] + (["D_F − retrain"] if column.name == "forget_accuracy" else [])
+    tables: dict[str, TextTable] = {}
+    for row in ordered(report.board):
+        cell = f"{row['task']}, {row['model']}, {number(row['ratio'])} % deleted"
+        table = tables.setdefault(cell, TextTable([*headers, "trials"], []))
+        texts = [row["label"]]
+        for column in shown:
+            texts.append(
+                with_doubt(row[column.name], row[f"{column.name}_low"], row[f"{column.name}_high"], column.share)
+            )
+            if column.name == "forget_accuracy":
+                texts.append(with_doubt(row[difference], row[f"{difference}_low"], row[f"{difference}_high"]))
+        table.rows.append([*texts, trial_count(row)])
+    return tables
+
+
+def ratio_tables(report: Report) -> Iterator[tuple[str, TextTable]]:
+    """D_Test, D_F, D_R against the ratio: MU-Bench's figures as numbers, a (task, model) and averaged over them."""
+    ratios = report.ratios
+    if len(ratios) < 2 or not len(report.scopes):
+        return
+    metrics = [name for name in CURVES_SHOWN if name in report.scopes.column_names]
+    title = {column.name: column.title for column in report.results.columns}
+    rows = [
+        row
+        for row in report.scopes.select(["task", "model", "ratio", "label", *metrics]).to_pylist()
+        if row["ratio"] != ALL
+    ]
+    pairs = sorted({(row["task"], row["model"]) for row in rows if ALL not in (row["task"], row["model"])})
+    value = {(row["task"], row["model"], float(row["ratio"]), row["label"]): row for row in rows}
+    for task, model in ([(ALL, ALL)] if len(pairs) > 1 else []) + pairs:
+        where = f"average of {len(pairs)} (task, model) pairs" if task == ALL else f"{task}, {model}"
+        for metric in metrics:
+            body = []
+            for style in report.styles:
+                found = [value.get((task, model, ratio, style.label), {}).get(metric) for ratio in ratios]
+                if any(number is not None for number in found):
+                    body.append([style.label, *(with_doubt(mean, None, None) for mean in found)])
+            yield (
+                f"{title[metric]} against the deleted share, {where}",
+                TextTable(["method", *(f"{number(ratio)} %" for ratio in ratios)], body),
+            )
+
+
+def trial_count(row: dict[str, Any]) -> str:
+    """``5``, or ``4 of 5`` where a trial was not usable."""
+    return str(row["n"]) if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}"
+
+
+def with_doubt(mean: float | None, low: float | None, high: float | None, share: bool = False) -> str:
+    """``0.981 ± 0.004`` (half the interval's width), the mean alone without an interval, a dash without a mean; in
+    percent for a ``share``."""
+    if mean is None:
+        return "–"
+    scale, digits, unit = (100, 1, " %") if share else (1, 3, "")
+    if low is None or high is None:
+        return f"{scale * mean:.{digits}f}{unit}"
+    return f"{scale * mean:.{digits}f} ± {scale * (high - low) / 2:.{digits}f}{unit}"
+
+
+def markdown(report: Report) -> str:
+    """Every table in GitHub's Markdown."""
+    parts = [
+        f"# {report.results.manifest.get('suite') or report.results.root.name}",
+        "",
+        "Means over seeds ± half the 95% interval.",
+        "",
+    ]
+    for caption, table in paper_tables(report):
+        parts += [
+            f"## {caption}",
+            "",
+            line(table.headers),
+            line(["---", *["---:"] * (len(table.headers) - 1)]),
+            *(line(row) for row in table.rows),
+            "",
+        ]
+    return "\n".join(parts)
+
+
+def line(cells: list[str]) -> str:
+    """One row of a Markdown table; what would end a cell or start markup is escaped."""
+    escaped = [cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for cell in cells]
+    return "| " + " | ".join(escaped) + " |"
+
+
+def latex(report: Report) -> str:
+    """Every table as a LaTeX ``table`` with booktabs rules."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for caption, table in paper_tables(report):
+        rows = [" & ".join(map(escape, row)) + r" \\" for row in table.rows]
+        columns = "l" + "r" * (len(table.headers) - 1)
+        head = " & ".join(map(escape, table.headers)) + r" \\"
+        parts += [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape(caption)}. Means over seeds $\pm$ half the 95\% interval.}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    return "\n".join(parts)
+
+
+def escape(text: str) -> str:
+    """A text in which LaTeX sees no command."""
+    return "".join(LATEX.get(letter, letter) for letter in text)
+
+
+def hub_json(report: Report) -> str:
+    """The leaderboard for a hub: what each metric means, and a row a configuration with mean, sd, low, high, n and
+    statuses."""
+    results, names = report.results, report.results.metrics
+    names = [*names, *(difference_name(name) for name in DIFFERENCES if name in names)]
+    rows = []
+    for row in ordered(report.board):
+        metrics = {
+            name: {"mean": row[name], "sd": row[f"{name}_sd"], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
+            for name in names
+            if row[name] is not None
+        }
+        fixed = {
+            name: row[name]
+            for name in (
+                "task",
+                "model",
+                "method",
+                "label",
+                "ratio",
+                "lr",
+                "control",
+                "uses_validation",
+                "group",
+                "n",
+                "planned",
+                "interval_over",
+            )
+        }
+        statuses = {name: row[name] for name in ("ok", "truncated", "diverged", "out_of_memory", "failed")}
+        hyperparameters = json.loads(row["hyperparameters"] or "{}")
+        rows.append(
+            fixed
+            | {
+                "hyperparameters": hyperparameters,
+                "options": json.loads(row["options"] or "{}"),
+                "statuses": statuses,
+                "metrics": metrics,
+            }
+        )
+    content = {
+        "suite": results.manifest.get("suite"),
+        "schema_version": results.manifest.get("schema_version"),
+        "provenance": results.manifest.get("provenance"),
+        "interval": "95% of the mean over seeds",
+        "metrics": {
+            c.name: {"title": c.title, "direction": c.direction, "summary": c.summary, "cites": c.cites}
+            for c in results.columns
+        },
+    }
+    head = json.dumps(content, indent=1, allow_nan=False).removesuffix("\n}")
+    return head + ',\n "rows": [\n' + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n ]\n}\n"

@@ -1,0 +1,84 @@
+"""A results folder opened for scoring: each trial with its controls, its stored examples and its curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from mubench_ray.errors import ResultsError
+from mubench_ray.metrics.controls import FINISHED
+from mubench_ray.results.store import Store
+from mubench_ray.trial import Trial
+
+
+class Folder:
+    """A results folder as metrics see it: trials with their controls, examples and curves."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.rows = store.read("trials").to_pylist()
+        self.trials = {row["trial_id"]: read_trial(row) for row in self.rows}
+        self.finished = [row for row in self.rows if row["status"] in FINISHED]
+        self.retrains = {self.of(row).retrain.id: row for row in self.finished if row["method"] == "retrain"}
+        self.originals = {self.of(row).original.id: row for row in self.finished if row["method"] == "original"}
+        # One examples table has some 10^4 rows: keep those of a group and its oracles, not of a suite.
+        self.examples = lru_cache(maxsize=128)(self._examples)
+        self._curves: dict[str, pa.Table] | None = None
+
+    def of(self, row: Mapping[str, Any]) -> Trial:
+        """The trial of a row."""
+        return self.trials[row["trial_id"]]
+
+    def original(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The row of the original that a trial started from, if the folder has one."""
+        return self.originals.get(self.of(row).original.id)
+
+    def retrain(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The row of the retrain that a trial is compared with, if the folder has one."""
+        return self.retrains.get(self.of(row).retrain.id)
+
+    def _examples(self, trial_id: str) -> dict[str, np.ndarray]:
+        """``<split>_<column>`` of a trial, ``<split>_index`` included; empty where none was stored."""
+        try:
+            table = pq.read_table(self.store.root / "examples" / f"{trial_id}.parquet")
+        except FileNotFoundError:  # merged into a larger file, or never written
+            table = self.store.read("examples", filter=ds.field("trial_id") == trial_id)
+        columns = [name for name in table.column_names if name not in ("trial_id", "split")]
+        split = np.asarray(table["split"].cast(pa.string()).to_pylist(), dtype=str)
+        arrays = {name: table[name].to_numpy() for name in columns}
+        return {f"{each}_{name}": arrays[name][split == each] for each in np.unique(split) for name in columns}
+
+    def curve(self, trial_id: str) -> pa.Table | None:
+        """The points of a trial's curve in the order in which they were taken."""
+        if self._curves is None:
+            table = self.store.read("curves")
+            ids = np.asarray(table["trial_id"].to_pylist(), dtype=str)
+            order = np.argsort(ids, kind="stable")
+            names, starts = np.unique(ids[order], return_index=True)
+            parts = np.split(order, starts[1:]) if len(names) else []
+            self._curves = {str(name): table.take(np.sort(part)) for name, part in zip(names, parts)}
+        return self._curves.get(trial_id)
+
+    def is_sampled(self, row: Mapping[str, Any]) -> bool:
+        """Whether the stored examples hold only a part of D_R."""
+        return (
+            row["retain_size"] is not None
+            and len(self.examples(row["trial_id"]).get("retain_index", ())) < row["retain_size"]
+        )
+
+
+def read_trial(row: Mapping[str, Any]) -> Trial:
+    """The trial that a row records; raises ResultsError naming the row."""
+    try:
+        return Trial.model_validate_json(row["trial"])
+    except ValidationError as error:
+        raise ResultsError(
+            f"Row {row['trial_id']} holds a trial that this version cannot read: {error.errors()[0]['msg']}."
+        ) from error

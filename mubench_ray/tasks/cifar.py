@@ -1,0 +1,152 @@
+"""CIFAR-10 and CIFAR-100 in their original python layout: 50,000 + 10,000 pictures of 32 x 32."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from mubench_ray.errors import DataError
+from mubench_ray.tasks.base import Card, Columns, Examples, ImageClassification, Splits, carve_validation, task
+from mubench_ray.tasks.files import archive_members, cache_root, data_places, download, read_bytes
+from mubench_ray.tasks.pictures import random_crop, random_flip
+from mubench_ray.trial import Training
+
+#: The only things that a CIFAR pickle may name: numpy's own array constructors (under their old module name too).
+ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
+
+
+class ArraysOnly(pickle.Unpickler):
+    """An unpickler that builds dictionaries, lists, strings and numpy arrays, and nothing that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The named constructor, where it is allowed; raises UnpicklingError otherwise."""
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"names {module}.{name}, which no CIFAR file does")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def read_batch(where: Path, content: bytes, label_key: str, classes: int) -> Columns:
+    """``image`` uint8 (N, 3, 32, 32) and ``labels`` of one pickled batch; raises DataError naming the file."""
+    try:
+        batch = ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+        batch = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
+        data, labels = np.asarray(batch["data"]), torch.as_tensor(batch[label_key], dtype=torch.int64)
+    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise DataError(f"{where}: not a CIFAR batch ({type(error).__name__}: {error}); fetch it again.") from error
+    if data.dtype != np.uint8 or data.shape != (len(labels), 3072) or not len(labels):
+        raise DataError(f"{where}: holds data {data.dtype} {data.shape} and {len(labels)} labels; expected uint8 (N, 3072) and N.")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise DataError(f"{where}: labels {int(labels.min())}..{int(labels.max())} are out of range 0..{classes - 1}.")
+    return {"image": torch.from_numpy(data.reshape(-1, 3, 32, 32).copy()), "labels": labels}
+
+
+class Cifar(ImageClassification):
+    """What both share: the layout, crop and flip, Deep Unlearn's training."""
+
+    channels = 3
+    size = 32
+    training = Training(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=182, batch_size=256, schedule="cosine")
+
+    folder: ClassVar[str]
+    archive: ClassVar[str]
+    md5: ClassVar[str]
+    train_files: ClassVar[tuple[str, ...]]
+    test_file: ClassVar[str]
+    label_key: ClassVar[str]
+
+    def load(self) -> Splits:
+        """Read the batches from the unpacked folder or from the archive; raises DataError naming what is missing or malformed."""
+        place, contents = self._contents()
+        parts = {}
+        for name in (*self.train_files, self.test_file):
+            if name not in contents:
+                raise DataError(f"{place}: lacks {name}; fetch {self.archive} again.")
+            parts[name] = read_batch(place / name, contents[name], self.label_key, self.classes)
+        train = {column: torch.cat([parts[name][column] for name in self.train_files]) for column in ("image", "labels")}
+        examples = Examples(train, torch.arange(len(train["labels"])))
+        test = parts[self.test_file]
+        return Splits(*carve_validation(examples), Examples(test, torch.arange(len(test["labels"]))))
+
+    def augment(self, columns: Columns, generator: torch.Generator) -> Columns:
+        """Random crop after padding by 4, random horizontal flip."""
+        return {**columns, "image": random_flip(random_crop(columns["image"], 4, generator), generator)}
+
+    def _contents(self) -> tuple[Path, dict[str, bytes]]:
+        places = data_places(self.data_dir, self.folder)
+        for place in places:
+            if (place / self.test_file).is_file():
+                names = [name for name in (*self.train_files, self.test_file) if (place / name).is_file()]
+                return place, {name: read_bytes(place / name) for name in names}
+        archives = [place / self.archive for place in data_places(self.data_dir, ".")]
+        path = next((archive for archive in archives if archive.is_file()), None)
+        if path is None:
+            try:
+                path = download(f"https://www.cs.toronto.edu/~kriz/{self.archive}", cache_root() / self.archive, f"md5:{self.md5}")
+            except DataError as error:
+                looked = ", ".join(str(place) for place in places)
+                raise DataError(f"{self.name}: no {self.test_file} in {looked}; {error} Put {self.folder} or {self.archive} there.") from error
+        return path, {name.rsplit("/", 1)[-1]: content for name, content in archive_members(path, "")}
+
+
+CITATION = "Krizhevsky 2009, Learning multiple layers of features from tiny images"
+
+
+@task("cifar10", "cifar-10")
+class Cifar10(Cifar):
+    """Ten classes."""
+
+    card = Card(
+        title="CIFAR-10",
+        source="https://www.cs.toronto.edu/~kriz/cifar.html",
+        licence="none stated; research use",
+        citation=CITATION,
+        revision="cifar-10-python.tar.gz, MD5 c58f30108f718f92721af3b95e74349a",
+        sizes={"train": 42500, "validation": 7500, "test": 10000},
+        traps="Near-duplicates lie in both train and test.",
+    )
+    classes = 10
+    mean = (0.4914, 0.4822, 0.4465)
+    std = (0.2470, 0.2435, 0.2616)
+    folder = "cifar-10-batches-py"
+    archive = "cifar-10-python.tar.gz"
+    md5 = "c58f30108f718f92721af3b95e74349a"
+    train_files = tuple(f"data_batch_{number}" for number in range(1, 6))
+    test_file = "test_batch"
+    label_key = "labels"
+
+
+@task("cifar100", "cifar-100")
+class Cifar100(Cifar):
+    """A hundred fine classes."""
+
+    card = Card(
+        title="CIFAR-100",
+        source="https://www.cs.toronto.edu/~kriz/cifar.html",
+        licence="none stated; research use",
+        citation=CITATION,
+        revision="cifar-100-python.tar.gz, MD5 eb9058c3a382ffc7106e4002c42a8d85",
+        sizes={"train": 42500, "validation": 7500, "test": 10000},
+        traps="Near-duplicates lie in both train and test. MU-Bench trains on all 50,000: its forget lists name rows that are D_V here.",
+    )
+    classes = 100
+    mean = (0.5071, 0.4865, 0.4409)
+    std = (0.2673, 0.2564, 0.2762)
+    folder = "cifar-100-python"
+    archive = "cifar-100-python.tar.gz"
+    md5 = "eb9058c3a382ffc7106e4002c42a8d85"
+    train_files = ("train",)
+    test_file = "test"
+    label_key = "fine_labels"

@@ -1,0 +1,118 @@
+"""Rows of data: columns of equal length, held in memory or mapped from a converted file; splits, and how D_V is set apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mubench_ray.randomness import numpy_generator
+
+Columns = dict[str, Tensor]
+
+#: Split seed and validation share of Deep Unlearn (arXiv 2410.01276): 15 % of the training set is never trained on.
+VALIDATION_SEED = 123
+VALIDATION_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The rows of one split as columns of equal length.
+
+    ``columns`` maps a name (``image`` uint8 (N, C, H, W), ``labels`` int64 (N,), ...) to a tensor; ``source_index`` holds each row's
+    position in the data set's own training or test list, the numbering that released forget lists use.
+    """
+
+    columns: Columns
+    source_index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.source_index)
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of every row, int64 (N,)."""
+        return self.columns["labels"]
+
+    def take(self, positions: Tensor) -> Columns:
+        """The columns at ``positions``; ``index`` holds the positions themselves."""
+        return {**{name: column[positions] for name, column in self.columns.items()}, "index": positions}
+
+    def select(self, positions: Tensor) -> Examples:
+        """The rows at ``positions`` as a smaller set."""
+        columns = {name: column[positions] for name, column in self.columns.items()}
+        return Examples(columns, self.source_index[positions])
+
+
+@dataclass(frozen=True)
+class MappedColumn:
+    """A column in a file that the operating system pages in as it is read: ``chunks`` of ``size`` rows each (the last may be shorter)."""
+
+    chunks: Sequence[np.ndarray]
+    size: int
+
+    def take(self, rows: Tensor) -> Tensor:
+        """The rows as a tensor in memory, (len(rows), ...)."""
+        first = self.chunks[0]
+        taken = np.empty((len(rows), *first.shape[1:]), first.dtype)
+        for place, row in enumerate(rows.tolist()):
+            taken[place] = self.chunks[row // self.size][row % self.size]
+        return torch.from_numpy(taken)
+
+
+@dataclass(frozen=True)
+class MappedExamples(Examples):
+    """Examples whose large columns stay in a memory-mapped file; a subset is a list of its rows, so selecting copies no data.
+
+    ``columns`` are those in memory, one entry an example; ``mapped`` those in the file, of which this set has ``rows``.
+    """
+
+    mapped: dict[str, MappedColumn] = field(default_factory=dict)
+    rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+    def take(self, positions: Tensor) -> Columns:
+        """The columns at ``positions``, read from the file where they are mapped."""
+        rows = self.rows[positions]
+        return {name: column.take(rows) for name, column in self.mapped.items()} | super().take(positions)
+
+    def select(self, positions: Tensor) -> MappedExamples:
+        """The rows at ``positions`` as a smaller set on the same file."""
+        part = super().select(positions)
+        return MappedExamples(part.columns, part.source_index, self.mapped, self.rows[positions])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """D (train), D_V (validation, never trained on), D_Test, and the shifted test sets that transfer is measured on, by name."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    shifted: dict[str, Examples] = field(default_factory=dict)
+
+
+def carve_validation(train: Examples, share: float = VALIDATION_SHARE) -> tuple[Any, Any]:
+    """Split the original training set into (train, validation), class-proportionally, with the fixed split seed 123."""
+    rng = numpy_generator("validation", VALIDATION_SEED, len(train))
+    held = torch.zeros(len(train), dtype=torch.bool)
+    for label in train.labels.unique():
+        rows = (train.labels == label).nonzero().flatten()
+        chosen = rng.permutation(len(rows))[: round(share * len(rows))]
+        held[rows[torch.from_numpy(chosen)]] = True
+    return train.select((~held).nonzero().flatten()), train.select(held.nonzero().flatten())
+
+
+def limit(splits: Splits, size: int) -> Splits:
+    """Class-proportional parts of all splits: ``size`` training examples, the same share of D_V, and of every test set at least 1,000."""
+    share = min(1.0, size / len(splits.train))
+
+    def part(examples: Examples, at_least: int = 0) -> Examples:
+        keep = max(share, min(1.0, at_least / len(examples)))
+        return carve_validation(examples, 1 - keep)[0] if keep < 1 else examples
+
+    shifted = {name: part(examples, 1000) for name, examples in splits.shifted.items()}
+    return Splits(part(splits.train), part(splits.validation), part(splits.test, 1000), shifted)

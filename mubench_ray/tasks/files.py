@@ -1,0 +1,123 @@
+"""Where data lies, how an archive is read without trusting it, and how a download becomes a file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from mubench_ray.errors import DataError
+
+#: Uncompressed size at which a member of an archive is refused: larger than any file that a loader reads from one.
+LARGEST_MEMBER = 2**30
+
+
+def cache_root() -> Path:
+    """Where conversions and downloads are kept: ``MUBENCH_CACHE``, or a folder in the user's cache."""
+    return Path(os.environ.get("MUBENCH_CACHE") or Path.home() / ".cache" / "mubench_ray")
+
+
+def data_places(data_dir: Path | None, *names: str) -> list[Path]:
+    """Where a data set may lie, in order: the folders ``names`` of ``data_dir``, of ``MUBENCH_DATA`` and of the cache, and these themselves."""
+    roots = [data_dir] if data_dir else []
+    if os.environ.get("MUBENCH_DATA"):
+        roots.append(Path(os.environ["MUBENCH_DATA"]))
+    return [root / name for root in [*roots, cache_root()] for name in names] + roots
+
+
+def find(task: str, data_dir: Path | None, names: Iterable[str], marker: str | Iterable[str], advice: str) -> Path:
+    """The first place that holds ``marker`` (a file or folder, or any of several); raises DataError with all places and what to do."""
+    markers = [marker] if isinstance(marker, str) else list(marker)
+    places = data_places(data_dir, *names)
+    for place in places:
+        if any((place / name).exists() for name in markers):
+            return place
+    looked = ", ".join(str(place) for place in places)
+    raise DataError(f"{task}: no {' or '.join(markers)} in {looked}. {advice}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content; raises DataError naming it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file's text; raises DataError naming it."""
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; fetch it again.") from error
+
+
+def archive_members(path: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the members of a zip or tar archive that end in ``suffix``, in order of name; nothing is ever written to disk.
+
+    Raises DataError for an archive that is damaged, holds a name that leads out of it (absolute or with ``..``), or a member
+    larger than 1 GiB.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for info in sorted(archive.infolist(), key=lambda info: info.filename):
+                    check_member(path, info.filename)
+                    if info.filename.endswith(suffix) and not info.is_dir():
+                        check_size(path, info.filename, info.file_size)
+                        yield info.filename, archive.read(info)
+            return
+        with tarfile.open(path) as archive:
+            for info in sorted(archive.getmembers(), key=lambda info: info.name):
+                check_member(path, info.name)
+                if info.name.endswith(suffix) and info.isfile():
+                    check_size(path, info.name, info.size)
+                    yield info.name, archive.extractfile(info).read()
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
+        raise DataError(f"{path}: not a readable zip or tar archive ({error}); fetch it again.") from error
+
+
+def check_member(path: Path, name: str) -> None:
+    """Raise DataError for a member name that leads out of its archive."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts:
+        raise DataError(f"{path}: holds the unsafe name {name!r}, which leads out of the archive; do not use it.")
+
+
+def check_size(path: Path, name: str, size: int) -> None:
+    """Raise DataError for a member that is too large to be what a loader reads."""
+    if size > LARGEST_MEMBER:
+        raise DataError(f"{path}: member {name!r} unpacks to {size:,} bytes, more than the {LARGEST_MEMBER:,} that are read.")
+
+
+def download(url: str, target: Path, checksum: str) -> Path:
+    """Fetch a file unless it is there; held to ``checksum`` (``md5:...`` or ``sha256:...``), and in place whole or not at all.
+
+    Raises DataError naming the address.
+    """
+    algorithm, expected = checksum.split(":")
+    if target.is_file():
+        return target
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.new(algorithm)
+        with urllib.request.urlopen(url, timeout=20) as response, partial.open("wb") as file:
+            while block := response.read(1 << 20):
+                digest.update(block)
+                file.write(block)
+        if digest.hexdigest() != expected:
+            raise DataError(f"{url}: has {algorithm} {digest.hexdigest()}, expected {expected}; nothing was kept.")
+        partial.replace(target)
+    except (OSError, urllib.error.URLError) as error:
+        raise DataError(f"{url}: did not answer ({error}).") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+    return target

@@ -1,0 +1,57 @@
+"""IMDB: 25,000 + 25,000 film reviews, negative or positive, with Rotten Tomatoes as the shifted test set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mubench_ray.errors import DataError
+from mubench_ray.tasks.base import Card, Examples, Splits, carve_validation, task
+from mubench_ray.tasks.files import find, read_text
+from mubench_ray.tasks.sentiment import rotten_tomatoes
+from mubench_ray.tasks.text import TextClassification
+from mubench_ray.trial import Training
+
+
+@task("imdb", "IMDB", "aclimdb")
+class IMDB(TextClassification):
+    """The folders aclImdb/{train,test}/{neg,pos} of one text file a review."""
+
+    card = Card(
+        title="Large Movie Review Dataset v1.0",
+        source="https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
+        licence="none stated; research use",
+        citation="Maas et al. 2011, ACL P11-1015",
+        revision="aclImdb v1",
+        sizes={"train": 21250, "validation": 3750, "test": 25000},
+        traps="Reviews are cut to 256 tokens. Rows are numbered neg before pos, by the number in the file name; whether MU-Bench's forget list "
+        "numbers them so is not known. A tokenizer without published weights is trained on all of D, D_F included.",
+    )
+    classes = 2
+    max_length = 256
+    training = Training(optimizer="adamw", lr=5e-5, epochs=3, batch_size=32, weight_decay=0.01, schedule="linear")
+
+    def load(self) -> Splits:
+        """Read the reviews; raises DataError naming the folder or file that is missing or not UTF-8."""
+        root = find(self.name, self.data_dir, ["aclImdb", "imdb"], "train/neg", f"Unpack {self.card.source} there.")
+        parts = [read_reviews(root / "train"), read_reviews(root / "test"), rotten_tomatoes(self.data_dir)]
+        contents, examples = [], []
+        for part in parts:
+            columns = {"text": torch.arange(len(part)) + len(contents), "labels": torch.tensor([label for _, label in part], dtype=torch.int64)}
+            examples.append(Examples(columns, torch.arange(len(part))))
+            contents += [text for text, _ in part]
+        train, validation = carve_validation(examples[0])
+        self.keep_texts(contents, train.columns["text"].tolist())
+        return Splits(train, validation, examples[1], {"rotten_tomatoes": examples[2]} if parts[2] else {})
+
+
+def read_reviews(folder: Path) -> list[tuple[str, int]]:
+    """(review, 0 or 1) of one split."""
+    reviews = []
+    for label, name in enumerate(("neg", "pos")):
+        files = sorted((folder / name).glob("*.txt"), key=lambda file: (len(file.stem.split("_")[0]), file.stem))
+        if not files:
+            raise DataError(f"{folder / name}: holds no .txt reviews.")
+        reviews += [(read_text(file).replace("<br />", " "), label) for file in files]
+    return reviews

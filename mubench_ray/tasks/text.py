@@ -1,0 +1,68 @@
+"""Tasks that read text: the texts by number, so that a batch is numbers and each text is tokenised once, whatever model reads it."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mubench_ray.errors import DataError
+from mubench_ray.tasks.base import Classification, Columns
+
+
+class Texts:
+    """The texts of a task, and the numbers of those that belong to D.
+
+    ``tokens`` keeps what models made of the texts, by the tokenizer's key, so that nothing is tokenised twice.
+    """
+
+    def __init__(self, content: list[str], training: list[int]) -> None:
+        self.content, self.training = content, training
+        self.tokens: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all texts and of which belong to D."""
+        digest = hashlib.sha256()
+        for text in self.content:
+            digest.update(text.encode() + b"\x00")
+        digest.update(",".join(map(str, self.training)).encode())
+        return digest.hexdigest()
+
+
+class TextTask:
+    """What tasks with text share, beside the base of their kind: a table of texts that columns refer to by number."""
+
+    #: Tokens that a text is cut to.
+    max_length: ClassVar[int] = 128
+    #: Strings that a tokenizer of our own keeps whole.
+    markers: ClassVar[tuple[str, ...]] = ()
+    _texts: Texts | None = None
+
+    @property
+    def texts(self) -> Texts:
+        """The texts; raises DataError before ``load``."""
+        if self._texts is None:
+            raise DataError(f"task {self.name}: its texts are there only after load().")
+        return self._texts
+
+    def keep_texts(self, content: list[str], training: list[int]) -> None:
+        """Called by ``load`` with all texts and the numbers of those in D."""
+        self._texts = Texts(content, training)
+
+
+class TextClassification(TextTask, Classification):
+    """Texts in column ``text`` (int64, numbers of the task's texts) with ``labels``."""
+
+    modality = "text"
+
+    def blank(self, rows: int) -> Columns:
+        """Text 0 and class 0."""
+        zeros = torch.zeros(rows, dtype=torch.int64)
+        return {"text": zeros, "labels": zeros.clone(), "index": torch.arange(rows)}

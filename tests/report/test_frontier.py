@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mubench_ray.report.frontier import at_shares, dominated
+from mubench_ray.report.load import load
+
+
+def brute(cost, gain):
+    def beats(j, i):
+        return cost[j] <= cost[i] and gain[j] >= gain[i] and (cost[j] < cost[i] or gain[j] > gain[i])
+
+    return [any(beats(j, i) for j in range(len(cost))) for i in range(len(cost))]
+
+
+def test_against_the_definition():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        cost, score = rng.integers(0, 5, 8).astype(float), rng.integers(0, 5, 8).astype(float)
+        assert dominated(cost, score, higher=True).tolist() == brute(cost, score)
+        assert dominated(cost, score, higher=False).tolist() == brute(cost, -score)
+
+
+def test_unknown_points_are_never_on_the_frontier():
+    assert dominated(np.array([np.nan, 0.5]), np.array([1.0, 0.1]), higher=True).tolist() == [True, False]
+
+
+def test_scores_at_shares_of_the_retrains_cost(folder):
+    points = [(0.0, 0.9), (0.011, 0.8), (0.052, 0.7), (0.2, 0.6)]
+    folder.add("retrain", curve=[{"share": 1.0, "forget_accuracy": 0.5}])
+    folder.add(curve=[{"share": share, "forget_accuracy": value} for share, value in points])
+    folder.add(status="failed", error="boom", curve=[{"share": 0.0, "forget_accuracy": 0.1}])
+    read = at_shares(load(folder.root))
+    by_share = {share: read[f"forget_accuracy@{share}"].tolist() for share in ("0", "0.01", "0.05", "0.1", "0.25", "1")}
+    assert {share: values[1] for share, values in by_share.items()} == {
+        "0": 0.9, "0.01": 0.8, "0.05": 0.7, "0.1": 0.6, "0.25": 0.6, "1": 0.6,
+    }  # fmt: skip
+    assert by_share["0.01"][0] == 0.5 and np.isnan(by_share["0"][2])
+    assert read["spent@0.25"][1] == pytest.approx(0.2)
+
+
+def test_no_curves_no_shares(folder):
+    folder.add()
+    assert at_shares(load(folder.root)) == {}
