@@ -80,7 +80,7 @@ def generate(root: Path, rows: int, seeds: int, ratios: int, tasks: int, models:
     task, model, method, ratio, seed, lr = (axis[keep] for axis in (task, model, method, ratio, seed, lr))
     size = len(task)
     names = np.array(METHODS)[method]
-    status = np.where(method > 1, rng.choice(["ok", "ok", "ok", "ok", "truncated", "failed"], size), "ok")
+    status = np.where(method > 1, rng.choice(["ok", "truncated", "failed"], size, p=[0.9, 0.09, 0.01]), "ok")
     skill = 0.9 - 0.01 * ratio - 0.004 * method + 0.01 * rng.normal(size=size)
     accuracy = {
         "test_accuracy": skill,

@@ -280,10 +280,10 @@ def configure(chart: alt.TopLevelMixin) -> dict[str, Any]:
     return styled.to_dict(validate=False)
 
 
-def panel_spec(chart: alt.LayerChart, height: int) -> dict[str, Any]:
-    """A panel for the page: as wide as its box."""
+def panel_spec(chart: alt.LayerChart, height: int | alt.Step) -> dict[str, Any]:
+    """A panel for the page: as wide as its box; ``height`` in pixels, or a step for each row."""
     spec = configure(chart.properties(width="container", height=height))
-    spec["autosize"] = {"type": "fit", "contains": "padding"}
+    spec["autosize"] = {"type": "fit-x" if isinstance(height, alt.Step) else "fit", "contains": "padding"}
     return spec
 
 

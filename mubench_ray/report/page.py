@@ -8,6 +8,7 @@ from collections import defaultdict
 from functools import cache
 from typing import Any
 
+import altair as alt
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,6 +31,7 @@ METHOD_NOTE = (
     "quantile); nested seeds are averaged up to the outermost level that varies; one seed has no interval."
 )
 FAILURES_SHOWN = 50
+ROW = alt.Step(24)
 DIGITS = 6
 CHART_DIGITS = 4
 
@@ -169,10 +171,9 @@ def payload(report: Report) -> dict[str, Any]:
     have = set(report.scopes.column_names)
     accuracies = [name for name in ("test_accuracy", "forget_accuracy", "retain_accuracy") if name in have]
     glances = [name for name in (*accuracies, "indisc") if name in have]
-    height = 60 + 24 * len(report.styles)
     panels = {
         "glance": [
-            panel_spec(legend.glance(name, title[name], labelled=i == 0), height) for i, name in enumerate(glances)
+            panel_spec(legend.glance(name, title[name], labelled=i == 0), ROW) for i, name in enumerate(glances)
         ],
         "ratio": [panel_spec(legend.against_ratio(name, title[name]), 300) for name in accuracies],
         "frontier": [
@@ -211,15 +212,10 @@ def payload(report: Report) -> dict[str, Any]:
             }
             for s in report.styles
         ],
-        "panels": panels | {"resisting": [resisting_spec(legend, report)] if report.resisting else []},
+        "panels": panels | {"resisting": [panel_spec(legend.resisting(), ROW)] if report.resisting else []},
         "resisting": report.resisting,
         "rerun": rerun_command(results.root, "TRIAL_ID"),
     }
-
-
-def resisting_spec(legend: Panels, report: Report) -> dict[str, Any]:
-    """The heat map of examples and contenders."""
-    return panel_spec(legend.resisting(), 26 * (1 + max(row["place"] for row in report.resisting)))
 
 
 def style_methods(report: Report) -> list[str]:

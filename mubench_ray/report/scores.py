@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -12,31 +15,44 @@ from mubench_ray.report.summary import number
 SHOWN = 400
 
 
-def scored(results: Results) -> dict[str, list[list[str]]]:
-    """For each added metric its rows of texts: task, model, ratio, method, lr, part, mean value, rows behind it.
+def scored(results: Results) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """For each added metric its headers and rows of texts: method, task, model, ratio, lr, then a column a part with
+    the mean value.
 
-    Where the metric gave no value the reason stands in its place; files that cannot be read are passed over.
+    Of rows without any value only the reasons are kept, one row each; files that cannot be read are passed over.
     """
     folder = results.root / "scores"
     found = {}
     for path in sorted(folder.glob("*.parquet")) if folder.is_dir() else []:
         try:
-            table = pq.read_table(path)
-            found[path.stem] = _rows(table)
+            found[path.stem] = _rows(pq.read_table(path).to_pylist())
         except (pa.ArrowInvalid, KeyError, OSError):
             continue
-    return {name: rows for name, rows in found.items() if rows}
+    return {name: table for name, table in found.items() if table[1]}
 
 
-def _rows(table: pa.Table) -> list[list[str]]:
-    keys = ["task", "model", "ratio", "method", "lr", "part"]
-    means = table.group_by(keys).aggregate([("value", "mean"), ("value", "count"), ("reason", "min")])
+def _rows(scores: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    values: dict[tuple, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    reasons: dict[str, set[str]] = defaultdict(set)
+    for row in scores:
+        key = tuple(row[name] for name in ("task", "model", "ratio", "method", "lr", "hyperparameters"))
+        if row["value"] is None:
+            reasons[row["reason"] or "no value"].add(row["method"])
+        else:
+            values[key][row["part"]].append(row["value"])
+    parts = list(dict.fromkeys(part for of in values.values() for part in of))
     rows = []
-    for row in means.sort_by([(key, "ascending") for key in keys]).slice(0, SHOWN).to_pylist():
-        value = row["reason_min"] or "–" if row["value_mean"] is None else f"{row['value_mean']:.4g}"
-        ratio = "all" if row["ratio"] is None else f"{number(row['ratio'])} %"
-        lr = "–" if row["lr"] is None else number(row["lr"])
-        rows.append(
-            [row["method"], row["task"], row["model"] or "all", ratio, lr, row["part"], value, str(row["value_count"])]
-        )
-    return rows
+    for key in sorted(values, key=str)[:SHOWN]:
+        task, model, ratio, method, lr, _ = key
+        where = [
+            task,
+            model or "all",
+            "all" if ratio is None else f"{number(ratio)} %",
+            "–" if lr is None else number(lr),
+        ]
+        means = [sum(of) / len(of) if (of := values[key].get(part)) else None for part in parts]
+        rows.append([method, *where, *("–" if mean is None else f"{mean:.4g}" for mean in means)])
+    if not rows:
+        rows = [[", ".join(sorted(methods)), reason] for reason, methods in sorted(reasons.items())]
+        return ["method", "no value, because"], rows
+    return ["method", "task", "model", "ratio", "lr", *parts], rows

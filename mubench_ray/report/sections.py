@@ -133,8 +133,7 @@ def attack_and_time_block(report: Report) -> Block:
 
 def added_block(report: Report) -> Block:
     """Metrics that ``mubench score`` added."""
-    headers = ["method", "task", "model", "ratio", "lr", "part", "value", "values"]
-    tables = [TextTable(headers, rows, name) for name, rows in scored(report.results).items()]
+    tables = [TextTable(headers, rows, name) for name, (headers, rows) in scored(report.results).items()]
     return Block("Metrics added after the run", "Means over what each metric was computed on; see scores/.", tables)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from mubench_ray.errors import DataError
 
-#: Uncompressed size at which a member of an archive is refused: larger than any file that a loader reads from one.
-LARGEST_MEMBER = 2**30
+#: Uncompressed size at which an archive is refused: more than any loader reads from one.
+LARGEST = 2**30
 
 
 def cache_root() -> Path:
@@ -61,24 +61,28 @@ def read_text(path: Path) -> str:
 def archive_members(path: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
     """(name, content) of the members of a zip or tar archive that end in ``suffix``, in order of name; nothing is ever written to disk.
 
-    Raises DataError for an archive that is damaged, holds a name that leads out of it (absolute or with ``..``), or a member
-    larger than 1 GiB.
+    Raises DataError for an archive that is damaged, holds a name that leads out of it (absolute or with ``..``), or more than
+    1 GiB.
     """
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
+                size = 0
                 for info in sorted(archive.infolist(), key=lambda info: info.filename):
                     check_member(path, info.filename)
                     if info.filename.endswith(suffix) and not info.is_dir():
-                        check_size(path, info.filename, info.file_size)
+                        check_size(path, info.filename, size := size + info.file_size)
                         yield info.filename, archive.read(info)
             return
+        # A compressed tar can only be read from front to back, so it is sorted after reading.
+        contents, size = {}, 0
         with tarfile.open(path) as archive:
-            for info in sorted(archive.getmembers(), key=lambda info: info.name):
+            for info in archive:
                 check_member(path, info.name)
                 if info.name.endswith(suffix) and info.isfile():
-                    check_size(path, info.name, info.size)
-                    yield info.name, archive.extractfile(info).read()
+                    check_size(path, info.name, size := size + info.size)
+                    contents[info.name] = archive.extractfile(info).read()
+        yield from sorted(contents.items())
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
         raise DataError(f"{path}: not a readable zip or tar archive ({error}); fetch it again.") from error
 
@@ -91,9 +95,9 @@ def check_member(path: Path, name: str) -> None:
 
 
 def check_size(path: Path, name: str, size: int) -> None:
-    """Raise DataError for a member that is too large to be what a loader reads."""
-    if size > LARGEST_MEMBER:
-        raise DataError(f"{path}: member {name!r} unpacks to {size:,} bytes, more than the {LARGEST_MEMBER:,} that are read.")
+    """Raise DataError where what was unpacked up to a member is more than a loader reads."""
+    if size > LARGEST:
+        raise DataError(f"{path}: unpacks to {size:,} bytes up to {name!r}, more than the {LARGEST:,} that are read.")
 
 
 def download(url: str, target: Path, checksum: str) -> Path:

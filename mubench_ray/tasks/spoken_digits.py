@@ -29,7 +29,7 @@ class SpokenDigits(SpeechClassification):
         licence="CC BY-SA 4.0",
         citation="Jackson et al. 2016, doi:10.5281/zenodo.1342401",
         revision="v1.0.10 (3,000 recordings)",
-        sizes={"train": 2295, "validation": 405, "test": 300},
+        sizes={"train": 2300, "validation": 400, "test": 300},
         traps="The same six people speak in all splits. Recorded at 8 kHz, read at 16 kHz: nothing above 4 kHz. Few last longer than a second; their end is cut.",
     )
     classes = 10

@@ -173,8 +173,9 @@
       const ratio = section.dataset.chart === "ratio" ? [] : [chosen("ratio") ? chosen("ratio") + " %" : choices.ratio.length > 1 ? `average of ${choices.ratio.length} ratios` : choices.ratio[0] + " %"];
       const wanted = board.filter(r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr")) && !hidden.has(r.label));
       const drawn = new Set(rowsFor[section.dataset.chart]().filter(r => r.n).map(r => r.label)), absent = [...new Set(wanted.map(r => r.label))].filter(label => !drawn.has(label));
-      const left = absent.length ? ` · left out, a cell without a usable trial: ${absent.slice(0, 6).join(", ")}${absent.length > 6 ? " and " + (absent.length - 6) + " more" : ""}` : "";
-      section.querySelector(".scope").textContent = [part("task", "tasks"), part("model", "models"), ...ratio].join(" · ") + left;
+      const left = absent.length ? `Left out, because no seed has a usable trial in every cell: ${absent.slice(0, 6).join(", ")}${absent.length > 6 ? " and " + (absent.length - 6) + " more" : ""}` : "";
+      section.querySelector(".scope").textContent = [part("task", "tasks"), part("model", "models"), ...ratio].join(" · ");
+      section.querySelector(".left").textContent = left;
     }
   }
   function update() {
