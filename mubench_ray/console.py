@@ -92,7 +92,8 @@ def show_plan(plan: Plan, trials: bool) -> None:
 @contextmanager
 def live_progress(standing: Standing) -> Iterator[None]:
     """done / running / failed / truncated, trials a minute and time left, while the engine runs."""
-    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
+    bar_where_it_fits = [BarColumn(bar_width=24)] if console.width >= 110 else []
+    columns = (*bar_where_it_fits, TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, refresh_per_second=4) as bars:
         bar = bars.add_task("starting", total=standing.total)
         stop = threading.Event()
@@ -102,11 +103,12 @@ def live_progress(standing: Standing) -> Iterator[None]:
             minutes = (time.monotonic() - began) / 60
             rate = standing.done / minutes if minutes > 0 else 0.0
             left = f"{(standing.total - standing.done) / rate:.1f} min left" if rate else "time left unknown"
-            made = f"artifacts {standing.artifacts_done}/{standing.artifacts_total}, " if standing.artifacts_total else ""
+            making = standing.artifacts_done < standing.artifacts_total
+            made = f"artifacts {standing.artifacts_done}/{standing.artifacts_total}, " if making else ""
             if standing.draining:
                 return f"ending: {standing.running} still running, {standing.done}/{standing.total} done; Ctrl-C again ends at once"
             return (
-                f"{made}trials {standing.done}/{standing.total} done, {standing.running} running, {standing.failed} failed, "
+                f"{made}{standing.done}/{standing.total} done, {standing.running} running, {standing.failed} failed, "
                 f"{standing.truncated} truncated, {rate:.0f}/min, {left}"
             )
 

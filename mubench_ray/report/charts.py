@@ -31,6 +31,7 @@ class Style:
     colour: str
     shape: str
     dash: list[int]
+    control: bool = False
 
 
 def styles(labels: list[tuple[str, str]]) -> list[Style]:
@@ -38,14 +39,8 @@ def styles(labels: list[tuple[str, str]]) -> list[Style]:
     drawn, position = [], 0
     for label, method in labels:
         if method in REFERENCE_COLOUR:
-            drawn.append(
-                Style(
-                    label,
-                    REFERENCE_COLOUR[method],
-                    "diamond" if method == "retrain" else "circle",
-                    [5, 3] if method == "retrain" else [2, 3],
-                )
-            )
+            shape, dash = ("diamond", [5, 3]) if method == "retrain" else ("circle", [2, 3])
+            drawn.append(Style(label, REFERENCE_COLOUR[method], shape, dash, control=True))
             continue
         turn = position // len(COLOURS)
         drawn.append(
@@ -155,7 +150,12 @@ class Panels:
             "flos_share:Q",
             title="share of the retrain's FLOs",
             scale=alt.Scale(type="log", nice=False, padding=30),
-            axis=alt.Axis(format="~%", grid=False, values=[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1]),
+            axis=alt.Axis(
+                format="~%",
+                grid=False,
+                values=[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1],
+                labelOverlap=True,
+            ),
         )
         deviation = metric == "retention_deviation"
         scale = alt.Scale(type="sqrt", zero=True) if deviation else alt.Scale(zero=False, nice=True)
@@ -184,7 +184,7 @@ class Panels:
         )
         text = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(x=x, y=y, text="label:N", color=self.color)
         return (
-            alt.layer(line.transform_filter(named), bar, point, text.transform_filter(named))
+            alt.layer(line.transform_filter(named), bar, point, text.transform_filter(f"datum['{metric}_labelled']"))
             .transform_filter(f"isValid(datum.{metric}) && datum.flos_share > 0")
             .properties(title=title)
         )

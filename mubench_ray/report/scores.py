@@ -42,7 +42,7 @@ def _rows(scores: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
             values[key][row["part"]].append(row["value"])
     parts = list(dict.fromkeys(part for of in values.values() for part in of))
     rows = []
-    for key in sorted(values, key=str)[:SHOWN]:
+    for key in sorted(values, key=lambda key: tuple((part is not None, part) for part in key))[:SHOWN]:
         task, model, ratio, method, lr, _ = key
         where = [
             task,

@@ -72,8 +72,9 @@ def measured(results: Results) -> dict[str, np.ndarray]:
 def retrain_values(results: Results, metric: str) -> np.ndarray:
     """For each trial (N,) the ``metric`` of the retrain with its task, model, ratio, forget set and training seed.
 
-    Taken from the retrain's own row; where the suite did not run that control, an accuracy follows from the retention
-    ratio, RR = RA(f_U) / RA(f_R).
+    A trial minus this is a paired difference: the spread between training seeds cancels, and over common seeds its mean
+    is the difference to the mean of the retrain ensemble. Taken from the retrain's own row; where the suite did not run
+    that control, an accuracy follows from the retention ratio, RR = RA(f_U) / RA(f_R).
     """
     groups = group_by(results.trials, REFERENCE)
     values = results.values(metric)

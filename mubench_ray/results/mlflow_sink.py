@@ -110,7 +110,9 @@ class MlflowSink:
         else:
             local = self.tracking_uri.startswith("sqlite:")
             folder = (self.store.root / "mlruns").as_uri() if local else None
-            self._experiment = client.create_experiment(name, artifact_location=folder)
+            # Tells the MLflow UI that these are training runs with metrics, not conversations.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            self._experiment = client.create_experiment(name, artifact_location=folder, tags=kind)
         # What was there complete stays; what a crash left half-written is removed and written anew.
         token = None
         while True:

@@ -73,11 +73,9 @@ class Task(ABC):
     modality: ClassVar[str]
     kind: ClassVar[str]
     card: ClassVar[Card]
-    #: Examples of the training split, once D_V is carved off: what a plan estimates with, without loading anything.
-    train_size: ClassVar[int]
     #: How the original and the retrain are trained, unless the model or the suite says otherwise.
     training: ClassVar[Training]
-    #: Number of examples in D, from the card; 0 where the card does not say.
+    #: Examples of the training split, once D_V is carved off: what a plan estimates with, without loading anything. Taken from the card.
     train_size: ClassVar[int] = 0
     #: Whether the network reads the targets (teacher forcing), so that other targets are other inputs.
     reads_targets: ClassVar[bool] = False
@@ -91,11 +89,7 @@ class Task(ABC):
 
     @abstractmethod
     def blank(self, rows: int) -> Columns:
-        """``rows`` examples of zeros in the right shapes, without loading any data."""
-
-    def blank(self, rows: int) -> Columns:
-        """Columns of ``rows`` examples of zeros, of the shapes and types that ``load`` gives, without reading any data."""
-        raise NotImplementedError(f"task {self.name} does not say what its columns look like")
+        """``rows`` examples of zeros, of the shapes and types that taking rows of ``load`` gives, without loading any data."""
 
     @abstractmethod
     def losses(self, outputs: Any, batch: Batch) -> Tensor:
@@ -172,7 +166,7 @@ class ImageClassification(Classification):
     def blank(self, rows: int) -> Columns:
         """Black images of class 0."""
         image = torch.zeros(rows, self.channels, self.size, self.size, dtype=torch.uint8)
-        return {"image": image, "labels": torch.zeros(rows, dtype=torch.int64)}
+        return {"image": image, "labels": torch.zeros(rows, dtype=torch.int64), "index": torch.arange(rows)}
 
 
 TASKS: Registry[type[Task]] = Registry("task", "mubench_ray.tasks")
@@ -183,7 +177,8 @@ def task(name: str, *aliases: str):
 
     def register(cls: type[Task]) -> type[Task]:
         cls.name = name
-        cls.train_size = cls.card.sizes.get("train", 0)
+        if not cls.train_size:
+            cls.train_size = cls.card.sizes.get("train", 0)
         TASKS.add(name, cls, aliases)
         return cls
 

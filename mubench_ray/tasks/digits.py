@@ -22,7 +22,6 @@ class Digits(ImageClassification):
         sizes={"train": 1225, "validation": 217, "test": 355},
         traps="So easy that accuracies saturate; read the losses too.",
     )
-    train_size = 1225
     classes = 10
     channels = 1
     size = 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -50,7 +51,8 @@ class UnlearningData:
         columns = {name: column.to(self.device, non_blocking=True) for name, column in columns.items()}
         if forget is None:
             forget = torch.full((len(picked),), rows is self.sets.get("forget"))
-        return Batch(columns, self.model.encode(self.task, columns), forget.to(self.device))
+        encode = partial(self.model.encode, self.task)
+        return Batch(columns, encode(columns), forget.to(self.device), encode=encode if self.task.reads_targets else None)
 
     def passes(self, name: str, size: int, stream: tuple, augment: bool = False) -> Iterator[Batch]:
         """Batches of shuffled passes over a set, without end; ``stream`` seeds the order of every pass.

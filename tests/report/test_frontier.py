@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mubench_ray.report.frontier import at_shares, dominated
+from mubench_ray.report.frontier import apart, at_shares, dominated
 from mubench_ray.report.load import load
 
 
@@ -43,3 +43,9 @@ def test_scores_at_shares_of_the_retrains_cost(folder):
 def test_no_curves_no_shares(folder):
     folder.add()
     assert at_shares(load(folder.root)) == {}
+
+
+def test_names_that_would_cover_each_other_are_left_out():
+    x, y = np.array([0.0, 0.1, 5.0, 10.0, np.nan]), np.array([0.0, 0.01, 0.0, 1.0, 1.0])
+    assert apart(x, y, np.ones(5, bool)).tolist() == [True, False, True, True, False]
+    assert apart(x, y, np.array([False, True, True, True, True])).tolist() == [False, True, True, True, False]

@@ -162,21 +162,53 @@ def browser() -> str | None:
     )
 
 
+def opened(path, tmp_path) -> str:
+    """The page's elements after a browser without network ran its scripts."""
+    done = subprocess.run(
+        [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}",
+         "--virtual-time-budget=20000", "--enable-logging=stderr", "--dump-dom", f"file://{path}"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "Uncaught" not in done.stderr, [text for text in done.stderr.splitlines() if "Uncaught" in text]
+    assert 'data-drawn="yes"' in done.stdout, done.stderr[-2000:]
+    return done.stdout
+
+
 @pytest.mark.skipif(browser() is None, reason="no Chromium or Chrome here")
 def test_a_browser_without_network_draws_it(folder, tmp_path):
     fill(folder)
     folder.add("salun", status="failed", error="boom", seed=5)
-    path = write_report(folder.root)
-    done = subprocess.run(
-        [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-         "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}",
-         "--virtual-time-budget=20000",
-         "--dump-dom", f"file://{path}"],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    page = done.stdout
-    assert 'data-drawn="yes"' in page, done.stderr[-2000:]
+    page = opened(write_report(folder.root), tmp_path)
     assert page.count("<svg") > 12  # a chip a contender and a drawing a panel
     reader = Reader(page)
     assert "boom" in reader.texts["td"]
     assert [text for text in reader.texts["td"] if text == "ft"]
+
+
+USE = """<script>setTimeout(() => {
+  document.getElementById("ratio").value = "5";
+  document.getElementById("ratio").dispatchEvent(new Event("change"));
+  [...document.querySelectorAll(".chip")].find(chip => chip.textContent === "salun").click();
+  [...document.querySelectorAll("#board th")].find(th => th.textContent.startsWith("D_Test")).click();
+  document.querySelector("#board tr.row").click();
+}, 9000)</script>"""
+
+
+@pytest.mark.skipif(browser() is None, reason="no Chromium or Chrome here")
+def test_filters_sorting_and_rows_work(folder, tmp_path):
+    fill(folder)
+    for seed in range(3):
+        numbers = {"test_accuracy": 0.9, "forget_accuracy": 0.3, "retain_accuracy": 0.95}
+        folder.add("salun", seed=seed, ratio=5.0, **numbers)
+    path = write_report(folder.root)
+    head, end, tail = path.read_text().rpartition("</body>")
+    path.write_text(head + USE + end + tail)
+    page = opened(path, tmp_path)
+    table = page[page.index('<table id="board">') : page.index("</table>")]
+    assert "10 %" not in table and "salun" not in table
+    assert table.count('class="row') == 1 and 'aria-sort="descending"' in table
+    assert table.count(rerun_command(folder.root, "")[: -len(" ''")]) == 3  # the trials of the row that was clicked
+    glance = page[page.index('id="glance"') : page.index('data-chart="ratio"')]
+    assert "ft" in re.findall(r"<text[^>]*>([^<]*)</text>", glance)
+    assert "salun" not in glance and "digits · cnn · 5 %" in page

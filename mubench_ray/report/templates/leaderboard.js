@@ -19,7 +19,7 @@
   for (const [name, values] of Object.entries(choices)) {
     const select = $(name);
     if (values.length > 1) select.append(make("option", { value: "", textContent: "All" }));
-    for (const value of values) select.append(make("option", { value, textContent: name === "ratio" ? value + " %" : name === "lr" ? Number(value).toString() : value }));
+    for (const value of values) select.append(make("option", { value, textContent: name === "ratio" ? value + " %" : name === "lr" && Number(value) < 0.01 ? Number(value).toExponential() : value }));
     select.addEventListener("change", update);
     if (values.length < 2 && name === "lr") select.parentElement.remove();
   }
@@ -182,7 +182,7 @@
     for (const s of data.styles) s.chip.setAttribute("aria-pressed", String(!hidden.has(s.label)));
     table();
     describe();
-    for (const [kind, view] of views) view.change("rows", vega.changeset().remove(() => true).insert(rowsFor[kind]())).runAsync();
+    for (const [kind, view] of views) view.data("rows", rowsFor[kind]()).runAsync();
   }
   table();
   describe();

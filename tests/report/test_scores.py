@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pyarrow as pa
+
+from mubench_ray.report import write_report
+from mubench_ray.report.load import load
+from mubench_ray.report.scores import scored
+
+COLUMNS = {"task": pa.string(), "model": pa.string(), "method": pa.string(), "ratio": pa.float64(), "lr": pa.float64()}
+COLUMNS |= {"hyperparameters": pa.string(), "part": pa.string(), "value": pa.float64(), "reason": pa.string()}
+
+
+def write(folder, name, rows):
+    common = {"task": "digits", "model": "cnn", "method": "ft", "ratio": 10.0, "lr": 5e-4, "hyperparameters": "{}"}
+    table = pa.Table.from_pylist([common | row for row in rows], pa.schema(list(COLUMNS.items())))
+    folder.store.write_table("scores", f"{name}.parquet", table)
+
+
+def test_parts_are_columns_and_values_are_averaged(folder):
+    write(
+        folder, "u_lira", [{"part": "auc", "value": 0.5}, {"part": "auc", "value": 0.7}, {"part": "tpr", "value": 0.1}]
+    )
+    headers, rows = scored(load(folder.root))["u_lira"]
+    assert headers == ["method", "task", "model", "ratio", "lr", "auc", "tpr"]
+    assert rows == [["ft", "digits", "cnn", "10 %", "5e-4", "0.6", "0.1"]]
+
+
+def test_without_values_the_reason_is_said(folder):
+    write(folder, "u_lira", [{"part": "auc", "value": None, "reason": "needs 4 folds"}])
+    assert scored(load(folder.root))["u_lira"] == (["method", "no value, because"], [["ft", "needs 4 folds"]])
+    folder.add(test_accuracy=0.5)
+    assert "needs 4 folds" in write_report(folder.root).read_text()
+
+
+def test_a_damaged_file_is_passed_over(folder):
+    folder.store.write_text("scores/broken.parquet", "nothing")
+    assert scored(load(folder.root)) == {}
