@@ -37,12 +37,16 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Wh
 
 
 @app.command("list")
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], plugin: Plugins = []) -> None:  # noqa: B006
-    """List the registered tasks, models, methods or metrics."""
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    name: Annotated[str | None, typer.Argument(help="Say all about this one.")] = None,
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """List the registered tasks, models, methods or metrics, or say all about one of them."""
     _load(plugin)
     from mubench_ray.console import show_registry
 
-    show_registry(kind.value)
+    show_registry(kind.value, name)
 
 
 @app.command()
@@ -75,10 +79,7 @@ def run(
     done = run_suite(resolved, out, address, artifacts, retry_failed, watch=live_progress)
     if done.already:
         console.print(f"{done.already} of {done.planned} trials had their row already.")
-    from mubench_ray.report import write_report
-
-    page = write_report(done.out)
-    show_outcome(done.out, page)
+    show_outcome(done.out, _report(done.out))
     if not done.complete:
         again = " ".join(["mubench run", str(suite), *(["--out", str(out)] if out else [])])
         console.print(f"[yellow]Interrupted: {done.finished} of {done.planned} trials are done. To go on: {again}[/]")
@@ -101,10 +102,8 @@ def report(
 ) -> None:
     """Write the leaderboard page, the tables and the figures from a results folder."""
     from mubench_ray.console import console, show_outcome
-    from mubench_ray.report import write_report
 
-    page = write_report(folder)
-    show_outcome(folder, page)
+    show_outcome(folder, _report(folder))
     if sync_mlflow:
         from mubench_ray.results.mlflow_sink import MlflowSink
 
@@ -144,6 +143,20 @@ def logs(folder: ResultsFolder, trial_id: Annotated[str, typer.Argument(metavar=
 
 
 @app.command()
+def rerun(
+    folder: ResultsFolder,
+    trial_id: Annotated[str, typer.Argument(metavar="ID", help="A trial id, or the start of one.")],
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """Run one trial of a results folder again, here and now, and say whether the same numbers come out."""
+    _load(plugin)
+    from mubench_ray.engine.rerun import rerun_trial
+
+    if not rerun_trial(folder, trial_id):
+        raise typer.Exit(1)
+
+
+@app.command()
 def check(method: Annotated[str, typer.Argument(metavar="METHOD")], plugin: Plugins = []) -> None:  # noqa: B006
     """Hold a method to the conformance suite."""
     _load(plugin)
@@ -160,6 +173,19 @@ def doctor(address: Annotated[str | None, typer.Option(metavar="RAY", help="A ru
 
     if not diagnose(address):
         raise typer.Exit(1)
+
+
+def _report(folder: Path) -> Path:
+    """Hold every metric to its controls, then write the page, which marks those that fail."""
+    import json
+
+    from mubench_ray.metrics.controls import gate
+    from mubench_ray.report import write_report
+    from mubench_ray.results.store import Store
+
+    store = Store(folder)
+    store.write_text("controls.json", json.dumps({"verdicts": gate(store.read("trials").to_pylist())}))
+    return write_report(folder)
 
 
 def _load(plugins: list[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import threading
 import time
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -27,43 +28,57 @@ if TYPE_CHECKING:
 console = Console()
 
 
-def show_registry(kind: str) -> None:
-    """The table of ``mubench list``."""
-    table = Table(title=None, box=None, header_style="bold", pad_edge=False)
-    if kind == "tasks":
-        from mubench_ray.tasks import TASKS
-
-        _columns(table, "task", "modality", "kind", "sizes", "licence", "source")
-        for name, task in TASKS:
-            sizes = " + ".join(f"{size:,} {part}" for part, size in task.card.sizes.items())
-            table.add_row(name, task.modality, task.kind, sizes, task.card.licence, task.card.source)
-    elif kind == "models":
-        from mubench_ray.models import MODELS
-
-        _columns(table, "model", "family", "modality", "citation")
-        for name, model in MODELS:
-            table.add_row(name, model.family, model.modality, model.citation)
-    elif kind == "methods":
-        from mubench_ray.methods import METHODS
-
-        _columns(table, "method", "title", "corrupts", "retains", "measured by", "parameters", "D_V", "hyperparameters", "cites")
-        for name, method in METHODS:
-            place = method.taxonomy
-            defaults = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in method.defaults().items())
-            uses = "uses" if method.uses_validation else ""
-            table.add_row(name, method.title, place.corrupts, place.retains, place.measured_by, place.parameters, uses, defaults, method.cites)
-    else:
-        from mubench_ray.metrics import METRICS
-
-        _columns(table, "metric", "better", "range", "what", "cites")
-        for name, metric in METRICS:
-            table.add_row(name, metric.direction, f"{metric.low:g} .. {metric.high:g}", metric.summary, metric.cites)
+def show_registry(kind: str, name: str | None) -> None:
+    """The table of ``mubench list``, or all about one name."""
+    registry = importlib.import_module(f"mubench_ray.{kind}").__dict__[kind.upper()]
+    if name is not None:
+        for label, value in DESCRIBE[kind](registry.canonical(name), registry.get(name)).items():
+            console.print(f"[bold]{label}[/]: {value}", highlight=False)
+        return
+    rows = [DESCRIBE[kind](known, thing) for known, thing in registry]
+    # Where the terminal is narrow, the columns that need room are left to `mubench list KIND NAME`.
+    shown = [label for label in rows[0] if console.width >= 150 or label not in ROOMY]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for label in shown:
+        table.add_column(label, overflow="fold", no_wrap=label == shown[0])
+    for row in rows:
+        table.add_row(*(row[label] for label in shown))
     console.print(table)
+    if len(shown) < len(rows[0]):
+        console.print(f"[dim]mubench list {kind} NAME says more.[/]")
 
 
-def _columns(table: Table, *names: str) -> None:
-    for name in names:
-        table.add_column(name, overflow="fold")
+def _task(name: str, task: Any) -> dict[str, str]:
+    sizes = " + ".join(f"{size:,} {part}" for part, size in task.card.sizes.items())
+    card = task.card
+    return {
+        "task": name, "modality": task.modality, "kind": task.kind, "sizes": sizes, "licence": card.licence, "source": card.source,
+        "title": card.title, "citation": card.citation, "revision": card.revision, "traps": card.traps,
+    }  # fmt: skip
+
+
+def _model(name: str, model: Any) -> dict[str, str]:
+    return {"model": name, "family": model.family, "modality": model.modality, "hub id": model.hub or "", "citation": model.citation}
+
+
+def _method(name: str, method: Any) -> dict[str, str]:
+    place, spaces = method.taxonomy, method.spaces()
+    defaults = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in method.defaults().items())
+    searched = ", ".join(f"{key} {space}" for key, space in spaces.items())
+    return {
+        "method": name, "corrupts": place.corrupts, "retains": place.retains, "measured by": place.measured_by, "parameters": place.parameters,
+        "D_V": "uses" if method.uses_validation else "", "title": method.title, "hyperparameters": defaults, "search space": searched,
+        "cites": method.cites, "what": " ".join((method.__doc__ or "").split()),
+    }  # fmt: skip
+
+
+def _metric(name: str, metric: Any) -> dict[str, str]:
+    span = f"{metric.low:g} .. {metric.high:g}"
+    return {"metric": name, "better": metric.direction, "range": span, "what": metric.summary, "cites": metric.cites}
+
+
+DESCRIBE = {"tasks": _task, "models": _model, "methods": _method, "metrics": _metric}
+ROOMY = {"what", "title", "hyperparameters", "search space", "cites", "citation", "source", "revision", "traps"}
 
 
 def show_plan(plan: Plan, trials: bool) -> None:
@@ -75,7 +90,8 @@ def show_plan(plan: Plan, trials: bool) -> None:
         f"[bold]{suite.name}[/]: {len(plan.trials):,} trials, after {len(plan.originals):,} originals and {len(plan.retrains):,} retrains"
     )
     table = Table(box=None, header_style="bold", pad_edge=False)
-    _columns(table, "task", "model", "method", "trials")
+    for label in ("task", "model", "method", "trials"):
+        table.add_column(label)
     for (task, model, method), count in Counter((t.task, t.model, t.method) for t in plan.trials.values()).items():
         table.add_row(task, model, method, f"{count:,}")
     console.print(table)
@@ -174,16 +190,21 @@ def _show_failures(folder: Path, most: int = 10) -> None:
         console.print(f"[red]{reason[1]}[/] {reason[0]} x{count}: {reason[2]} (mubench logs {folder} {first})", soft_wrap=True)
 
 
-def show_trial(folder: Path, trial_id: str) -> None:
-    """One trial's row, and the traceback of its failure."""
-    store = Store(folder)
-    rows = [row for row in store.read("trials").to_pylist() if row["trial_id"].startswith(trial_id)]
+def find_row(folder: Path, trial_id: str) -> dict[str, Any]:
+    """The one row whose trial id starts so; raises ResultsError where there is none or several."""
+    rows = [row for row in Store(folder).read("trials").to_pylist() if row["trial_id"].startswith(trial_id)]
     if len(rows) != 1:
         raise ResultsError(f"{folder}: {len(rows)} trials have an id that starts with {trial_id!r}.")
-    for name, value in rows[0].items():
+    return rows[0]
+
+
+def show_trial(folder: Path, trial_id: str) -> None:
+    """One trial's row, and the traceback of its failure."""
+    row = find_row(folder, trial_id)
+    for name, value in row.items():
         if value is not None:
             console.print(f"[bold]{name}[/] {value}", highlight=False, soft_wrap=True)
-    log = Path(folder) / "logs" / f"{rows[0]['trial_id']}.txt"
+    log = Path(folder) / "logs" / f"{row['trial_id']}.txt"
     if log.is_file():
         console.print(log.read_text(), markup=False, highlight=False)
 

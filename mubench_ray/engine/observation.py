@@ -103,10 +103,7 @@ def against_teachers(ctx: Context, rows: Rows, batch_size: int = 512) -> dict[st
 def weights_beside_retrain(ctx: Context, retrain: Artifact) -> dict[str, dict[str, np.ndarray]]:
     """The weights of f_U and of the retrain, by name, for distances in parameter space; nothing where f_U is another architecture (SISA's ensemble)."""
     reference = retrain.load_into(ctx.model.build(ctx.task))
-    own, other = ctx.network.state_dict(), reference.state_dict()
-    if own.keys() != other.keys():
-        return {}
     return {
-        "state": {name: tensor.float().cpu().numpy() for name, tensor in own.items()},
-        "retrain_state": {name: tensor.float().cpu().numpy() for name, tensor in other.items()},
+        name: {key: p.detach().float().cpu().numpy() for key, p in network.named_parameters()}
+        for name, network in (("state", ctx.network), ("retrain_state", reference))
     }

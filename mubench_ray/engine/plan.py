@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
+import torch
 from pydantic import ValidationError
+from torch import nn
 
 from mubench_ray.errors import SuiteError
-from mubench_ray.methods import METHODS
+from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
 from mubench_ray.splits import list_file
 from mubench_ray.suite import ModelEntry, Suite, TaskEntry
@@ -72,7 +75,8 @@ def make_plan(suite: Suite) -> Plan:
         for entry in suite.methods:
             method = entry.configured()
             lrs = (entry.lrs or suite.lrs) if method.uses_lr else [None]
-            if reason := method.refusal(TASKS.get(task.name)):
+            reason = method.refusal(TASKS.get(task.name)) or refused_by_network(type(method), task.name, model.name)
+            if reason:
                 plan.left_out.append(LeftOut(f"{task.name} x {model.name} x {entry.name}", cells * len(lrs), reason))
                 continue
             common = {
@@ -103,6 +107,21 @@ def make_plan(suite: Suite) -> Plan:
         reasons = "; ".join(f"{part.what}: {part.reason}" for part in plan.left_out)
         raise SuiteError(f"{suite.name}: no cell of the suite can apply: {reasons}.")
     return plan
+
+
+@functools.lru_cache(maxsize=1024)
+def refused_by_network(method: type[Method], task: str, model: str) -> str | None:
+    """Why a method cannot work on a model's network (CT without convolutions, say), or None; the network is built on the meta device."""
+    if method.refusal_for_network.__func__ is Method.refusal_for_network.__func__:
+        return None
+    return method.refusal_for_network(meta_network(task, model))
+
+
+@functools.lru_cache(maxsize=64)
+def meta_network(task: str, model: str) -> nn.Module:
+    """A model's network for a task, without memory."""
+    with torch.device("meta"):
+        return MODELS.get(model).build(TASKS.get(task)())
 
 
 def seed_pairs(suite: Suite) -> Iterator[tuple[int, int]]:

@@ -20,6 +20,7 @@ from mubench_ray.engine.plan import Plan, make_plan
 from mubench_ray.engine.run_trial import failed_outcome, metric_names
 from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.errors import ResultsError
+from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
 from mubench_ray.provenance import provenance
 
@@ -69,6 +70,7 @@ def run_suite(
     with exclusive(out):
         store.write_text("suite.json", suite.model_dump_json(indent=2))
         store.write_text("metrics.json", json.dumps(describe_metrics(), indent=2))
+        store.write_text("methods.json", json.dumps({name: {"title": method.title} for name, method in METHODS}))
         store.write_text("plan.json", json.dumps(describe_plan(plan)))
         if retry_failed:
             store.forget_rows(("failed", "out_of_memory"))

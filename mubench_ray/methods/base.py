@@ -27,6 +27,11 @@ class Space:
     high: float = 0.0
     choices: tuple = ()
 
+    def __str__(self) -> str:
+        if self.kind == "choice":
+            return "in {" + ", ".join(map(str, self.choices)) + "}"
+        return f"{self.kind}[{self.low:g}, {self.high:g}]"
+
     def check(self, name: str, value: Any) -> Any:
         """The value in its declared type; raises MubenchError naming the value and the range."""
         if self.kind == "choice":

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, integer, method
+from mubench_ray.methods.layers import has_adapters
 from mubench_ray.randomness import derive
 from mubench_ray.tasks.base import Batch, Task
 from mubench_ray.training.data import Rows
@@ -40,7 +41,7 @@ class SISA(Method):
 
     def phases(self, ctx: Context) -> list[Phase]:
         """One phase for every affected shard."""
-        if hasattr(ctx.network, "merge_and_unload"):
+        if has_adapters(ctx.network):
             raise MubenchError("sisa trains its shards from scratch; LoRA adapters have nothing to adapt. Leave lora out for it.")
         recipe = ctx.training or ctx.task.training
         forget, retain = ctx.data.rows("forget"), ctx.data.rows("retain")

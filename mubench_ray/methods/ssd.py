@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, log_uniform, method
+from mubench_ray.methods.layers import has_adapters
 from mubench_ray.tasks.base import Batch
 
 
@@ -26,6 +27,8 @@ class SelectiveSynapticDampening(Method):
 
     def phases(self, ctx: Context) -> list[Phase]:
         """One pass for both importances, then the dampening."""
+        if has_adapters(ctx.network):
+            raise MubenchError("ssd shrinks weights towards zero, where LoRA adapters start; leave lora out for it.")
         forget, size = len(ctx.data.rows("forget")), len(ctx.data.rows("forget")) + len(ctx.data.rows("retain"))
         if self.alpha >= size / forget:
             raise MubenchError(f"ssd.alpha = {self.alpha:g} can choose no weight: F_forget / F_all is at most N / |D_F| = {size / forget:.3g}. Lower it.")

@@ -24,6 +24,7 @@ class ConvNeXt(TransformersImageModel):
         """Depths and widths of the stages."""
         return {
             "num_channels": self.input_channels(task),
+            "image_size": self.image_size or task.size,
             "patch_size": self.patch,
             "num_stages": len(self.depths),
             "depths": self.depths,

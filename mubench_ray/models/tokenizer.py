@@ -23,11 +23,17 @@ def train_wordpiece(texts: list[str], vocabulary: int, markers: tuple[str, ...] 
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=[*SPECIAL, *markers], show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    scratch = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    scratch.normalizer, scratch.pre_tokenizer = normalizer, splitter
+    # The trainer numbers the pieces of one letter within a word in the order of a hash map, and breaks ties by number: given beforehand, in
+    # alphabetical order, every process trains the same pieces.
+    letters = sorted({letter for text in texts for letter in normalizer.normalize_str(text) if not letter.isspace()})
+    fixed = [*SPECIAL, *markers, *(f"##{letter}" for letter in letters)]
+    scratch.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=fixed, show_progress=False))
+    tokenizer = Tokenizer(models.WordPiece(scratch.get_vocab(), unk_token=UNKNOWN))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.add_special_tokens([*SPECIAL, *markers])
     ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{FIRST} $A {SEPARATOR}",
@@ -52,7 +58,7 @@ def load_tokenizer(source: str, revision: str | None) -> Any:
 def token_table(
     name: str, texts: Texts, length: int, vocabulary: int, markers: tuple[str, ...] = (), source: str | None = None, revision: str | None = None
 ) -> Tensor:
-    """Tokens of every text, int32 (texts, longest text but at most ``length``), padded at the end with the tokenizer's padding.
+    """Tokens of every text, int32 (texts, ``length``), cut and padded at the end with the tokenizer's padding.
 
     Made once for a set of texts and a tokenizer, kept on the texts and in the cache. Without ``source`` the tokenizer is trained on D's texts.
     """
@@ -64,7 +70,7 @@ def token_table(
 
         def rows():
             tokenizer = load_tokenizer(source, revision) if source else train_wordpiece([texts.content[i] for i in texts.training], vocabulary, markers)
-            encoded = tokenizer(texts.content, truncation=True, max_length=length, padding="longest", padding_side="right", return_tensors="np")
+            encoded = tokenizer(texts.content, truncation=True, max_length=length, padding="max_length", padding_side="right", return_tensors="np")
             for place, ids in enumerate(encoded["input_ids"].astype("int32")):
                 yield {"input_ids": ids, "source_index": place}
 

@@ -49,7 +49,7 @@ class Whisper(SpectrogramModel):
         }
 
 
-register("whisper-test-tiny", Whisper(32, 2, 2, seconds=None))
+register("whisper-mini-tiny", Whisper(32, 2, 2, seconds=None))
 register("whisper-tiny", Whisper(384, 4, 6, hub="openai/whisper-tiny"))
 register("whisper-base", Whisper(512, 6, 8, hub="openai/whisper-base"))
 register("whisper-small", Whisper(768, 12, 12, hub="openai/whisper-small"))

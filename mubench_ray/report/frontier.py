@@ -71,20 +71,33 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
     return read
 
 
-def apart(x: np.ndarray, y: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Mask of the ``wanted`` points whose names can stand beside them without covering the name of one taken before.
-
-    A name takes a fifth of the width and a sixteenth of the height of what is drawn.
-    """
-    known = np.isfinite(x) & np.isfinite(y)
+def apart(x: np.ndarray, y: np.ndarray, wanted: np.ndarray, width: float, height: float) -> np.ndarray:
+    """Mask (n,) of the ``wanted`` points whose names, ``width`` x ``height`` in the units of ``x`` and ``y``, can stand
+    beside them without covering the name of one taken before."""
     named = np.zeros(len(x), bool)
-    if not known.any():
-        return named
-    width, height = np.ptp(x[known]) / 5 or 1.0, np.ptp(y[known]) / 16 or 1.0
-    for point in np.flatnonzero(wanted & known):
+    for point in np.flatnonzero(wanted & np.isfinite(x) & np.isfinite(y)):
         taken = np.flatnonzero(named)
         named[point] = not ((abs(x[taken] - x[point]) < width) & (abs(y[taken] - y[point]) < height)).any()
     return named
+
+
+def names_that_fit(
+    metric: str, cost: np.ndarray, score: np.ndarray, low: np.ndarray, high: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+    """``apart`` on the axes that the chart draws: log cost, and the score with its intervals (RetDev: square root, from
+    0).
+
+    A name takes a quarter of the width and a fourteenth of the height.
+    """
+    drawn = np.isfinite(cost) & np.isfinite(score)
+    if not drawn.any():
+        return np.zeros(len(cost), bool)
+    root = metric == "retention_deviation"
+    edges = np.concatenate([score[drawn], low[drawn & np.isfinite(low)], high[drawn & np.isfinite(high)], [0.0] * root])
+    place = np.sqrt(np.maximum(score, 0)) if root else score
+    span = np.ptp(np.sqrt(np.maximum(edges, 0)) if root else edges)
+    x = np.log(cost)
+    return apart(x, place, wanted, np.ptp(x[drawn]) / 4 or 1.0, span / 14 or 1.0)
 
 
 def mark_dominated(scopes: pa.Table, directions: dict[str, str]) -> pa.Table:
@@ -102,11 +115,14 @@ def mark_dominated(scopes: pa.Table, directions: dict[str, str]) -> pa.Table:
     for name in FRONTIERS:
         if name not in scopes.column_names:
             continue
-        score = scopes[name].to_numpy(zero_copy_only=False).astype(float)
+        score, low, high = (
+            scopes[name + edge].to_numpy(zero_copy_only=False).astype(float) for edge in ("", "_low", "_high")
+        )
         flags, labelled = np.zeros(len(code), bool), np.zeros(len(code), bool)
         for rows in members:
             flags[rows] = dominated(cost[rows], score[rows], directions.get(name) == "higher")
-            labelled[rows] = apart(np.log(np.where(cost > 0, cost, np.nan)[rows]), score[rows], ~flags[rows])
+            edges = (low[rows], high[rows])
+            labelled[rows] = names_that_fit(name, cost[rows], score[rows], *edges, ~flags[rows])
         scopes = scopes.append_column(f"{name}_dominated", pa.array(flags))
         scopes = scopes.append_column(f"{name}_labelled", pa.array(labelled))
     return scopes

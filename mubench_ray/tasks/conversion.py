@@ -69,7 +69,7 @@ def _write(target: Path, rows: Iterable[Row]) -> None:
     except OSError as error:
         raise DataError(f"{target}: cannot be written ({error.strerror or error}); set MUBENCH_CACHE to a folder with room.") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             partial.unlink()
 
 

@@ -122,6 +122,6 @@ def download(url: str, target: Path, checksum: str) -> Path:
     except (OSError, urllib.error.URLError) as error:
         raise DataError(f"{url}: did not answer ({error}).") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             partial.unlink()
     return target

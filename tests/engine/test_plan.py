@@ -57,3 +57,11 @@ def test_a_list_file_counts_by_its_content(tiny, tmp_path):
     second.write_text("\n".join(str(i) for i in range(1, 151)))
     changed = make_plan(make_suite({**tiny, "ratios": 5, "sampler": {"name": "from_file", "path": str(second)}}))
     assert not plans[0].trials.keys() & changed.trials.keys()
+
+
+def test_a_method_that_a_network_cannot_serve_is_left_out(tiny):
+    plan = make_plan(make_suite({**tiny, "models": ["cnn-small", "vit-tiny"], "methods": ["ct", "cf_k"], "ratios": 5}))
+    for part in plan.left_out:
+        assert part.reason
+    ran = {(trial.model, trial.method) for trial in plan.trials.values()}
+    assert ("cnn-small", "ct") in ran and ("cnn-small", "cf_k") in ran

@@ -133,6 +133,13 @@ def test_a_complete_run_is_not_repeated(suite_file, undisturbed):
     assert {path: path.stat().st_mtime_ns for path in (undisturbed / "trials").iterdir()} == before
 
 
+def test_a_row_can_be_run_again_by_its_one_command(undisturbed):
+    row = next(row for row in load_results(undisturbed).to_pylist() if row["method"] == "scrub")
+    output = finish("rerun", undisturbed, row["trial_id"])
+    assert "The row stands." in output and "DIFFERS" not in output
+    assert "0 trials have an id" in finish("rerun", undisturbed, "zzz", expect=1)
+
+
 def test_a_failure_is_one_row_and_costs_nobody_else(tiny, tmp_path):
     plugin = tmp_path / "bad_methods.py"
     plugin.write_text(PLUGIN)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mubench_ray.report.frontier import apart, at_shares, dominated
+from mubench_ray.report.frontier import apart, at_shares, dominated, names_that_fit
 from mubench_ray.report.load import load
 
 
@@ -47,5 +47,15 @@ def test_no_curves_no_shares(folder):
 
 def test_names_that_would_cover_each_other_are_left_out():
     x, y = np.array([0.0, 0.1, 5.0, 10.0, np.nan]), np.array([0.0, 0.01, 0.0, 1.0, 1.0])
-    assert apart(x, y, np.ones(5, bool)).tolist() == [True, False, True, True, False]
-    assert apart(x, y, np.array([False, True, True, True, True])).tolist() == [False, True, True, True, False]
+    assert apart(x, y, np.ones(5, bool), 2.0, 0.1).tolist() == [True, False, True, True, False]
+    assert apart(x, y, np.array([False, True, True, True, True]), 2.0, 0.1).tolist() == [False, True, True, True, False]
+
+
+def test_names_fit_on_the_axes_that_are_drawn():
+    """Scores .50 and .51 are far apart on their own, and one line within intervals from 0 to 1."""
+    cost, score, none = np.array([0.1, 0.11, 1.0]), np.array([0.50, 0.51, 0.52]), np.full(3, np.nan)
+    wanted = np.ones(3, bool)
+    assert names_that_fit("indisc", cost, score, none, none, wanted).tolist() == [True, True, True]
+    wide = names_that_fit("indisc", cost, score, np.zeros(3), np.ones(3), wanted)
+    assert wide.tolist() == [True, False, True]
+    assert names_that_fit("retention_deviation", cost, score, none, none, wanted).tolist() == [True, False, True]

@@ -154,7 +154,9 @@
     for (const [kind, specs] of Object.entries(data.panels)) {
       const section = document.querySelector(`section[data-chart="${kind}"]`);
       if (!specs.length || (kind === "ratio" && choices.ratio.length < 2)) { section.remove(); continue; }
-      for (const spec of specs) {
+      for (let spec of specs) {
+        // Panels below each other each name their rows; beside each other the first does.
+        if (kind === "glance" && matchMedia("(max-width: 900px)").matches) spec = JSON.parse(JSON.stringify(spec).replaceAll('"labels":false', '"labels":true'));
         const box = make("div", { className: "panel" });
         $(boxes[kind]).append(box);
         const { view } = await vegaEmbed(box, { ...spec, datasets: { rows: rowsFor[kind]() } }, { actions: false, renderer: "svg" });

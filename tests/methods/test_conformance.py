@@ -1,0 +1,174 @@
+"""The conformance suite over every method, and methods that it must find out."""
+
+import dataclasses
+import random
+
+import pytest
+import torch
+
+from mubench_ray.conformance import Pictures, accepts, check_method
+from mubench_ray.errors import UnknownName
+from mubench_ray.methods import METHODS, Method, Phase, Taxonomy, method, uniform
+from mubench_ray.training.data import Rows
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_every_method_conforms(name):
+    findings = check_method(name)
+    assert [f for f in findings if not f.ok] == []
+    assert len(findings) >= 6
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(UnknownName, match="salun"):
+        check_method("salunn")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bad(Method):
+    """A method with a fault, made for a test that must find it."""
+
+    taxonomy = Taxonomy(corrupts="gradient")
+    on = "retain"
+    epochs: float = uniform(1, 10, default=1)
+
+    def loss(self, ctx, retain):
+        return ctx.loss(retain)
+
+
+class Forgets(Bad):
+    """Reads D_F as if it were D_R, through rows of its own."""
+
+    def phases(self, ctx):
+        retain = ctx.data.rows("retain")
+        ctx.data.sets["all"] = Rows(retain.examples, torch.arange(len(retain.examples)))
+        return [Phase("all", "all", self.loss)]
+
+
+class Tests(Bad):
+    """Loads the task's data itself and so could see D_Test."""
+
+    def phases(self, ctx):
+        ctx.task.load()
+        return super().phases(ctx)
+
+
+class Random(Bad):
+    """Draws from the global random stream."""
+
+    generator = random.Random(0)
+
+    def loss(self, ctx, retain):
+        return ctx.loss(retain) * (1 + self.generator.random())
+
+
+class Idle(Bad):
+    """Takes steps that change nothing."""
+
+    def loss(self, ctx, retain):
+        return 0 * ctx.loss(retain)
+
+
+class Spender(Bad):
+    """Does its work before the first step, where no budget can stop it."""
+
+    def phases(self, ctx):
+        return [Phase("all at once", "retain", self.loss, before=self.everything)]
+
+    def everything(self, ctx):
+        for batch, _ in zip(ctx.data.passes("retain", 8, ("all",)), range(50)):
+            ctx.meter.charge("hidden", len(batch), lambda batch=batch: ctx.loss(batch).backward())
+
+
+class TrueLabels(Bad):
+    """Relabels with the true label now and then."""
+
+    on = "mixed"
+
+    def loss(self, ctx, batch):
+        relabel = ctx.task.relabel
+        ctx.task.relabel = lambda batch, draw, keep_true: relabel(batch, draw, True)
+        return ctx.loss(ctx.relabel(batch))
+
+
+class Explodes(Bad):
+    """Leaves parameters that are not finite."""
+
+    def finish(self, ctx):
+        next(ctx.network.parameters()).data.fill_(float("inf"))
+
+
+class Validates(Bad):
+    """Reads D_V and does not say so."""
+
+    on = "validation"
+
+
+class Tampering(Bad):
+    """Moves its teacher."""
+
+    def finish(self, ctx):
+        next(ctx.original.parameters()).data.add_(1.0)
+
+
+FAULTS = {
+    Forgets: "D_R holds nothing of D_F",
+    Tests: "runs",
+    Random: "same seed, same result",
+    Idle: "changes what it claims",
+    Spender: "stops at its budget",
+    TrueLabels: "relabels D_F alone, and never with the true label",
+    Explodes: "parameters stay finite",
+    Validates: "runs",
+    Tampering: "teachers stand still in eval mode",
+}
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Register a method for the length of one test."""
+
+    def register(cls):
+        monkeypatch.setattr(METHODS, "_things", dict(METHODS._things))
+        monkeypatch.setattr(METHODS, "_spellings", dict(METHODS._spellings))
+        return method(f"faulty_{cls.__name__}", title=cls.__name__, cites="made for a test")(cls).name
+
+    METHODS.names()
+    return register
+
+
+@pytest.mark.parametrize("cls", FAULTS)
+def test_a_fault_is_found(cls, registered):
+    found = {f.name.removeprefix("cnn-small: ") for f in check_method(registered(cls)) if not f.ok}
+    assert FAULTS[cls] in found
+
+
+def test_a_sound_method_has_none(registered):
+    class Sound(Bad):
+        """CE on D_R, nothing more."""
+
+    assert [f for f in check_method(registered(Sound)) if not f.ok] == []
+
+
+def test_missing_words_and_spaces_are_found(registered):
+    class Silent(Method):
+        taxonomy = Taxonomy(corrupts="")
+        epochs: float = uniform(5, 10, default=1)
+
+        def loss(self, ctx, retain):
+            return ctx.loss(retain)
+
+    found = {f.name for f in check_method(registered(Silent)) if not f.ok}
+    assert found >= {"has a docstring, a title and a citation", "has its place in the taxonomy", "defaults lie in the search space"}
+    assert accepts(Silent, {"epochs": 6}) and not accepts(Silent, {"epochs": 1})
+
+
+def test_a_refusal_is_a_finding_with_its_reason(registered):
+    class TextOnly(Bad):
+        """For text alone, says its refusal."""
+
+        @classmethod
+        def refusal(cls, task):
+            return f"{task.name} is no text"
+
+    assert [f.detail for f in check_method(registered(TextOnly)) if f.name.startswith("refuses p")] == [f"{Pictures.name} is no text"]

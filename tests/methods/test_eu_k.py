@@ -1,0 +1,47 @@
+import copy
+
+import pytest
+import torch
+
+from tests.methods.conftest import assert_same, ce, descend
+from tests.methods.test_cf_k import TAILS
+
+
+@pytest.mark.parametrize("model", TAILS)
+def test_the_last_stage_and_the_head_are_drawn_anew_statistics_included(make_case, model):
+    case = make_case(model)
+    for p in case.ctx.network.parameters():
+        p.data += 0.01
+    before = {name: tensor.clone() for name, tensor in case.ctx.network.state_dict().items()}
+    case.method("eu_k").reset(case.ctx)
+    after = case.ctx.network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.startswith(TAILS[model])}
+    for name in changed:
+        if name.endswith("running_mean"):
+            assert (after[name] == 0).all()
+        if name.endswith(("running_var", "num_batches_tracked")):
+            assert (after[name] == (1 if name.endswith("var") else 0)).all()
+
+
+def test_one_step_after_the_new_draw(case, make_case):
+    other = make_case()
+    other.method("eu_k").reset(other.ctx)
+    network = copy.deepcopy(other.ctx.network).train()
+    network.stages[0].eval()
+    network.stages[1].eval()
+    trained = {name for name, _ in network.named_parameters() if name.startswith(TAILS["cnn-small"])}
+    descend(network, ce(network, *case.set("retain")), only=trained)
+    ran = case.run("eu_k", epochs=1)
+    assert_same(case.ctx.network, network)
+    frozen = [name for name in ran.before if not name.startswith(TAILS["cnn-small"])]
+    assert all(torch.equal(ran.before[name], ran.after[name]) for name in frozen)
+
+
+def test_another_seed_draws_other_weights(make_case):
+    heads = []
+    for seed in (1, 2, 1):
+        case = make_case(seed=seed)
+        case.method("eu_k").reset(case.ctx)
+        heads.append(case.ctx.network.head.weight.detach().clone())
+    assert torch.equal(heads[0], heads[2]) and not torch.equal(heads[0], heads[1])
