@@ -43,10 +43,16 @@ class Part(BaseModel):
 
 
 class TaskEntry(Part):
-    """A task, perhaps cut down to ``subset`` training examples."""
+    """A task, perhaps cut down to ``subset`` training examples, perhaps with only some of the suite's ``models``."""
 
     name: str
     subset: int | None = Field(None, ge=10)
+    models: Annotated[list[str], Listed] | None = None
+
+    @field_validator("models")
+    @classmethod
+    def _known_models(cls, models: list[str] | None) -> list[str] | None:
+        return models and [MODELS.canonical(name) for name in models]
 
     @field_validator("name")
     @classmethod
@@ -55,15 +61,24 @@ class TaskEntry(Part):
 
 
 class ModelEntry(Part):
-    """A model, perhaps with its own training (keys of Training)."""
+    """A model, perhaps with its own training (keys of Training), perhaps from a checkpoint.
+
+    ``pretrained: true`` takes the published weights, a text a folder or ``id@revision`` of the hub.
+    """
 
     name: str
+    pretrained: bool | str = False
     training: dict[str, Any] = {}
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
         return MODELS.canonical(name)
+
+    @property
+    def checkpoint(self) -> str | None:
+        """What the trial says of it: None, ``published``, a folder or an id."""
+        return self.pretrained if isinstance(self.pretrained, str) else "published" if self.pretrained else None
 
 
 class MethodEntry(BaseModel):
@@ -115,7 +130,8 @@ class Suite(Part):
 
     name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
     tasks: Annotated[list[Annotated[TaskEntry, Named]], Listed] = Field(min_length=1)
-    models: Annotated[list[Annotated[ModelEntry, Named]], Listed] = Field(min_length=1)
+    #: Models for every task that does not name its own.
+    models: Annotated[list[Annotated[ModelEntry, Named]], Listed] = []
     methods: Annotated[list[Annotated[MethodEntry, Named]], Listed] = Field(min_length=1)
     ratios: Annotated[list[Ratio], Listed] = Field(RATIOS, min_length=1)
     seeds: Annotated[list[int], Listed] = Field(SEEDS, min_length=1)
@@ -133,6 +149,13 @@ class Suite(Part):
     data_dir: str | None = None
     plugins: Annotated[list[str], Listed] = []
     mlflow_uri: str | None = None
+
+    def models_of(self, task: TaskEntry) -> list[ModelEntry]:
+        """The models of a task: its own by name (with the suite's training for them), or all of the suite's."""
+        if task.models is None:
+            return self.models
+        entries = {model.name: model for model in self.models}
+        return [entries.get(name) or ModelEntry(name=name) for name in task.models]
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -161,6 +184,9 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
         raise SuiteError(f"{where}: {error}") from error
     except ValidationError as error:
         raise SuiteError("\n".join(f"{where}: {_explain(fault)}" for fault in error.errors())) from None
+    for number, task in enumerate(suite.tasks):
+        if not task.models and not suite.models:
+            raise SuiteError(f"{where}: tasks[{number}]: no models: name them in the suite or beside the task.")
     for number, entry in enumerate(suite.methods):
         try:
             entry.configured()

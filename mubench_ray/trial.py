@@ -78,6 +78,7 @@ class Recipe(Frozen):
     task: str
     subset: int | None = None
     model: str
+    pretrained: str | None = None
     training: Training
     seed: int
     forget: ForgetSet | None = None
@@ -98,13 +99,14 @@ class Trial(Frozen):
     """One cell: a method with all its hyperparameters unlearning one forget set from one trained model.
 
     ``lr`` is None for methods that take no gradient steps. ``seed`` drives unlearning, ``training_seed`` the original and the retrain.
-    ``subset`` keeps only that many training examples of the task. ``after`` lists the ratios that were unlearned before, one after the other, in
+    ``subset`` keeps only that many training examples of the task, ``pretrained`` starts training from a checkpoint. ``after`` lists the ratios that were unlearned before, one after the other, in
     a sequence of deletions: this trial then starts from what they left and forgets only what ``forget`` adds to them.
     """
 
     task: str
     subset: int | None = Field(None, ge=10)
     model: str
+    pretrained: str | None = None
     method: str
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     forget: ForgetSet
@@ -155,7 +157,13 @@ class Trial(Frozen):
 
     def _recipe(self, forget: ForgetSet | None) -> Recipe:
         return Recipe(
-            task=self.task, subset=self.subset, model=self.model, training=self.training, seed=self.training_seed, forget=forget
+            task=self.task,
+            subset=self.subset,
+            model=self.model,
+            pretrained=self.pretrained,
+            training=self.training,
+            seed=self.training_seed,
+            forget=forget,
         )
 
 

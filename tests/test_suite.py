@@ -39,6 +39,8 @@ def test_the_least_a_suite_says(tmp_path):
         ("- a\n- b\n", ["a suite is a mapping"]),
         ("name: [unclosed\n", ["line", "not valid YAML"]),
         (GOOD.replace("[ft]", "[]"), ["methods = []"]),
+        (GOOD.replace("models: cnn-small\n", ""), ["tasks[0]", "no models"]),
+        (GOOD.replace("digits", "{name: digits, models: vit-tini}"), ["tasks[0].models", "'vit-tiny'"]),
         (GOOD + "resources: {gpu: 1}\n", ["resources.gpu: unknown key", "gpus"]),
         (GOOD + "plugins: nowhere.py\n", ["nowhere.py does not exist"]),
     ],

@@ -17,7 +17,6 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from mubench_ray.engine.workspace import data_for
-from mubench_ray.models import MODELS
 from mubench_ray.provenance import provenance
 from mubench_ray.randomness import derive
 from mubench_ray.tasks import Batch, Splits
@@ -133,9 +132,9 @@ def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, dev
 def train(recipe: Recipe, data: UnlearningData) -> tuple[nn.Module, Meter]:
     """Train the recipe's network from scratch on all the data that ``data`` holds: D for an original, D_R for a retrain."""
     options = recipe.training
-    task, model = data.task, MODELS.get(recipe.model)
+    task, model = data.task, data.model
     torch.manual_seed(derive("initialise", recipe.seed))
-    network = model.build(task).to(data.device)
+    network = model.initial(task).to(data.device)
     meter = Meter(device=data.device)
     ctx = Context(task, model, network, data, derive("train", recipe.seed), meter, options.lr)
     name = "train" if recipe.forget is None else "retain"

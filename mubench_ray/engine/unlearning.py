@@ -15,7 +15,6 @@ from mubench_ray.engine.artifacts import Artifact, ArtifactStore, get_artifact
 from mubench_ray.engine.workspace import data_for
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS, Method
-from mubench_ray.models import MODELS
 from mubench_ray.randomness import derive
 from mubench_ray.splits import ForgetSplit
 from mubench_ray.tasks import Splits
@@ -46,9 +45,8 @@ def prepare(
     data, splits, forget = data_for(trial, data_dir, device)
     retrain = get_artifact(trial.retrain, artifacts, data_dir, device)
     meter = budgeted_meter(trial, retrain, device, concurrency)
-    model = MODELS.get(trial.model)
     torch.manual_seed(trial.seed)
-    network = model.build(data.task)
+    network = data.model.build(data.task)
     if method.start == "retrain":
         retrain.load_into(network)
         meter.load_state_dict({"flos": retrain.flos, "seconds": retrain.seconds, "examples": 0, "per_example": {}})
@@ -56,7 +54,7 @@ def prepare(
         network = previous_network(trial, network, artifacts, data_dir, device, concurrency)
     else:
         get_artifact(trial.original, artifacts, data_dir, device).load_into(network)
-    ctx = Context(data.task, model, network.to(device), data, trial.seed, meter, trial.lr)
+    ctx = Context(data.task, data.model, network.to(device), data, trial.seed, meter, trial.lr)
     ctx.training = trial.training
     return Prepared(method, ctx, splits, forget, retrain)
 

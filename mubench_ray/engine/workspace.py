@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mubench_ray.models import MODELS
+from mubench_ray.models import get_model
 from mubench_ray.splits import ForgetSplit, split_forget
 from mubench_ray.tasks import TASKS, Splits, Task
 from mubench_ray.tasks.base import limit
@@ -34,7 +34,7 @@ def data_for(cell: Trial | Recipe, data_dir: str | Path | None, device: str) -> 
         sets = {"retain": Rows(splits.train, forget.retain)}
         if isinstance(cell, Trial):
             sets |= {"forget": Rows(splits.train, new_to_forget(cell, splits, forget)), "validation": Rows.all_of(splits.validation)}
-    return UnlearningData(task, MODELS.get(cell.model), sets, device), splits, forget
+    return UnlearningData(task, get_model(cell.model, cell.pretrained), sets, device), splits, forget
 
 
 def new_to_forget(trial: Trial, splits: Splits, forget: ForgetSplit) -> Tensor:

@@ -15,4 +15,17 @@ from mubench_ray.methods.base import (
     uniform,
 )
 
-__all__ = ["METHODS", "Context", "Method", "Optimizer", "Phase", "Taxonomy", "choice", "integer", "kl", "log_uniform", "method", "uniform"]
+__all__ = [
+    "METHODS",
+    "Context",
+    "Method",
+    "Optimizer",
+    "Phase",
+    "Taxonomy",
+    "choice",
+    "integer",
+    "kl",
+    "log_uniform",
+    "method",
+    "uniform",
+]

@@ -33,7 +33,9 @@ class BadTeacher(Method):
         if self.form == "paired":
             return [Phase("bad_t", "paired", self.loss, epochs=self.epochs, driver="forget")]
         retain = ctx.data.rows("retain")
-        sample = torch.randperm(len(retain), generator=ctx.generator("bad_t"))[: max(1, round(self.retain_share * len(retain)))]
+        sample = torch.randperm(len(retain), generator=ctx.generator("bad_t"))[
+            : max(1, round(self.retain_share * len(retain)))
+        ]
         ctx.data.sets["retain"] = Rows(retain.examples, retain.positions[sample])
         return [Phase("bad_t", "mixed", self.mixed, epochs=self.epochs)]
 
@@ -52,4 +54,3 @@ class BadTeacher(Method):
             raise MubenchError("bad_t.form = 'mixed' needs one prediction an example; use form: paired for sequences.")
         teacher = torch.where(batch.forget.unsqueeze(-1), incompetent, original)
         return F.kl_div(ctx.log_probs(batch, temperature=T), teacher, log_target=True, reduction="batchmean")
-

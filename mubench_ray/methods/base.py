@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass, field
@@ -15,7 +16,20 @@ from mubench_ray.tasks.base import Task
 from mubench_ray.training.context import Context, kl
 from mubench_ray.training.phase import Optimizer, Phase, Source
 
-__all__ = ["METHODS", "Context", "Method", "Optimizer", "Phase", "Taxonomy", "choice", "integer", "kl", "log_uniform", "method", "uniform"]
+__all__ = [
+    "METHODS",
+    "Context",
+    "Method",
+    "Optimizer",
+    "Phase",
+    "Taxonomy",
+    "choice",
+    "integer",
+    "kl",
+    "log_uniform",
+    "method",
+    "uniform",
+]
 
 
 @dataclass(frozen=True)
@@ -39,10 +53,8 @@ class Space:
                 raise MubenchError(f"{name} = {value!r} is not one of {list(self.choices)}.")
             return value
         if isinstance(value, str):
-            try:
+            with contextlib.suppress(ValueError):
                 value = float(value)
-            except ValueError:
-                pass
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise MubenchError(f"{name} = {value!r} is not a number.")
         if self.kind == "integer" and value != int(value):
@@ -162,7 +174,9 @@ def method(name: str, *aliases: str, title: str, cites: str):
         cls = dataclass(frozen=True)(cls)
         for f in dataclasses.fields(cls):
             if "space" not in f.metadata:
-                raise MubenchError(f"method {name}: hyperparameter {f.name!r} declares no space; use uniform, log_uniform, integer or choice.")
+                raise MubenchError(
+                    f"method {name}: hyperparameter {f.name!r} declares no space; use uniform, log_uniform, integer or choice."
+                )
         cls.name, cls.title, cls.cites = name, title, cites
         METHODS.add(name, cls, aliases)
         return cls

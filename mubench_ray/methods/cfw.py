@@ -12,7 +12,12 @@ from mubench_ray.methods.layers import class_weights, convolutions, normal
 from mubench_ray.tasks.base import Batch, Task
 
 
-@method("cfw", "confuse_weights", title="CFW", cites="NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276")
+@method(
+    "cfw",
+    "confuse_weights",
+    title="CFW",
+    cites="NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276",
+)
 class ConfuseWeights(Method):
     """N(0, std^2) on the weights of every convolution; CE on D_R weighted by 1 / n_c, cosine; N(0, small_std^2) again before the last epoch.
 
@@ -41,7 +46,14 @@ class ConfuseWeights(Method):
         """All epochs but the last, then the last, each after its noise."""
         optimizer = Optimizer(schedule="cosine")
         return [
-            Phase("repair", "retain", self.repair, epochs=self.epochs - 1, optimizer=optimizer, before=partial(self.blur, std=self.std)),
+            Phase(
+                "repair",
+                "retain",
+                self.repair,
+                epochs=self.epochs - 1,
+                optimizer=optimizer,
+                before=partial(self.blur, std=self.std),
+            ),
             Phase("last", "retain", self.repair, optimizer=optimizer, before=partial(self.blur, std=self.small_std)),
         ]
 

@@ -10,7 +10,12 @@ from mubench_ray.methods.layers import convolutions
 from mubench_ray.tasks.base import Batch
 
 
-@method("ct", "convolution_transpose", title="CT", cites="NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276")
+@method(
+    "ct",
+    "convolution_transpose",
+    title="CT",
+    cites="NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276",
+)
 class ConvolutionTranspose(Method):
     """The two spatial axes of every square kernel change places; CE on D_R, cosine.
 
@@ -24,11 +29,24 @@ class ConvolutionTranspose(Method):
     @classmethod
     def refusal_for_network(cls, network: nn.Module) -> str | None:
         """It needs a square kernel larger than 1 x 1."""
-        return None if transposable(network) else "ct transposes square convolution kernels; the network has none larger than 1 x 1"
+        return (
+            None
+            if transposable(network)
+            else "ct transposes square convolution kernels; the network has none larger than 1 x 1"
+        )
 
     def phases(self, ctx: Context) -> list[Phase]:
         """Repair after the transposition."""
-        return [Phase("repair", "retain", self.repair, epochs=self.epochs, optimizer=Optimizer(schedule="cosine"), before=self.transpose)]
+        return [
+            Phase(
+                "repair",
+                "retain",
+                self.repair,
+                epochs=self.epochs,
+                optimizer=Optimizer(schedule="cosine"),
+                before=self.transpose,
+            )
+        ]
 
     @torch.no_grad()
     def transpose(self, ctx: Context) -> None:

@@ -6,11 +6,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, integer, kl, log_uniform, method, uniform
+from mubench_ray.methods.base import (
+    Context,
+    Method,
+    Optimizer,
+    Phase,
+    Taxonomy,
+    integer,
+    kl,
+    log_uniform,
+    method,
+    uniform,
+)
 from mubench_ray.tasks.base import Batch, Task
 
 
-@method("fcs", "fanchuan", title="FCS", cites="fanchuan, NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276")
+@method(
+    "fcs",
+    "fanchuan",
+    title="FCS",
+    cites="fanchuan, NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276",
+)
 class FCS(Method):
     """One D_F pass of KL(uniform || f_U); then every epoch a contrastive pass over D_F paired with D_R and a CE pass over D_R.
 
@@ -36,7 +52,12 @@ class FCS(Method):
     def phases(self, ctx: Context) -> list[Phase]:
         """The uniform pass, then contrast and repair in every epoch."""
         flat = Optimizer("uniform", lr=ctx.lr * self.uniform_lr_factor)
-        contrast = Optimizer("contrast", lr=ctx.lr * self.contrast_lr_factor, schedule="cosine", floor=min(1e-6, ctx.lr * self.contrast_lr_factor))
+        contrast = Optimizer(
+            "contrast",
+            lr=ctx.lr * self.contrast_lr_factor,
+            schedule="cosine",
+            floor=min(1e-6, ctx.lr * self.contrast_lr_factor),
+        )
         repair = Optimizer("repair", weight_decay=self.weight_decay)
         epoch = [
             Phase("contrast", "paired", self.contrast, driver="forget", optimizer=contrast),

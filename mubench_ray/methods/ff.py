@@ -17,7 +17,9 @@ HEAD_FACTOR = 10.0
 LABELS_AT_A_TIME = 16
 
 
-@method("ff", "fisher", "fisher_forgetting", title="FF", cites="Golatkar et al. 2020, arXiv 1911.04933; as in Deep Unlearn")
+@method(
+    "ff", "fisher", "fisher_forgetting", title="FF", cites="Golatkar et al. 2020, arXiv 1911.04933; as in Deep Unlearn"
+)
 class FisherForgetting(Method):
     """theta += N(0, alpha min(1 / F, 1000)), ten times the variance on the head; F = diagonal Fisher information of D_R at f_O.
 
@@ -83,5 +85,9 @@ class FisherForgetting(Method):
         last = set(layer_state(ctx.network, head(ctx.network)))
         for name, parameter in ctx.network.named_parameters():
             if name in fisher:
-                variance = self.alpha * (size / fisher[name]).clamp(max=LARGEST_INVERSE) * (HEAD_FACTOR if name in last else 1.0)
+                variance = (
+                    self.alpha
+                    * (size / fisher[name]).clamp(max=LARGEST_INVERSE)
+                    * (HEAD_FACTOR if name in last else 1.0)
+                )
                 parameter.add_(variance.sqrt() * normal(parameter, 1.0, ctx.generator("ff", name)))

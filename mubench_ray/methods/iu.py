@@ -13,7 +13,12 @@ from mubench_ray.tasks.base import Batch
 MOST_BYTES = 64 * 2**30
 
 
-@method("iu", "influence_unlearning", title="IU", cites="Izzo et al. 2021, arXiv 2002.10077; Jia et al. 2023, arXiv 2304.04934")
+@method(
+    "iu",
+    "influence_unlearning",
+    title="IU",
+    cites="Izzo et al. 2021, arXiv 2002.10077; Jia et al. 2023, arXiv 2304.04934",
+)
 class InfluenceUnlearning(Method):
     """theta += alpha H^-1 v with v = (sum_F grad) / N - |F| / (N |R|) sum_R grad and H = I + mean of g g^T over ``samples`` examples of D_R.
 
@@ -33,11 +38,22 @@ class InfluenceUnlearning(Method):
         samples = min(self.samples, retain)
         wanted = 4 * samples * sum(p.numel() for p in ctx.network.parameters() if p.requires_grad)
         if wanted > MOST_BYTES:
-            raise MubenchError(f"iu.samples = {samples} gradients of this network take {wanted / 2**30:.0f} GiB, more than {MOST_BYTES // 2**30}; lower it.")
+            raise MubenchError(
+                f"iu.samples = {samples} gradients of this network take {wanted / 2**30:.0f} GiB, more than {MOST_BYTES // 2**30}; lower it."
+            )
         return [
             Phase("forget gradient", "forget", self.summed, mode="eval", update=self.add_forget),
             Phase("retain gradient", "retain", self.summed, mode="eval", update=self.add_retain),
-            Phase("samples", "retain", self.summed, epochs=samples / retain, batch_size=1, mode="eval", update=self.keep, after=self.step),
+            Phase(
+                "samples",
+                "retain",
+                self.summed,
+                epochs=samples / retain,
+                batch_size=1,
+                mode="eval",
+                update=self.keep,
+                after=self.step,
+            ),
         ]
 
     def summed(self, ctx: Context, batch: Batch) -> Tensor:

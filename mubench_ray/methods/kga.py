@@ -35,7 +35,10 @@ class KnowledgeGapAlignment(Method):
             )
             for name in ("forget", "validation")
         ]  # fmt: skip
-        return [*helpers, Phase("align", "paired", self.align, epochs=self.epochs, driver="forget", before=self.measure)]
+        return [
+            *helpers,
+            Phase("align", "paired", self.align, epochs=self.epochs, driver="forget", before=self.measure),
+        ]
 
     def start(self, ctx: Context, name: str) -> None:
         """A fresh helper and its optimiser."""
@@ -63,12 +66,18 @@ class KnowledgeGapAlignment(Method):
         total = 0.0
         for picked in torch.arange(len(rows)).split(256):
             batch = ctx.data.batch(rows, picked)
-            total += len(batch) * float(ctx.meter.charge("gap", len(batch), lambda batch=batch: gap(ctx, batch, ctx.original, ctx.state["validation"])))
+            total += len(batch) * float(
+                ctx.meter.charge(
+                    "gap", len(batch), lambda batch=batch: gap(ctx, batch, ctx.original, ctx.state["validation"])
+                )
+            )
         ctx.state["gap"] = total / len(rows)
 
     def align(self, ctx: Context, retain: Batch, forget: Batch) -> Tensor:
         """|gap(D_F) - gap(D_n)| + alpha KL(f_O || f_U)(D_R)."""
-        return (gap(ctx, forget, None, ctx.state["forget"]) - ctx.state["gap"]).abs() + self.alpha * gap(ctx, retain, ctx.original, None)
+        return (gap(ctx, forget, None, ctx.state["forget"]) - ctx.state["gap"]).abs() + self.alpha * gap(
+            ctx, retain, ctx.original, None
+        )
 
 
 def gap(ctx: Context, batch: Batch, first: nn.Module | None, second: nn.Module | None) -> Tensor:

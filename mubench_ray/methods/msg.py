@@ -13,7 +13,12 @@ from mubench_ray.tasks.base import Batch
 DAMPING = 0.1
 
 
-@method("msg", "mask_small_gradients", title="MSG", cites="NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276")
+@method(
+    "msg",
+    "mask_small_gradients",
+    title="MSG",
+    cites="NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276",
+)
 class MaskSmallGradients(Method):
     """g = grad of CE over |D_F| samples of D_R - grad of CE over D_F; in every convolution the share ``rate`` of weights with the smallest |g| is drawn
     anew (Kaiming normal), the steps of its other weights are damped to a tenth; CE on D_R, learning rate rising and falling linearly.
@@ -30,12 +35,24 @@ class MaskSmallGradients(Method):
     @classmethod
     def refusal_for_network(cls, network: nn.Module) -> str | None:
         """It needs a convolution or a linear layer."""
-        return None if layers(network) else "msg draws weights of convolution or linear layers anew; the network has neither"
+        return (
+            None
+            if layers(network)
+            else "msg draws weights of convolution or linear layers anew; the network has neither"
+        )
 
     def phases(self, ctx: Context) -> list[Phase]:
         """Gradients, re-initialisation, repair."""
         return [
-            Phase("gradients", "paired", self.difference, driver="forget", mode="eval", update=self.accumulate, after=self.reinitialise),
+            Phase(
+                "gradients",
+                "paired",
+                self.difference,
+                driver="forget",
+                mode="eval",
+                update=self.accumulate,
+                after=self.reinitialise,
+            ),
             Phase("repair", "retain", self.repair, epochs=self.epochs, optimizer=Optimizer(schedule="triangle")),
         ]
 

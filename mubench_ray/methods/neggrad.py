@@ -8,7 +8,13 @@ from mubench_ray.methods.base import Context, Method, Taxonomy, method, uniform
 from mubench_ray.tasks.base import Batch
 
 
-@method("neggrad", "ga", "gradient_ascent", title="NegGrad", cites="Golatkar et al. 2020, arXiv 1911.04933 (GA in Deep Unlearn)")
+@method(
+    "neggrad",
+    "ga",
+    "gradient_ascent",
+    title="NegGrad",
+    cites="Golatkar et al. 2020, arXiv 1911.04933 (GA in Deep Unlearn)",
+)
 class NegGrad(Method):
     """-CE on D_F, in train mode: the BatchNorm statistics follow D_F, as in the papers' code."""
 

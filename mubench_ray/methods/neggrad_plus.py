@@ -8,7 +8,15 @@ from mubench_ray.methods.base import Context, Method, Taxonomy, method, uniform
 from mubench_ray.tasks.base import Batch
 
 
-@method("neggrad_plus", "ng+", "neggrad+", "ngplus", "grad_diff", title="NG+", cites="Kurmanji et al. 2023, arXiv 2302.09880")
+@method(
+    "neggrad_plus",
+    "ng+",
+    "neggrad+",
+    "ngplus",
+    "grad_diff",
+    title="NG+",
+    cites="Kurmanji et al. 2023, arXiv 2302.09880",
+)
 class NegGradPlus(Method):
     """alpha CE(D_R) - (1 - alpha) CE(D_F), the forget loader cycled."""
 

@@ -49,7 +49,9 @@ class PruneRedrawQuantise(Method):
         size = torch.cat([layer.weight.abs().flatten() for layer in layers.values()])
         chosen = torch.zeros_like(size, dtype=torch.bool)
         chosen[size.argsort(stable=True)[: round(self.prune_rate * len(size))]] = True
-        for (name, layer), picked in zip(layers.items(), chosen.split([layer.weight.numel() for layer in layers.values()])):
+        for (name, layer), picked in zip(
+            layers.items(), chosen.split([layer.weight.numel() for layer in layers.values()])
+        ):
             bound = layer.weight[0].numel() ** -0.5
             fresh = bound * (2 * torch.rand(layer.weight.shape, generator=ctx.generator("prmq", name)) - 1)
             layer.weight.copy_(torch.where(picked.view_as(layer.weight), fresh.to(layer.weight), layer.weight))
@@ -57,7 +59,9 @@ class PruneRedrawQuantise(Method):
     def repair(self, ctx: Context, retain: Batch) -> Tensor:
         """Weighted CE(D_R) + MSE of the entropies."""
         weight = ctx.state["class_weights"][retain["labels"]]
-        return ctx.loss(retain, weight) + F.mse_loss(entropy(ctx.log_probs(retain)), entropy(ctx.log_probs(retain, ctx.original)))
+        return ctx.loss(retain, weight) + F.mse_loss(
+            entropy(ctx.log_probs(retain)), entropy(ctx.log_probs(retain, ctx.original))
+        )
 
     @torch.no_grad()
     def finish(self, ctx: Context) -> None:

@@ -8,7 +8,14 @@ from mubench_ray.methods.base import Context, Method, Taxonomy, method, uniform
 from mubench_ray.tasks.base import Batch
 
 
-@method("rand_label", "randlabel", "random_label", "rl", title="RandLabel", cites="Golatkar et al. 2020, arXiv 1911.04933; as in MU-Bench")
+@method(
+    "rand_label",
+    "randlabel",
+    "random_label",
+    "rl",
+    title="RandLabel",
+    cites="Golatkar et al. 2020, arXiv 1911.04933; as in MU-Bench",
+)
 class RandLabel(Method):
     """Task loss on shuffled D_R u D_F; each D_F target is replaced, once, by a random other target."""
 

@@ -12,7 +12,12 @@ from mubench_ray.methods.layers import head, layer_state, no_head, norm_paramete
 from mubench_ray.tasks.base import Batch
 
 
-@method("rni", "repeated_noise_injection", title="RNI", cites="NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276")
+@method(
+    "rni",
+    "repeated_noise_injection",
+    title="RNI",
+    cites="NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276",
+)
 class RepeatedNoiseInjection(Method):
     """The head is drawn anew; every early epoch trains ``tensors`` random non-norm parameter tensors and all norms by CE on D_R, after N(0, std^2) was
     added to ``noisy`` of them (not in the first epoch, and to no tensor twice); the fine epochs train everything.
@@ -46,7 +51,15 @@ class RepeatedNoiseInjection(Method):
             noise = [name for name in trained if name not in noised][: self.noisy] if epoch else []
             noised |= set(noise)
             start = partial(self.inject, names=noise) if epoch else self.reset
-            early.append(Phase(f"early {epoch + 1}", "retain", self.repair, parameters=partial(chosen, names={*trained, *norms}), before=start))
+            early.append(
+                Phase(
+                    f"early {epoch + 1}",
+                    "retain",
+                    self.repair,
+                    parameters=partial(chosen, names={*trained, *norms}),
+                    before=start,
+                )
+            )
         return [*early, Phase("fine", "retain", self.repair, epochs=self.fine_epochs)]
 
     def reset(self, ctx: Context) -> None:

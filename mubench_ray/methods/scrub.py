@@ -6,7 +6,19 @@ import math
 
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, choice, integer, kl, log_uniform, method, uniform
+from mubench_ray.methods.base import (
+    Context,
+    Method,
+    Optimizer,
+    Phase,
+    Taxonomy,
+    choice,
+    integer,
+    kl,
+    log_uniform,
+    method,
+    uniform,
+)
 from mubench_ray.tasks.base import Batch
 
 

@@ -42,7 +42,9 @@ class SISA(Method):
     def phases(self, ctx: Context) -> list[Phase]:
         """One phase for every affected shard."""
         if has_adapters(ctx.network):
-            raise MubenchError("sisa trains its shards from scratch; LoRA adapters have nothing to adapt. Leave lora out for it.")
+            raise MubenchError(
+                "sisa trains its shards from scratch; LoRA adapters have nothing to adapt. Leave lora out for it."
+            )
         recipe = ctx.training or ctx.task.training
         forget, retain = ctx.data.rows("forget"), ctx.data.rows("retain")
         part = torch.randint(self.shards, (len(retain.examples),), generator=ctx.generator("sisa"))
@@ -53,7 +55,9 @@ class SISA(Method):
             ctx.data.sets[name] = Rows(retain.examples, retain.positions[part[retain.positions] == shard])
             if not len(ctx.data.sets[name]):
                 raise MubenchError(f"sisa.shards = {self.shards}: shard {shard} holds nothing of D_R; use fewer.")
-            optimizer = Optimizer(name, recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.momentum, recipe.schedule)
+            optimizer = Optimizer(
+                name, recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.momentum, recipe.schedule
+            )
             phase = Phase(name, name, partial(self.member_loss, shard=shard), recipe.epochs, optimizer=optimizer, batch_size=recipe.batch_size,
                           augment=True, parameters=partial(self.member, shard=shard))  # fmt: skip
             if (part[forget.positions] == shard).any():

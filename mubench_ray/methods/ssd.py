@@ -31,8 +31,12 @@ class SelectiveSynapticDampening(Method):
             raise MubenchError("ssd shrinks weights towards zero, where LoRA adapters start; leave lora out for it.")
         forget, size = len(ctx.data.rows("forget")), len(ctx.data.rows("forget")) + len(ctx.data.rows("retain"))
         if self.alpha >= size / forget:
-            raise MubenchError(f"ssd.alpha = {self.alpha:g} can choose no weight: F_forget / F_all is at most N / |D_F| = {size / forget:.3g}. Lower it.")
-        return [Phase("importance", "mixed", self.summed, batch_size=1, mode="eval", update=self.square, after=self.dampen)]
+            raise MubenchError(
+                f"ssd.alpha = {self.alpha:g} can choose no weight: F_forget / F_all is at most N / |D_F| = {size / forget:.3g}. Lower it."
+            )
+        return [
+            Phase("importance", "mixed", self.summed, batch_size=1, mode="eval", update=self.square, after=self.dampen)
+        ]
 
     def summed(self, ctx: Context, example: Batch) -> Tensor:
         """The loss of one example."""

@@ -86,6 +86,15 @@ def register(name: str, model: Model, *aliases: str) -> Model:
     return model
 
 
+def get_model(name: str, pretrained: str | None = None) -> Model:
+    """The registered model; with ``pretrained`` starting from a checkpoint: ``published``, a folder, or ``id@revision`` of the hub."""
+    model = MODELS.get(name)
+    if pretrained is None:
+        return model
+    source, _, revision = pretrained.partition("@")
+    return model.pretrained(None if source == "published" else source, revision or None)
+
+
 def parameters(task: Task, model: Model) -> int:
     """Number of parameters of the model's network for a task; nothing is allocated."""
     with torch.device("meta"):

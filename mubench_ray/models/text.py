@@ -34,17 +34,14 @@ class TokenReader(TransformersModel):
             self.padding = config.pad_token_id
         self.positions = min(getattr(config, "max_position_embeddings", None) or self.positions, 100_000)
 
-    def tokens(self, task: Task, numbers: Tensor, length: int | None = None) -> Tensor:
-        """Tokens of the task's texts, int64 (B, length), padded."""
-        length = min(length or task.max_length, self.positions)
+    def tokens(self, task: Task, numbers: Tensor, length: int, special: bool = True) -> tuple[Tensor, Tensor]:
+        """Tokens of the task's texts, int64 (B, length), padded, and a mask of those that are not padding, int64 of the same shape."""
         if numbers.is_meta:
-            return torch.zeros(len(numbers), length, dtype=torch.int64, device="meta")
-        table = token_table(task.name, task.texts, length, self.vocabulary, task.markers, self.source, self.revision)
-        return table[numbers.cpu()].long().to(numbers.device)
-
-    def with_mask(self, ids: Tensor) -> Columns:
-        """``input_ids`` with their ``attention_mask``; on the meta device, where nothing can be padding, without."""
-        return {"input_ids": ids} if ids.is_meta else {"input_ids": ids, "attention_mask": (ids != self.padding).long()}
+            ids = torch.zeros(len(numbers), length, dtype=torch.int64, device="meta")
+            return ids, torch.ones_like(ids)
+        table = token_table(task.name, task.texts, length, self.vocabulary, task.markers, self.source, self.revision, special)
+        ids, lengths = (part[numbers.cpu()].to(numbers.device) for part in table)
+        return ids.long(), (torch.arange(length, device=numbers.device) < lengths.unsqueeze(1)).long()
 
 
 class TextModel(TokenReader):
@@ -54,7 +51,12 @@ class TextModel(TokenReader):
 
     def encode(self, task: Task, columns: Columns) -> Columns:
         """Tokens and mask, int64 (B, L), L the same for every batch."""
-        return self.with_mask(self.tokens(task, columns["text"]))
+        return masked(*self.tokens(task, columns["text"], min(task.max_length, self.positions)))
+
+
+def masked(ids: Tensor, mask: Tensor) -> Columns:
+    """``input_ids`` and ``attention_mask``; on the meta device, where networks cannot look at a mask, without it."""
+    return {"input_ids": ids} if ids.is_meta else {"input_ids": ids, "attention_mask": mask}
 
 
 class SizedTextModel(TextModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,13 @@ from mubench_ray.tasks.conversion import converted
 from mubench_ray.tasks.text import Texts
 
 PAD, UNKNOWN, FIRST, SEPARATOR, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class Tokens(NamedTuple):
+    """Tokens of all texts, int32 (texts, length), padded at the end, and how many of each row are not padding, int64 (texts,)."""
+
+    ids: Tensor
+    lengths: Tensor
 
 
 def train_wordpiece(texts: list[str], vocabulary: int, markers: tuple[str, ...] = ()) -> Any:
@@ -56,13 +63,20 @@ def load_tokenizer(source: str, revision: str | None) -> Any:
 
 
 def token_table(
-    name: str, texts: Texts, length: int, vocabulary: int, markers: tuple[str, ...] = (), source: str | None = None, revision: str | None = None
-) -> Tensor:
+    name: str,
+    texts: Texts,
+    length: int,
+    vocabulary: int,
+    markers: tuple[str, ...] = (),
+    source: str | None = None,
+    revision: str | None = None,
+    special: bool = True,
+) -> Tokens:
     """Tokens of every text, int32 (texts, ``length``), cut and padded at the end with the tokenizer's padding.
 
-    Made once for a set of texts and a tokenizer, kept on the texts and in the cache. Without ``source`` the tokenizer is trained on D's texts.
+    ``special`` adds the tokens that open and close a text. Made once for a set of texts and a tokenizer, kept on the texts and in the cache. Without ``source`` the tokenizer is trained on D's texts.
     """
-    made_from = ["tokens", 1, texts.sha256, length, source or vocabulary, revision, list(markers)]
+    made_from = ["tokens", 1, texts.sha256, length, source or vocabulary, revision, list(markers), special]
     key = str(made_from)
     if key not in texts.tokens:
         if source is not None and Path(source).is_dir():
@@ -70,10 +84,14 @@ def token_table(
 
         def rows():
             tokenizer = load_tokenizer(source, revision) if source else train_wordpiece([texts.content[i] for i in texts.training], vocabulary, markers)
-            encoded = tokenizer(texts.content, truncation=True, max_length=length, padding="max_length", padding_side="right", return_tensors="np")
+            if tokenizer.pad_token is None:
+                tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+            options = {"truncation": True, "max_length": length, "padding": "max_length", "padding_side": "right"}
+            encoded = tokenizer(texts.content, **options, add_special_tokens=special, return_tensors="np")
+            lengths = encoded["attention_mask"].sum(1)
             for place, ids in enumerate(encoded["input_ids"].astype("int32")):
-                yield {"input_ids": ids, "source_index": place}
+                yield {"input_ids": ids, "length": int(lengths[place]), "source_index": place}
 
         examples = converted(f"tokens-{name}", made_from, rows)
-        texts.tokens[key] = examples.mapped["input_ids"].take(torch.arange(len(examples)))
+        texts.tokens[key] = Tokens(examples.mapped["input_ids"].take(torch.arange(len(examples))), examples.columns["length"])
     return texts.tokens[key]

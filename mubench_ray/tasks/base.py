@@ -79,6 +79,10 @@ class Task(ABC):
     train_size: ClassVar[int] = 0
     #: Whether the network reads the targets (teacher forcing), so that other targets are other inputs.
     reads_targets: ClassVar[bool] = False
+    #: Whether the published model itself is the original: it is not trained first, and there is no retrain to compare with.
+    pretrained_original: ClassVar[bool] = False
+    #: Examples of one evaluation batch.
+    evaluation_batch: ClassVar[int] = 512
 
     def __init__(self, data_dir: str | Path | None = None) -> None:
         self.data_dir = Path(data_dir) if data_dir else None
@@ -97,7 +101,7 @@ class Task(ABC):
 
     @abstractmethod
     def log_probs(self, outputs: Any, batch: Batch) -> Tensor:
-        """Log-probabilities that a teacher and a student can be compared on, (B, K)."""
+        """Log-probabilities that a teacher and a student can be compared on, (B, K), or (B, T, K) of a target of T tokens."""
 
     @abstractmethod
     def relabel(self, batch: Batch, draw: Tensor, keep_true: bool) -> Batch:

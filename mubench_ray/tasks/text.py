@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+
 
 from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Classification, Columns
@@ -21,7 +21,7 @@ class Texts:
 
     def __init__(self, content: list[str], training: list[int]) -> None:
         self.content, self.training = content, training
-        self.tokens: dict[str, Tensor] = {}
+        self.tokens: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return len(self.content)

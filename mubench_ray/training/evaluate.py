@@ -27,12 +27,12 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, data: UnlearningData, rows: Rows, batch_size: int = 512) -> Observed:
+def evaluate(network: nn.Module, data: UnlearningData, rows: Rows, batch_size: int | None = None) -> Observed:
     """``loss``, ``correct`` and ``confidence`` of every row, float64 (N,), with ``label`` and ``index`` (position in the
     data set's own list); in eval mode."""
     parts: list[dict[str, torch.Tensor]] = []
     with eval_mode(network):
-        for picked in torch.arange(len(rows)).split(batch_size):
+        for picked in torch.arange(len(rows)).split(batch_size or data.task.evaluation_batch):
             batch = data.batch(rows, picked)
             observed = data.task.observe(data.task.outputs(network, batch), batch)
             parts.append({name: value.double().cpu() for name, value in observed.items()})

@@ -65,3 +65,9 @@ def test_a_method_that_a_network_cannot_serve_is_left_out(tiny):
         assert part.reason
     ran = {(trial.model, trial.method) for trial in plan.trials.values()}
     assert ("cnn-small", "ct") in ran and ("cnn-small", "cf_k") in ran
+
+
+def test_a_task_may_have_its_own_models(tiny):
+    tasks = [{"name": "digits", "subset": 300, "models": "vit-tiny"}, "fashion_mnist"]
+    plan = make_plan(make_suite({**tiny, "tasks": tasks, "methods": "ft", "ratios": 5}))
+    assert {(trial.task, trial.model) for trial in plan.trials.values()} == {("digits", "vit-tiny"), ("fashion_mnist", "cnn-small")}

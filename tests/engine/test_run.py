@@ -104,7 +104,7 @@ def test_killed_at_any_moment_the_same_command_completes_it(suite_file, undistur
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    time.sleep(1)
+    settle(out)
     before = {name: (out / "trials" / f"{name}.parquet").stat().st_mtime_ns for name in Store(out).finished()}
     assert before
     output = finish("run", suite_file, "--out", out)
@@ -116,6 +116,15 @@ def test_killed_at_any_moment_the_same_command_completes_it(suite_file, undistur
         assert load_results(out, table).num_rows == load_results(undisturbed, table).num_rows
     mlflow_runs = runs_in_mlflow(out)
     assert sorted(mlflow_runs) == sorted(Store(out).finished()), "one MLflow run a trial, none twice"
+
+
+def settle(out) -> None:
+    """Wait until the workers of a killed driver, which Ray ends a moment later, write no more."""
+    seen, since = -1, time.monotonic()
+    while time.monotonic() - since < 5:
+        if (count := len(Store(out).finished())) != seen:
+            seen, since = count, time.monotonic()
+        time.sleep(0.1)
 
 
 def runs_in_mlflow(out) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mubench_ray.conformance import Pictures, bench, run
+from mubench_ray.conformance.bench import Pictures, bench, run
 from mubench_ray.methods import METHODS
 from mubench_ray.training.loop import Loop
 from mubench_ray.trial import Unlearning

@@ -45,7 +45,9 @@ def test_the_incompetent_teacher_is_another_random_network_of_the_same_architect
         teacher = case.ctx.incompetent
         assert type(teacher) is type(case.network) and not teacher.training
         assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
-        assert not any(torch.equal(p, q) for p, q in zip(teacher.parameters(), case.network.parameters()) if p.dim() > 1)
+        assert not any(
+            torch.equal(p, q) for p, q in zip(teacher.parameters(), case.network.parameters()) if p.dim() > 1
+        )
         assert not case.ctx.original.training
         assert_same(case.ctx.original, case.original, atol=0)
     assert not torch.equal(one.ctx.incompetent.head.weight, other.ctx.incompetent.head.weight)

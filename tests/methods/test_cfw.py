@@ -23,7 +23,9 @@ def test_noise_reaches_every_convolution_kernel_and_nothing_else(make_case, mode
             noise.append(change.flatten())
     noise = torch.cat(noise)
     assert noise.std() == pytest.approx(0.6, rel=0.1) and abs(noise.mean()) < 0.1
-    assert len(kernels) == {"cnn-small": 3, "vit-tiny": 1}.get(model, len(kernels)) and (model != "resnet-tiny" or len(kernels) > 4)
+    assert len(kernels) == {"cnn-small": 3, "vit-tiny": 1}.get(model, len(kernels)) and (
+        model != "resnet-tiny" or len(kernels) > 4
+    )
 
 
 def weighted(case, network):
@@ -40,7 +42,9 @@ def test_noise_a_weighted_step_small_noise_a_weighted_step(case, make_case):
     descend(network, weighted(case, network), lr=0.05)
     before = copy.deepcopy(network)
     method.blur(other.ctx, std=0.005)
-    small = torch.cat([(p - q).flatten() for p, q in zip(network.parameters(), before.parameters()) if p.dim() == 4]).detach()
+    small = torch.cat(
+        [(p - q).flatten() for p, q in zip(network.parameters(), before.parameters()) if p.dim() == 4]
+    ).detach()
     assert small.std() == pytest.approx(0.005, rel=0.05)
     descend(network, weighted(case, network), lr=0.025)  # cosine, half-way
     case.run("cfw", epochs=2)

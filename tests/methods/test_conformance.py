@@ -6,7 +6,8 @@ import random
 import pytest
 import torch
 
-from mubench_ray.conformance import Pictures, accepts, check_method
+from mubench_ray.conformance import accepts, check_method
+from mubench_ray.conformance.bench import Pictures
 from mubench_ray.errors import UnknownName
 from mubench_ray.methods import METHODS, Method, Phase, Taxonomy, method, uniform
 from mubench_ray.training.data import Rows
@@ -45,7 +46,7 @@ class Forgets(Bad):
         return [Phase("all", "all", self.loss)]
 
 
-class Tests(Bad):
+class Peeks(Bad):
     """Loads the task's data itself and so could see D_Test."""
 
     def phases(self, ctx):
@@ -113,7 +114,7 @@ class Tampering(Bad):
 
 FAULTS = {
     Forgets: "D_R holds nothing of D_F",
-    Tests: "runs",
+    Peeks: "runs",
     Random: "same seed, same result",
     Idle: "changes what it claims",
     Spender: "stops at its budget",
@@ -159,7 +160,11 @@ def test_missing_words_and_spaces_are_found(registered):
             return ctx.loss(retain)
 
     found = {f.name for f in check_method(registered(Silent)) if not f.ok}
-    assert found >= {"has a docstring, a title and a citation", "has its place in the taxonomy", "defaults lie in the search space"}
+    assert found >= {
+        "has a docstring, a title and a citation",
+        "has its place in the taxonomy",
+        "defaults lie in the search space",
+    }
     assert accepts(Silent, {"epochs": 6}) and not accepts(Silent, {"epochs": 1})
 
 
@@ -171,4 +176,6 @@ def test_a_refusal_is_a_finding_with_its_reason(registered):
         def refusal(cls, task):
             return f"{task.name} is no text"
 
-    assert [f.detail for f in check_method(registered(TextOnly)) if f.name.startswith("refuses p")] == [f"{Pictures.name} is no text"]
+    assert [f.detail for f in check_method(registered(TextOnly)) if f.name.startswith("refuses p")] == [
+        f"{Pictures.name} is no text"
+    ]

@@ -2,8 +2,8 @@ import math
 
 import torch
 
-from mubench_ray.tasks.base import Task
 from mubench_ray.methods import METHODS
+from mubench_ray.tasks.base import Task
 from mubench_ray.trial import Unlearning
 from tests.methods.conftest import assert_same, ce, descend, logits
 

@@ -13,7 +13,11 @@ def test_one_step_descends_on_the_retain_set(case):
 def test_its_learning_rate_falls_as_a_cosine(case):
     for step in range(2):
         x, y = case.set("retain")
-        descend(case.network, ce(case.network, x, y), lr=0.05 * (1 + torch.cos(torch.tensor(torch.pi * step / 2)).item()) / 2)
+        descend(
+            case.network,
+            ce(case.network, x, y),
+            lr=0.05 * (1 + torch.cos(torch.tensor(torch.pi * step / 2)).item()) / 2,
+        )
     case.run("ft", epochs=2)
     assert_same(case.ctx.network, case.network)
 

@@ -45,7 +45,10 @@ def test_training_the_helpers_leaves_the_network_alone_and_is_charged(case):
     before = copy.deepcopy(case.ctx.network)
     case.phases("kga", take=lambda phases: phases[:2])
     assert_same(case.ctx.network, before, atol=0)
-    assert case.ctx.meter.flos > 0 and case.ctx.meter.state_dict()["per_example"].keys() == {"helper forget", "helper validation"}
+    assert case.ctx.meter.flos > 0 and case.ctx.meter.state_dict()["per_example"].keys() == {
+        "helper forget",
+        "helper validation",
+    }
 
 
 def test_the_gap_on_the_extra_data_is_charged(case):

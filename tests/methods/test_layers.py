@@ -12,8 +12,13 @@ def test_parts_of_the_small_networks(make_case):
     assert layers.stages(cnn) == ["stages.0", "stages.1", "stages.2"]
     assert layers.stages(resnet) == ["resnet.encoder.stages.0", "resnet.encoder.stages.1"]
     assert layers.stages(vit) == ["vit.layers.0", "vit.layers.1", "vit.layers.2"]
-    assert [layers.head(n) for n in (cnn, resnet, vit)] == ["head", "classifier", "classifier"] or layers.head(resnet) == "classifier.1"
-    assert layers.first_layer(cnn) == "stages.0.0" and layers.first_layer(vit) == "vit.embeddings.patch_embeddings.projection"
+    assert [layers.head(n) for n in (cnn, resnet, vit)] == ["head", "classifier", "classifier"] or layers.head(
+        resnet
+    ) == "classifier.1"
+    assert (
+        layers.first_layer(cnn) == "stages.0.0"
+        and layers.first_layer(vit) == "vit.embeddings.patch_embeddings.projection"
+    )
     assert "vit.layernorm.weight" in layers.norm_parameters(vit)
     assert layers.norm_parameters(cnn) == {f"stages.{i}.1.{p}" for i in range(3) for p in ("weight", "bias")}
 

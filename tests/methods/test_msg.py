@@ -65,16 +65,18 @@ def test_the_learning_rate_rises_and_falls(case):
 
 
 def test_damping_slows_adam_down_as_well(make_case):
-    moved = []
-    for drop in (False, True):
+    moved, damping = [], None
+    for _ in range(2):
         case = make_case()
         case.phases("msg", take=lambda phases: phases[:1], rate=RATE)
-        if drop:
+        if damping is None:
+            damping = case.ctx.damping
+        else:
             case.ctx.damping = None
         start = copy.deepcopy(case.ctx.network)
         case.phases("msg", Unlearning(batch_size=64), take=lambda phases: phases[1:], epochs=1, rate=RATE)
-        moved.append({n: (p - q).detach() for (n, p), q in zip(case.ctx.network.named_parameters(), start.parameters())})
-        damping = case.ctx.damping or damping
+        pairs = zip(case.ctx.network.named_parameters(), start.parameters())
+        moved.append({name: (p - q).detach() for (name, p), q in pairs})
     for name, share in damping.items():
         assert torch.allclose(moved[0][name], share * moved[1][name], atol=1e-6)
 

@@ -14,4 +14,6 @@ def test_the_forget_set_is_cycled_beside_the_whole_retain_set(case):
     kept = [i for index, forget in case.handed if not forget.any() for i in index.tolist()]
     forgotten = [i for index, forget in case.handed if forget.all() for i in index.tolist()]
     assert sorted(kept) == case.ctx.data.rows("retain").positions.tolist()
-    assert len(forgotten) == 40 and all(forgotten.count(i) == 5 for i in case.ctx.data.rows("forget").positions.tolist())
+    assert len(forgotten) == 40 and all(
+        forgotten.count(i) == 5 for i in case.ctx.data.rows("forget").positions.tolist()
+    )

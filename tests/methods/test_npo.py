@@ -30,5 +30,7 @@ def test_for_small_beta_it_is_gradient_ascent(make_case):
     ascent.run("neggrad", epochs=3)
     npo.run("npo", epochs=3, beta=0.05, gamma=0)
     far = max(float((a - b).abs().max()) for a, b in zip(ascent.ctx.network.parameters(), npo.ctx.network.parameters()))
-    moved = max(float((a - b).abs().max()) for a, b in zip(ascent.ctx.network.parameters(), ascent.original.parameters()))
+    moved = max(
+        float((a - b).abs().max()) for a, b in zip(ascent.ctx.network.parameters(), ascent.original.parameters())
+    )
     assert far < 0.05 * moved

@@ -53,10 +53,11 @@ def test_a_step_and_the_half_precision_round_trip(case, make_case):
     case.method("prmq").finish(case.ctx)
     for name, p in case.ctx.network.named_parameters():
         assert torch.equal(p, p.half().float())
-        assert torch.allclose(p, dict(network.named_parameters())[name], rtol=2**-10, atol=1e-6)  # half a unit in the last of 11 bits
+        assert torch.allclose(
+            p, dict(network.named_parameters())[name], rtol=2**-10, atol=1e-6
+        )  # half a unit in the last of 11 bits
 
 
 def test_a_fraction_of_an_epoch_is_whole_batches_rounded_up(case):
     case.run("prmq", Unlearning(batch_size=8), epochs=3.2)
     assert len(case.handed) == 16  # 5 batches an epoch, 3.2 epochs
-

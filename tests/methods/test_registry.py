@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mubench_ray.conformance import bench, run, shortest
+from mubench_ray.conformance import shortest
+from mubench_ray.conformance.bench import bench, run
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.trial import Unlearning

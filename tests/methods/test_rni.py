@@ -9,7 +9,12 @@ from tests.methods.conftest import PLAIN, assert_same, ce, descend
 
 
 def norms(network):
-    return {f"{n}.{own}" for n, m in network.named_modules() if "Norm" in type(m).__name__ for own, _ in m.named_parameters(recurse=False)}
+    return {
+        f"{n}.{own}"
+        for n, m in network.named_modules()
+        if "Norm" in type(m).__name__
+        for own, _ in m.named_parameters(recurse=False)
+    }
 
 
 def test_what_every_epoch_trains_and_where_noise_falls(make_case):
@@ -20,7 +25,11 @@ def test_what_every_epoch_trains_and_where_noise_falls(make_case):
     for epoch, phase in enumerate(phases):
         before = copy.deepcopy(case.ctx.network)
         phase.before and phase.before(case.ctx)
-        change = {n: (p - q).detach() for (n, p), q in zip(case.ctx.network.named_parameters(), before.parameters()) if not torch.equal(p, q)}
+        change = {
+            n: (p - q).detach()
+            for (n, p), q in zip(case.ctx.network.named_parameters(), before.parameters())
+            if not torch.equal(p, q)
+        }
         trained = set(dict(before.named_parameters())) if phase.parameters is None else set(phase.parameters(case.ctx))
         assert norms(before) <= trained
         if epoch == 0:

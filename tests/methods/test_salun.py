@@ -9,13 +9,19 @@ def saliency(case):
     network = case.network.eval()
     x, y = case.set("forget")
     loss = torch.nn.functional.cross_entropy(logits(network, x), y, reduction="sum")
-    return {name: g.abs() for (name, _), g in zip(network.named_parameters(), torch.autograd.grad(loss, list(network.parameters())))}
+    return {
+        name: g.abs()
+        for (name, _), g in zip(network.named_parameters(), torch.autograd.grad(loss, list(network.parameters())))
+    }
 
 
 def test_the_mask_is_the_exact_share_with_the_largest_gradients_and_counts_every_batch(case):
     expected = saliency(case)
     case.phases("salun", Unlearning(batch_size=3), take=lambda phases: phases[:1], tau=0.3)
-    size, mask = torch.cat([g.flatten() for g in expected.values()]), torch.cat([m.flatten() for m in case.ctx.mask.values()])
+    size, mask = (
+        torch.cat([g.flatten() for g in expected.values()]),
+        torch.cat([m.flatten() for m in case.ctx.mask.values()]),
+    )
     assert mask.sum() == round(0.3 * len(size))
     assert size[mask].min() >= size[~mask].max() - 1e-6
     assert case.ctx.mask.keys() == expected.keys()

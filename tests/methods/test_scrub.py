@@ -51,7 +51,9 @@ def test_rewind_ends_with_the_epoch_whose_forget_error_is_nearest_the_validation
         case.set("validation")[1].remainder_(4)
         method, ends = case.method("scrub", epochs=5, msteps=3), []
         options = Unlearning(optimizer="sgd", batch_size=8)
-        case.phases("scrub", options, take=lambda phases, ends=ends: [watch(p, ends) for p in phases], epochs=5, msteps=3)
+        case.phases(
+            "scrub", options, take=lambda phases, ends=ends: [watch(p, ends) for p in phases], epochs=5, msteps=3
+        )
         target = error(case.ctx.network, *case.set("validation"))
         errors = [abs(error(end, *case.set("forget")) - target) for end in ends]
         method.finish(case.ctx)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.tasks.base import Task
 from mubench_ray.methods import METHODS
+from mubench_ray.tasks.base import Task
 from mubench_ray.training.data import Rows
 from mubench_ray.trial import Training, Unlearning
 from tests.methods.conftest import assert_same, ce, descend, logits

@@ -11,7 +11,9 @@ def importance(case, name):
     x, y = case.set(name)
     total = [torch.zeros_like(p) for p in network.parameters()]
     for i in range(len(x)):
-        for t, g in zip(total, torch.autograd.grad(ce(network, x[i : i + 1], y[i : i + 1]), list(network.parameters()))):
+        for t, g in zip(
+            total, torch.autograd.grad(ce(network, x[i : i + 1], y[i : i + 1]), list(network.parameters()))
+        ):
             t += g**2
     return [t / len(x) for t in total]
 

@@ -7,7 +7,7 @@ import torch
 
 from mubench_ray.tasks import TASKS, Splits, Task
 from mubench_ray.tasks.base import ImageClassification
-from tests.tasks.layouts import write_movie_snippets, write_spoken_digits
+from tests.tasks.layouts import write_movie_snippets, write_samsum, write_spoken_digits, write_wiki_bio
 
 Loaded = tuple[Task, Splits]
 
@@ -39,6 +39,8 @@ SOURCES = {
     ("image", "classification"): ("digits", None),
     ("text", "classification"): ("movie_snippets", write_movie_snippets),
     ("speech", "classification"): ("spoken_digits", write_spoken_digits),
+    ("text", "sequence to sequence"): ("samsum", write_samsum),
+    ("text", "causal language model"): ("wiki_bio", write_wiki_bio),
 }
 
 

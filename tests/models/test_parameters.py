@@ -44,6 +44,15 @@ MILLIONS = {
     "whisper-tiny": ("speech_commands", 8.3),
     "whisper-base": ("speech_commands", 20.7),
     "whisper-small": ("speech_commands", 88.4),
+    "t5-small": ("samsum", 76.96),
+    "t5-base": ("samsum", 247.6),
+    "t5-large": ("samsum", 783.2),
+    "t5-xl": ("samsum", 2849.8),
+    "smollm2-135m": ("wiki_bio", 134.5),
+    "alpaca-7b": ("biofact", 6738.4),
+    "vicuna-7b": ("biofact", 6738.4),
+    "alpaca-13b": ("biofact", 13015.9),
+    "vicuna-13b": ("biofact", 13015.9),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import pickle
 import struct
 import tarfile
@@ -177,3 +178,31 @@ def write_speech_commands(root: Path) -> Path:
     (root / "validation_list.txt").write_text("".join(f"{word}/speaker0_nohash_0.wav\n" for word in words))
     (root / "testing_list.txt").write_text("".join(f"{word}/speaker1_nohash_0.wav\n" for word in words))
     return root
+
+
+def write_samsum(folder: Path, rows: int = 12) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("train", "val", "test"):
+        dialogues = [
+            {"id": f"{name}{i}", "dialogue": f"Ann: shall we meet at {i}?\r\nBen: yes, at {i}!", "summary": f"Ann and Ben meet at {i}."} for i in range(rows)
+        ]
+        (folder / f"{name}.json").write_text(json.dumps(dialogues), encoding="utf-8")
+    return folder
+
+
+def write_wiki_bio(folder: Path, people: int = 400) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    articles = {
+        f"Person {i}": {"title": f"Person {i}", "extract": f"Person {i} was born in year {i} " + "and lived on " * (i % 7), "topic": "People", "description": ""}
+        for i in range(people)
+    }
+    articles["Stone"] = {"title": "Stone", "extract": "A stone is " + "very " * 99 + "hard.", "topic": "Nature", "description": ""}
+    (folder / "summaries_en-us.json").write_text(json.dumps(articles), encoding="utf-8")
+    return folder
+
+
+def write_biofact(folder: Path, people: int = 30) -> Path:
+    (folder / "labeled").mkdir(parents=True, exist_ok=True)
+    rows = [{"input": f"Question: Tell me a bio of P{i}.", "output": f"P{i} is a painter, the {i}th. ", "topic": f"P{i}", "annotations": None} for i in range(people)]
+    (folder / "labeled" / "ChatGPT.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    return folder

@@ -1,0 +1,176 @@
+"""The conformance suite: what every method is held to, as an ordinary function over one method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from mubench_ray.conformance.bench import Pictures, Ran, bench, run
+from mubench_ray.errors import MubenchError
+from mubench_ray.methods import METHODS, Method
+from mubench_ray.models import MODELS
+
+#: The networks that every method must run on, or refuse with a reason.
+NETWORKS = ("cnn-small", "vit-tiny")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+def shortest(method: type[Method]) -> Method:
+    """The method at its defaults, its epochs at their least."""
+    return method.configure({name: space.low for name, space in method.spaces().items() if name.endswith("epochs")})
+
+
+def check_method(name: str) -> list[Finding]:
+    """Hold a method to the conformance suite; raises UnknownName where there is no such method."""
+    method = METHODS.get(name)
+    findings = [*check_declarations(method)]
+    if reason := method.refusal(Pictures):
+        return [*findings, Finding(f"refuses pictures: {reason}", True, reason)]
+    whole = True
+    for model in NETWORKS:
+        refusal = method.refusal_for_network(MODELS.get(model).build(Pictures()))
+        if refusal:
+            findings.append(Finding(f"refuses {model}: {refusal}", True, refusal))
+        else:
+            checks = partial(check_runs, method, model, whole)
+            findings += [Finding(f"{model}: {f.name}", f.ok, f.detail) for f in guarded(checks)]
+            whole = False
+    return findings
+
+
+def guarded(checks: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings of a generator of checks; what it raises is a finding too."""
+    try:
+        yield from checks()
+    except Exception as error:  # noqa: BLE001 - a fault of the method is what is looked for
+        yield Finding("runs", False, f"{type(error).__name__}: {error}")
+
+
+def check_declarations(method: type[Method]) -> Iterator[Finding]:
+    """What the class says of itself."""
+    said = {"docstring": (method.__doc__ or "").strip(), "title": method.title, "citation": method.cites}
+    missing = [what for what, text in said.items() if len(text) < (10 if what == "docstring" else 2)]
+    if (method.__doc__ or "").startswith(f"{method.__name__}("):  # what dataclass writes where there is none
+        missing.append("docstring")
+    yield Finding("has a docstring, a title and a citation", not missing, ", ".join(missing))
+    place = vars(method.taxonomy)
+    empty = [part for part, text in place.items() if not text]
+    yield Finding("has its place in the taxonomy", not empty, ", ".join(empty))
+    outside = []
+    for name, space in method.spaces().items():
+        default = method.defaults()[name]
+        inside = default in space.choices if space.kind == "choice" else space.low <= default <= space.high
+        if not inside:
+            outside.append(f"{name} = {default!r}")
+    yield Finding("defaults lie in the search space", not outside, ", ".join(outside))
+    wrong: list[dict[str, Any]] = [{"no_such_hyperparameter": 1}]
+    for name, space in method.spaces().items():
+        wrong += [{name: object()}, {name: float("nan")}] + ([] if space.kind == "choice" else [{name: space.low - 1}])
+    accepted = [str(given) for given in wrong if accepts(method, given)]
+    yield Finding("refuses wrong hyperparameters", not accepted, ", ".join(accepted))
+
+
+def accepts(method: type[Method], given: dict[str, Any]) -> bool:
+    """Whether the method takes these hyperparameters."""
+    try:
+        method.configure(given)
+    except MubenchError:
+        return False
+    return True
+
+
+def check_runs(method: type[Method], model: str, whole: bool = True) -> Iterator[Finding]:
+    """What the method does to a network; ``whole`` runs it three times, to compare two runs and to cut one short."""
+    chosen = shortest(method)
+
+    def once(cap_flos: float | None = None) -> Ran:
+        return run(chosen, bench(model, method.uses_validation, cap_flos=cap_flos, lr=1e-2 if method.uses_lr else None))
+
+    one = once()
+    yield Finding("runs", True)
+    broken = infinite(one)
+    yield Finding("parameters stay finite", not broken, ", ".join(broken))
+    acts = len(one.steps) > 1
+    yield check_claims(method, one, acts)
+    yield Finding("its cost is counted", (one.ctx.meter.flos > 0) == acts, f"{one.ctx.meter.flos:g} FLOs")
+    leaked = sorted(one.ctx.data.leaked)
+    yield Finding(
+        "D_R holds nothing of D_F", not leaked, f"examples {leaked[:5]} came as if they were kept" if leaked else ""
+    )
+    faults = sorted(one.ctx.faults)
+    yield Finding("relabels D_F alone, and never with the true label", not faults, "; ".join(faults))
+    taught = disturbed(one)
+    yield Finding("teachers stand still in eval mode", not taught, ", ".join(taught))
+    if not whole:
+        return
+    torch.manual_seed(99)  # what was drawn before must not matter
+    other = once()
+    differ = [name for name in one.after if not torch.equal(one.after[name], other.after[name])]
+    yield Finding("same seed, same result", not differ, ", ".join(differ[:3]))
+    if len(one.steps) > 2:
+        cap = one.ctx.meter.flos / 2
+        cut = once(cap)
+        meter = cut.ctx.meter
+        # Beyond the cap may lie the first step of a kind, whose cost is not known before, and what ``after`` and ``finish`` look at.
+        inside = meter.flos <= cap + 3 * meter.largest and len(cut.steps) < len(one.steps)
+        yield Finding(
+            "stops at its budget",
+            cut.truncated and inside,
+            f"{meter.flos / cap:.2f} of the cap, truncated = {cut.truncated}",
+        )
+        broken = infinite(cut)
+        yield Finding("is finite when cut short", not broken, ", ".join(broken))
+
+
+def infinite(ran: Ran) -> list[str]:
+    """Up to three tensors that are not finite."""
+    return [name for name, tensor in ran.after.items() if not torch.isfinite(tensor).all()][:3]
+
+
+def disturbed(ran: Ran) -> list[str]:
+    """Teachers that are in train mode, that could take gradients, or that changed."""
+    teachers = ran.ctx._teachers.items()
+    found = [
+        name for name, teacher in teachers if teacher.training or any(p.requires_grad for p in teacher.parameters())
+    ]
+    start = ran.ctx.original.state_dict()
+    return found + ["original was changed"] * any(not torch.equal(start[name], ran.before[name]) for name in start)
+
+
+def check_claims(method: type[Method], ran: Ran, acts: bool) -> Finding:
+    """Whether the parameters moved that the taxonomy says move: all tensors (dense), or some entries and not others (sparse)."""
+    names = [name for name, _ in ran.ctx.network.named_parameters()]
+    if set(names) - ran.before.keys():
+        return Finding("changes what it claims", method.taxonomy.parameters != "dense", "f_U is another architecture")
+    moved = {name: ran.after[name] != ran.before[name] for name in names}
+    still = [name for name in names if not moved[name].any()]
+    if not acts:
+        return Finding(
+            "changes what it claims",
+            len(still) == len(names),
+            "takes no step and changes parameters" if len(still) < len(names) else "",
+        )
+    if len(still) == len(names):
+        return Finding("changes what it claims", False, "no parameter changed")
+    if method.taxonomy.parameters == "dense":
+        return Finding(
+            "changes what it claims", not still, f"dense, but {', '.join(still[:3])} did not change" if still else ""
+        )
+    everything = all(bool(m.all()) for m in moved.values())
+    return Finding(
+        "changes what it claims",
+        not everything,
+        f"{method.taxonomy.parameters}, but every entry changed" if everything else "",
+    )

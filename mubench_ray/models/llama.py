@@ -1,0 +1,102 @@
+"""LLaMA (Touvron et al. 2023) and models tuned from it, through transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from mubench_ray.models.base import register
+from mubench_ray.models.t5 import closed
+from mubench_ray.models.text import TokenReader, masked
+from mubench_ray.tasks.base import Columns, Task
+from mubench_ray.tasks.sequence import IGNORED
+
+
+class Llama(TokenReader):
+    """A decoder-only language model. Without a checkpoint texts open with [CLS] and end with [SEP] of a tokenizer trained on D."""
+
+    family = "llama"
+    modality = "text"
+    kinds = ("causal language model",)
+    architecture = "LlamaForCausalLM"
+    config_class = "LlamaConfig"
+    positions = 2048
+    begin: int | None = 2
+    end = 3
+
+    def __init__(
+        self,
+        hidden: int,
+        inner: int,
+        layers: int,
+        heads: int,
+        vocabulary: int = 32000,
+        key_heads: int | None = None,
+        tied: bool = False,
+        hub: str | None = None,
+        citation: str = "Touvron et al. 2023, arXiv 2302.13971",
+    ) -> None:
+        self.hidden, self.inner, self.layers, self.heads, self.vocabulary = hidden, inner, layers, heads, vocabulary
+        self.key_heads, self.tied, self.hub, self.citation = key_heads or heads, tied, hub, citation
+
+    def settings(self, task: Task) -> dict[str, Any]:
+        """Widths, layers, heads, vocabulary."""
+        return {
+            "vocab_size": self.vocabulary,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.inner,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.key_heads,
+            "max_position_embeddings": self.positions,
+            "tie_word_embeddings": self.tied,
+            "pad_token_id": self.padding,
+            "bos_token_id": self.begin,
+            "eos_token_id": self.end,
+        }
+
+    def adopt(self) -> None:
+        """Take the checkpoint's first and last token too."""
+        import transformers
+
+        super().adopt()
+        config = self._published(transformers.AutoConfig)
+        self.begin, self.end = config.bos_token_id, config.eos_token_id
+
+    def encode(self, task: Task, columns: Columns) -> Columns:
+        """The prompt, padded on its left, then the target and the end token; ``targets`` are the target's tokens, (B, T).
+
+        The last T positions predict them: what is fed ends one token before the end.
+        """
+        prompt, prompt_mask = self.tokens(task, columns["text"], task.max_length, special=False)
+        ids, mask = closed(*self.tokens(task, columns["target"], task.max_target - 1, special=False), self.end)
+        if not prompt.is_meta:
+            prompt, prompt_mask = left_padded(prompt, prompt_mask)
+        if self.begin is not None:
+            prompt = torch.cat([torch.full_like(prompt[:, :1], self.begin), prompt], 1)
+            prompt_mask = torch.cat([torch.ones_like(prompt_mask[:, :1]), prompt_mask], 1)
+        fed, fed_mask = torch.cat([prompt, ids[:, :-1]], 1), torch.cat([prompt_mask, mask[:, :-1]], 1)
+        inputs = masked(fed, fed_mask)
+        if "attention_mask" in inputs:
+            inputs["position_ids"] = (fed_mask.cumsum(1) - 1).clamp(min=0)
+        return {**inputs, "targets": ids.masked_fill(mask == 0, IGNORED)}
+
+
+def left_padded(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, mask) with every row's padding moved from its end to its beginning."""
+    length = ids.shape[1]
+    place = (torch.arange(length, device=ids.device) + mask.sum(1, keepdim=True)) % length
+    return ids.gather(1, place), mask.gather(1, place)
+
+
+register("llama-tiny", Llama(32, 64, 2, 2, vocabulary=4000))
+register(
+    "smollm2-135m",
+    Llama(576, 1536, 30, 9, 49152, key_heads=3, tied=True, hub="HuggingFaceTB/SmolLM2-135M", citation="Ben Allal et al. 2025, arXiv 2502.02737"),
+)
+ALPACA, VICUNA = "Taori et al. 2023, Stanford Alpaca", "Chiang et al. 2023, Vicuna"
+register("alpaca-7b", Llama(4096, 11008, 32, 32, hub="chavinlo/alpaca-native", citation=ALPACA))
+register("alpaca-13b", Llama(5120, 13824, 40, 40, hub="chavinlo/alpaca-13b", citation=ALPACA))
+register("vicuna-7b", Llama(4096, 11008, 32, 32, hub="lmsys/vicuna-7b-v1.3", citation=VICUNA), "vicuna-7b-v1.3")
+register("vicuna-13b", Llama(5120, 13824, 40, 40, hub="lmsys/vicuna-13b-v1.3", citation=VICUNA), "vicuna-13b-v1.3")

@@ -1,0 +1,111 @@
+"""Tasks whose target is text: sequence to sequence, and a causal language model that continues a prompt."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mubench_ray.tasks.base import Batch, Columns, Examples, Splits, Task
+from mubench_ray.tasks.text import TextTask
+
+#: Value of a target token that does not count: padding, or the prompt.
+IGNORED = -100
+
+
+class SequenceTask(TextTask, Task):
+    """A source text in column ``text`` and a target text in ``target`` (int64, numbers of the task's texts); ``labels`` is 0 throughout.
+
+    A model's inputs hold ``targets``, the tokens to be predicted, int64 (B, T) with IGNORED where none counts; its logits are (B, T, V).
+    An example's loss is the mean over its target's tokens, so that long targets weigh no more than short ones.
+    """
+
+    modality = "text"
+    reads_targets = True
+    #: Tokens that a target is cut to.
+    max_target: ClassVar[int] = 64
+    #: Logits over a whole vocabulary are large: examples of one evaluation batch.
+    evaluation_batch = 32
+    _pool: Tensor | None = None
+
+    def splits_of(self, *parts: list[tuple[str, str]]) -> Splits:
+        """The splits of (source, target) pairs for D, D_V and D_Test; keeps the texts, and D's targets as what relabelling draws from."""
+        contents: list[str] = []
+        splits = []
+        for pairs in parts:
+            text = torch.arange(len(pairs)) * 2 + len(contents)
+            columns = {"text": text, "target": text + 1, "labels": torch.zeros(len(pairs), dtype=torch.int64)}
+            splits.append(Examples(columns, torch.arange(len(pairs))))
+            contents += [side for pair in pairs for side in pair]
+        self.keep_texts(contents, list(range(2 * len(parts[0]))))
+        self._pool = splits[0].columns["target"]
+        return Splits(*splits)
+
+    def blank(self, rows: int) -> Columns:
+        """Text 0 and target 0."""
+        return {name: torch.zeros(rows, dtype=torch.int64) for name in ("text", "target", "labels")} | {"index": torch.arange(rows)}
+
+    def outputs(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Logits (B, T, V) of the tokens in ``targets``."""
+        inputs = {name: column for name, column in batch.inputs.items() if name != "targets"}
+        return network(**inputs, use_cache=False).logits[:, -batch.inputs["targets"].shape[1] :]
+
+    def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of each example, (B,), nats a token: the mean over its target's tokens."""
+        targets = batch.inputs["targets"]
+        losses = F.cross_entropy(outputs.float().transpose(1, 2), targets, reduction="none", ignore_index=IGNORED)
+        return losses.sum(1) / _counts(targets)
+
+    def log_probs(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Log-softmax over the vocabulary, (B, T, V). Where no token counts it is uniform, so that any two models agree there."""
+        log_probs = F.log_softmax(outputs.float(), dim=-1)
+        ignored = (batch.inputs["targets"] == IGNORED).unsqueeze(-1)
+        return log_probs.masked_fill(ignored, -math.log(outputs.shape[-1]))
+
+    def relabel(self, batch: Batch, draw: Tensor, keep_true: bool) -> Batch:
+        """The target of an example of D, uniform over all of them (``keep_true``) or over the others."""
+        if self._pool is None:
+            raise ValueError(f"task {self.name}: relabel needs load() first, which knows D's targets")
+        pool = self._pool.to(batch["target"].device)
+        own = torch.searchsorted(pool, batch["target"]).clamp_(max=len(pool) - 1)
+        choices = len(pool) if keep_true else max(1, len(pool) - 1)
+        step = (draw * choices).long().clamp_(max=choices - 1) + (0 if keep_true else 1)
+        return batch.replace(target=pool[(own + step) % len(pool)])
+
+    def observe(self, outputs: Tensor, batch: Batch) -> Columns:
+        """Mean loss a token, share of tokens predicted right given those before (not ROUGE: see ``rouge.py``), log p - log(1 - p) of the
+        tokens' geometric mean probability p, mean entropy a token."""
+        targets = batch.inputs["targets"]
+        counted, counts = targets != IGNORED, _counts(targets)
+        loss = self.losses(outputs, batch).double()
+        log_probs = F.log_softmax(outputs.float(), dim=-1)
+        entropy = torch.special.entr(log_probs.exp()).sum(-1)
+        confidence = -loss - torch.log(-torch.expm1(-loss.clamp(min=1e-12)))
+        return {
+            "loss": loss,
+            "correct": (counted & (outputs.argmax(-1) == targets)).sum(1).double() / counts,
+            "confidence": confidence,
+            "entropy": (entropy * counted).sum(1).double() / counts,
+        }
+
+
+class SequenceToSequence(SequenceTask):
+    """An encoder reads the source, a decoder writes the target."""
+
+    kind = "sequence to sequence"
+
+
+class CausalLanguageModel(SequenceTask):
+    """One network reads the prompt and goes on with the target; only the target's tokens count."""
+
+    kind = "causal language model"
+    pretrained_original = True
+
+
+
+def _counts(targets: Tensor) -> Tensor:
+    """Tokens that count in each row, at least 1, float (B,)."""
+    return (targets != IGNORED).sum(1).clamp(min=1).float()
