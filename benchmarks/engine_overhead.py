@@ -81,7 +81,9 @@ def main() -> None:
     running = (last - first).total_seconds()
     print(f"{len(texts)} trials of {inside * given.processes / len(texts):.2f} s, {given.processes} at a time")
     print(f"plain processes {plain:.1f} s | engine {engine:.1f} s | ratio {engine / plain:.3f}")
-    print(f"engine: {engine - running:.1f} s before the first and after the last trial, {running - inside:.1f} s between trials")
+    print(
+        f"engine: {engine - running:.1f} s before the first and after the last trial, {running - inside:.1f} s between trials"
+    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ class Dots(ImageClassification):
         """Random pixels, labelled by the first."""
 
         def part(size: int, seed: int) -> Examples:
-            image = torch.randint(0, 256, (size, 1, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+            image = torch.randint(
+                0, 256, (size, 1, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+            )
             return Examples({"image": image, "labels": (image[:, 0, 0, 0] > 127).long()}, torch.arange(size))
 
         return Splits(part(120, 0), part(8, 1), part(8, 2))
@@ -135,10 +137,15 @@ def main() -> None:
     print(f"one trial by itself, written: {1000 * alone:.1f} ms; 2 at a time: {500 * alone:.1f} ms a trial")
     print("trials | whole run s | ms a trial | of it engine ms | driver GiB | tables MiB | files | read s")
     for count in given.counts:
-        line = subprocess.run([sys.executable, __file__, "--one", str(count)], check=True, capture_output=True, text=True).stdout
+        line = subprocess.run(
+            [sys.executable, __file__, "--one", str(count)], check=True, capture_output=True, text=True
+        ).stdout
         trials, took, memory, size, files, reading = line.strip().splitlines()[-1].split(",")
         each = 1000 * float(took) / int(trials)
-        print(f"{trials} | {took} | {each:.1f} | {each - 500 * alone:.1f} | {memory} | {size} | {files} | {reading}", flush=True)
+        print(
+            f"{trials} | {took} | {each:.1f} | {each - 500 * alone:.1f} | {memory} | {size} | {files} | {reading}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

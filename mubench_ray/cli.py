@@ -31,16 +31,25 @@ class Kind(StrEnum):
 
 
 SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).", show_default=False)]
-ResultsFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder that `mubench run` wrote.", show_default=False)]
-Plugins = Annotated[list[Path], typer.Option("--plugin", metavar="FILE", help="A Python file that registers your own methods, tasks, models or metrics.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where results go; default results/<suite name>.")]
+ResultsFolder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A results folder that `mubench run` wrote.", show_default=False)
+]
+Plugins = Annotated[
+    list[Path],
+    typer.Option(
+        "--plugin", metavar="FILE", help="A Python file that registers your own methods, tasks, models or metrics."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where results go; default results/<suite name>.")
+]
 
 
 @app.command("list")
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     name: Annotated[str | None, typer.Argument(help="Say all about this one.")] = None,
-    plugin: Plugins = [],  # noqa: B006
+    plugin: Plugins = [],
 ) -> None:
     """List the registered tasks, models, methods or metrics, or say all about one of them."""
     _load(plugin)
@@ -50,7 +59,11 @@ def list_(
 
 
 @app.command()
-def plan(suite: SuiteFile, plugin: Plugins = [], trials: Annotated[bool, typer.Option(help="Print every trial with its id.")] = False) -> None:  # noqa: B006
+def plan(
+    suite: SuiteFile,
+    plugin: Plugins = [],
+    trials: Annotated[bool, typer.Option(help="Print every trial with its id.")] = False,
+) -> None:
     """Show what a suite resolves to: counts, what is left out and why, an estimate of the cost. Runs nothing."""
     from mubench_ray.console import show_plan
     from mubench_ray.engine.plan import make_plan
@@ -62,11 +75,16 @@ def plan(suite: SuiteFile, plugin: Plugins = [], trials: Annotated[bool, typer.O
 def run(
     suite: SuiteFile,
     out: Out = None,
-    address: Annotated[str | None, typer.Option(metavar="RAY", help="A running Ray cluster to join; without it, one is started here.")] = None,
-    artifacts: Annotated[Path | None, typer.Option(metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts.")] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="RAY", help="A running Ray cluster to join; without it, one is started here.")
+    ] = None,
+    artifacts: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed rows again.")] = False,
-    plugin: Plugins = [],  # noqa: B006
+    plugin: Plugins = [],
 ) -> None:
     """Run a suite, or what is missing of it, and write the report."""
     if dry_run:
@@ -97,8 +115,12 @@ def status(folder: ResultsFolder) -> None:
 @app.command()
 def report(
     folder: ResultsFolder,
-    sync_mlflow: Annotated[bool, typer.Option("--sync-mlflow", help="Also copy rows to MLflow that it has not yet.")] = False,
-    mlflow_uri: Annotated[str | None, typer.Option("--mlflow-uri", help="MLflow tracking URI; default sqlite in DIR.")] = None,
+    sync_mlflow: Annotated[
+        bool, typer.Option("--sync-mlflow", help="Also copy rows to MLflow that it has not yet.")
+    ] = False,
+    mlflow_uri: Annotated[
+        str | None, typer.Option("--mlflow-uri", help="MLflow tracking URI; default sqlite in DIR.")
+    ] = None,
 ) -> None:
     """Write the leaderboard page, the tables and the figures from a results folder."""
     from mubench_ray.console import console, show_outcome
@@ -112,7 +134,9 @@ def report(
 
 @app.command()
 def score(
-    folder: ResultsFolder, metric: Annotated[str, typer.Option("--metric", "-m", help="A metric; `mubench list metrics` names them.")], plugin: Plugins = []  # noqa: B006
+    folder: ResultsFolder,
+    metric: Annotated[str, typer.Option("--metric", "-m", help="A metric; `mubench list metrics` names them.")],
+    plugin: Plugins = [],
 ) -> None:
     """Compute a metric from the stored examples of every trial, without training anything."""
     _load(plugin)
@@ -135,7 +159,10 @@ def ui(folder: ResultsFolder, port: int = 5000, host: str = "127.0.0.1") -> None
 
 
 @app.command()
-def logs(folder: ResultsFolder, trial_id: Annotated[str, typer.Argument(metavar="ID", help="A trial id, or the start of one.")]) -> None:
+def logs(
+    folder: ResultsFolder,
+    trial_id: Annotated[str, typer.Argument(metavar="ID", help="A trial id, or the start of one.")],
+) -> None:
     """Print what is known of one trial: its row and the traceback of its failure."""
     from mubench_ray.console import show_trial
 
@@ -146,7 +173,7 @@ def logs(folder: ResultsFolder, trial_id: Annotated[str, typer.Argument(metavar=
 def rerun(
     folder: ResultsFolder,
     trial_id: Annotated[str, typer.Argument(metavar="ID", help="A trial id, or the start of one.")],
-    plugin: Plugins = [],  # noqa: B006
+    plugin: Plugins = [],
 ) -> None:
     """Run one trial of a results folder again, here and now, and say whether the same numbers come out."""
     _load(plugin)
@@ -157,7 +184,7 @@ def rerun(
 
 
 @app.command()
-def check(method: Annotated[str, typer.Argument(metavar="METHOD")], plugin: Plugins = []) -> None:  # noqa: B006
+def check(method: Annotated[str, typer.Argument(metavar="METHOD")], plugin: Plugins = []) -> None:
     """Hold a method to the conformance suite."""
     _load(plugin)
     from mubench_ray.console import show_findings
@@ -167,7 +194,9 @@ def check(method: Annotated[str, typer.Argument(metavar="METHOD")], plugin: Plug
 
 
 @app.command()
-def doctor(address: Annotated[str | None, typer.Option(metavar="RAY", help="A running Ray cluster to look at.")] = None) -> None:
+def doctor(
+    address: Annotated[str | None, typer.Option(metavar="RAY", help="A running Ray cluster to look at.")] = None,
+) -> None:
     """Say what is installed, what Ray sees, what would fail, and how to mend it."""
     from mubench_ray.doctor import diagnose
 

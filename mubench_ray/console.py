@@ -58,12 +58,20 @@ def _task(name: str, task: Any) -> dict[str, str]:
 
 
 def _model(name: str, model: Any) -> dict[str, str]:
-    return {"model": name, "family": model.family, "modality": model.modality, "hub id": model.hub or "", "citation": model.citation}
+    return {
+        "model": name,
+        "family": model.family,
+        "modality": model.modality,
+        "hub id": model.hub or "",
+        "citation": model.citation,
+    }
 
 
 def _method(name: str, method: Any) -> dict[str, str]:
     place, spaces = method.taxonomy, method.spaces()
-    defaults = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in method.defaults().items())
+    defaults = ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in method.defaults().items()
+    )
     searched = ", ".join(f"{key} {space}" for key, space in spaces.items())
     return {
         "method": name, "corrupts": place.corrupts, "retains": place.retains, "measured by": place.measured_by, "parameters": place.parameters,
@@ -102,7 +110,11 @@ def show_plan(plan: Plan, trials: bool) -> None:
         for trial_id, t in plan.trials.items():
             lr = "-" if t.lr is None else f"{t.lr:g}"
             hyper = json.dumps(t.hyperparameters)
-            console.print(f"{trial_id} {t.task} {t.model} {t.method} {t.ratio:g}% seed {t.seed} lr {lr} {hyper}", soft_wrap=True, highlight=False)
+            console.print(
+                f"{trial_id} {t.task} {t.model} {t.method} {t.ratio:g}% seed {t.seed} lr {lr} {hyper}",
+                soft_wrap=True,
+                highlight=False,
+            )
 
 
 @contextmanager
@@ -148,11 +160,17 @@ def show_outcome(folder: Path, page: Path) -> None:
 
     rows = summary_rows(folder)
     if rows:
-        constant = [name for name in rows[0] if name.lower() in ("task", "model", "lr") and len({row[name] for row in rows}) == 1]
+        constant = [
+            name
+            for name in rows[0]
+            if name.lower() in ("task", "model", "lr") and len({row[name] for row in rows}) == 1
+        ]
         title = ", ".join(f"{name.lower()} {rows[0][name]}" for name in constant)
         table = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
         for name in (shown := [name for name in rows[0] if name not in constant]):
-            table.add_column(name, justify="left" if name.lower() in ("task", "model", "method") else "right", no_wrap=True)
+            table.add_column(
+                name, justify="left" if name.lower() in ("task", "model", "method") else "right", no_wrap=True
+            )
         for row in rows:
             table.add_row(*(_cell(row[name]) for name in shown))
         console.print(table)
@@ -178,7 +196,10 @@ def show_status(folder: Path) -> None:
     counts = Counter(store.read("trials", columns=["status"])["status"].to_pylist())
     done = sum(counts.values())
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    console.print(f"[bold]{manifest.get('suite', folder.name)}[/]: {done} of {planned} trials done" + (f" ({summary})" if summary else ""))
+    console.print(
+        f"[bold]{manifest.get('suite', folder.name)}[/]: {done} of {planned} trials done"
+        + (f" ({summary})" if summary else "")
+    )
     _show_failures(folder)
 
 
@@ -187,7 +208,9 @@ def _show_failures(folder: Path, most: int = 10) -> None:
     bad = [row for row in rows if row["status"] not in ("ok", "truncated")]
     for reason, count in Counter((row["method"], row["status"], row["error"]) for row in bad).most_common(most):
         first = next(row["trial_id"] for row in bad if (row["method"], row["status"], row["error"]) == reason)
-        console.print(f"[red]{reason[1]}[/] {reason[0]} x{count}: {reason[2]} (mubench logs {folder} {first})", soft_wrap=True)
+        console.print(
+            f"[red]{reason[1]}[/] {reason[0]} x{count}: {reason[2]} (mubench logs {folder} {first})", soft_wrap=True
+        )
 
 
 def find_row(folder: Path, trial_id: str) -> dict[str, Any]:
@@ -229,5 +252,7 @@ def show_findings(method: str) -> bool:
 
     findings = check_method(method)
     for finding in findings:
-        console.print(f"[green]ok[/]   {finding.name}" if finding.ok else f"[red]FAIL[/] {finding.name}: {finding.detail}")
+        console.print(
+            f"[green]ok[/]   {finding.name}" if finding.ok else f"[red]FAIL[/] {finding.name}: {finding.detail}"
+        )
     return all(finding.ok for finding in findings)

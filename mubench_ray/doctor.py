@@ -19,7 +19,9 @@ def diagnose(address: str | None) -> bool:
     """Print one line a finding; returns whether a suite could run."""
     findings = [*packages(), *torchvision(), *accelerators(), *space(), *ray_cluster(address)]
     for good, text in findings:
-        console.print(f"[{'green' if good else 'red'}]{'ok  ' if good else 'FAIL'}[/] {text}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[{'green' if good else 'red'}]{'ok  ' if good else 'FAIL'}[/] {text}", highlight=False, soft_wrap=True
+        )
     return all(good for good, _ in findings)
 
 
@@ -63,7 +65,12 @@ def space() -> list[tuple[bool, str]]:
     """Disk and the temporary folder."""
     found = []
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    found.append((free > 2, f"{free:.0f} GiB free in {Path.cwd()}" + ("" if free > 2 else ": too little, artifacts and Ray need a few")))
+    found.append(
+        (
+            free > 2,
+            f"{free:.0f} GiB free in {Path.cwd()}" + ("" if free > 2 else ": too little, artifacts and Ray need a few"),
+        )
+    )
     folder = os.environ.get("RAY_TMPDIR", "/tmp")
     try:
         with tempfile.TemporaryDirectory(dir=folder):
@@ -82,6 +89,11 @@ def ray_cluster(address: str | None) -> list[tuple[bool, str]]:
 
     try:
         with cluster(address) as has:
-            return [(True, f"Ray {'at ' + address if address else 'started here'}: {has.get('CPU', 0):g} CPU, {has.get('GPU', 0):g} GPU")]
+            return [
+                (
+                    True,
+                    f"Ray {'at ' + address if address else 'started here'}: {has.get('CPU', 0):g} CPU, {has.get('GPU', 0):g} GPU",
+                )
+            ]
     except MubenchError as error:
         return [(False, str(error))]

@@ -38,7 +38,9 @@ def git_commit() -> str | None:
     for folder in (Path(__file__).parent, Path.cwd()):
         done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode == 0:
-            dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=False)
+            dirty = subprocess.run(
+                ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=False
+            )
             return done.stdout.strip() + ("+" if dirty.stdout.strip() else "")
     return None
 

@@ -101,4 +101,3 @@ def load_plugin(path: str | Path) -> None:
     except Exception as error:
         del sys.modules[name]
         raise MubenchError(f"Plugin file {path} could not be imported: {type(error).__name__}: {error}") from error
-

@@ -75,7 +75,9 @@ def from_file(train: Examples, forget: ForgetSet) -> Tensor:
         raise DataError(f"{path}: an id is listed twice.")
     largest = max(position)
     if (top := max(numbers)) > largest * 1.02 + 20:
-        raise DataError(f"{path}: id {top} does not fit a training list of about {largest + 1} examples; is it another data set's?")
+        raise DataError(
+            f"{path}: id {top} does not fit a training list of about {largest + 1} examples; is it another data set's?"
+        )
     return torch.tensor([position[i] for i in numbers if i in position], dtype=torch.int64)
 
 
@@ -104,7 +106,9 @@ def list_file(forget: ForgetSet) -> Path:
         for name in (f"{forget.ratio:g}.txt", f"{forget.ratio:.1f}.txt"):
             if (path / name).is_file():
                 return path / name
-        raise DataError(f"{path}: has no list for ratio {forget.ratio:g}; it holds {sorted(f.name for f in path.glob('*.txt'))}.")
+        raise DataError(
+            f"{path}: has no list for ratio {forget.ratio:g}; it holds {sorted(f.name for f in path.glob('*.txt'))}."
+        )
     if not path.is_file():
         raise DataError(f"{path}: no such forget list.")
     return path
@@ -136,11 +140,15 @@ def split_forget(train: Examples, forget: ForgetSet) -> ForgetSplit:
     order = SAMPLERS[check_sampler(forget.sampler)](train, forget)
     wanted = round(len(train) * forget.ratio / 100)
     if wanted < 1:
-        raise MubenchError(f"ratio {forget.ratio:g}% of {len(train)} training examples is an empty forget set; use a larger ratio.")
+        raise MubenchError(
+            f"ratio {forget.ratio:g}% of {len(train)} training examples is an empty forget set; use a larger ratio."
+        )
     if forget.sampler == "from_file":
         if len(order) < 0.9 * wanted:
             covered = 100 * len(order) / len(train)
-            raise MubenchError(f"{list_file(forget)} covers {covered:.2f}% of the training split; ratio {forget.ratio:g}% asks for more.")
+            raise MubenchError(
+                f"{list_file(forget)} covers {covered:.2f}% of the training split; ratio {forget.ratio:g}% asks for more."
+            )
         if _is_mask(_read_numbers(list_file(forget))):
             wanted = len(order)  # a mask is one ratio's whole set, not a prefix
     chosen = order[:wanted].sort().values
@@ -148,7 +156,9 @@ def split_forget(train: Examples, forget: ForgetSet) -> ForgetSplit:
     keep[chosen] = False
     retain = keep.nonzero().flatten()
     if not len(chosen) or not len(retain):
-        raise MubenchError(f"forget set {forget.model_dump()} leaves {len(chosen)} to forget and {len(retain)} to keep.")
+        raise MubenchError(
+            f"forget set {forget.model_dump()} leaves {len(chosen)} to forget and {len(retain)} to keep."
+        )
     source = train.source_index[chosen].tolist()
     manifest = {
         "sampler": forget.sampler,

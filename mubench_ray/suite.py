@@ -170,7 +170,9 @@ def load_suite(path: str | Path) -> Suite:
         line = f", line {where.line + 1}, column {where.column + 1}" if where else ""
         raise SuiteError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}.") from error
     if not isinstance(content, dict):
-        raise SuiteError(f"{path}: a suite is a mapping with at least name, tasks, models and methods; this is {type(content).__name__}.")
+        raise SuiteError(
+            f"{path}: a suite is a mapping with at least name, tasks, models and methods; this is {type(content).__name__}."
+        )
     return make_suite(content, str(path))
 
 
@@ -202,7 +204,14 @@ def _explain(fault: dict[str, Any]) -> str:
         key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
     if fault["type"] == "extra_forbidden":
         name = str(fault["loc"][-1])
-        owner = {"tasks": TaskEntry, "models": ModelEntry, "sampler": SamplerEntry, "unlearning": Unlearning, "budget": Budget, "resources": Resources}
+        owner = {
+            "tasks": TaskEntry,
+            "models": ModelEntry,
+            "sampler": SamplerEntry,
+            "unlearning": Unlearning,
+            "budget": Budget,
+            "resources": Resources,
+        }
         known = owner.get(str(fault["loc"][0]), Suite) if len(fault["loc"]) > 1 else Suite
         return f"{key}: unknown key. {did_you_mean(name, known.model_fields)}"
     if fault["type"] == "missing":

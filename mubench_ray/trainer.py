@@ -11,12 +11,33 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import nn
 
-from mubench_ray.errors import MubenchError
+from mubench_ray.errors import Diverged, MubenchError, SuiteError
 from mubench_ray.trial import Trial
+
+if TYPE_CHECKING:
+    from mubench_ray.training.context import Context
+
+#: What the parts of a suite are called here, for messages.
+_ARGUMENTS = {
+    "tasks[0].name": "data_name",
+    "tasks[0].subset": "subset",
+    "models[0].name": "backbone",
+    "methods[0].name": "unlearn_method",
+    "methods[0]": "unlearn_method",
+    "ratios[0]": "del_ratio",
+    "forget_seeds[0]": "data_seed",
+    "seeds[0]": "seed",
+    "lrs[0]": "learning_rate",
+    "unlearning.optimizer": "optim",
+    "unlearning.batch_size": "per_device_train_batch_size",
+    "unlearning.weight_decay": "weight_decay",
+    "unlearning.clip": "max_grad_norm",
+}
 
 
 @dataclass
@@ -44,7 +65,7 @@ class UnlearningArguments:
     data_seed: int = 42
     data_dir: str | None = None
     subset: int | None = None
-    use_cpu: bool = True
+    use_cpu: bool = False
     method_kwargs: dict[str, Any] = field(default_factory=dict)
     training_kwargs: dict[str, Any] = field(default_factory=dict)
 
@@ -56,36 +77,54 @@ class UnlearningArguments:
         method = {"name": self.unlearn_method, **self.method_kwargs}
         if self.num_train_epochs is not None:
             method["epochs"] = self.num_train_epochs
-        suite = make_suite(
-            {
-                "name": "trainer",
-                "tasks": {"name": self.data_name, "subset": self.subset},
-                "models": self.backbone,
-                "methods": method,
-                "ratios": self.del_ratio,
-                "seeds": self.seed,
-                "forget_seeds": self.data_seed,
-                "lrs": self.learning_rate,
-                "training": self.training_kwargs,
-                "unlearning": {
-                    "optimizer": self.optim,
-                    "batch_size": self.per_device_train_batch_size,
-                    "weight_decay": self.weight_decay,
-                    "clip": self.max_grad_norm,
-                    "precision": "bf16" if self.bf16 else "fp32",
-                },
+        content = {
+            "name": "trainer",
+            "tasks": {"name": self.data_name, "subset": self.subset},
+            "models": self.backbone,
+            "methods": method,
+            "ratios": self.del_ratio,
+            "seeds": self.seed,
+            "forget_seeds": self.data_seed,
+            "lrs": self.learning_rate,
+            "training": self.training_kwargs,
+            "unlearning": {
+                "optimizer": self.optim,
+                "batch_size": self.per_device_train_batch_size,
+                "weight_decay": self.weight_decay,
+                "clip": self.max_grad_norm,
+                "precision": "bf16" if self.bf16 else "fp32",
             },
-            "UnlearningArguments",
-        )
-        return next(iter(make_plan(suite).trials.values()))
+        }
+        try:
+            plan = make_plan(make_suite(content, "UnlearningArguments"))
+        except SuiteError as error:
+            message = str(error)
+            for part, argument in _ARGUMENTS.items():
+                message = message.replace(f": {part}", f": {argument}")
+            raise SuiteError(message) from None
+        return next(iter(plan.trials.values()))
 
 
 class TrainOutput(NamedTuple):
-    """What ``train`` returns: examples seen, no loss (methods' losses are not comparable), and the metrics."""
+    """What ``train`` returns: steps taken in all phases, no loss (methods' losses are not comparable), and what was spent."""
 
     global_step: int
     training_loss: float | None
     metrics: dict[str, float]
+
+
+@dataclass
+class TrainerState:
+    """Where unlearning stands: steps taken, FLOs spent, whether the budget ended it, and the evaluations made on the way.
+
+    An entry of ``log_history`` has ``step``, ``flos``, ``seconds``, ``retrain_share`` (FLOs as a share of the retrain's) and accuracy and loss on
+    samples of D_F, D_R, D_V and D_Test, as ``forget_accuracy``, ...
+    """
+
+    global_step: int = 0
+    total_flos: float = 0.0
+    truncated: bool = False
+    log_history: list[dict[str, Any]] = field(default_factory=list)
 
 
 class UnlearningTrainer:
@@ -95,33 +134,59 @@ class UnlearningTrainer:
         self.args = args
         self.trial = args.to_trial()
         self.model: nn.Module | None = None
-        self.log_history: list[dict[str, Any]] = []
+        self.state = TrainerState()
         self._metrics: dict[str, float] = {}
+
+    @property
+    def log_history(self) -> list[dict[str, Any]]:
+        """The state's log history."""
+        return self.state.log_history
 
     def train(self) -> TrainOutput:
         """Unlearn; makes the original and the retrain first where ``output_dir`` has them not. Raises Diverged, DataError, ..."""
         from mubench_ray.engine.artifacts import ArtifactStore, flatten
-        from mubench_ray.engine.observation import Curve, evaluation_sets
+        from mubench_ray.engine.observation import Curve, against_teachers, evaluation_sets, weights_beside_retrain
         from mubench_ray.engine.unlearning import prepare, unlearn
         from mubench_ray.metrics import compute_all
         from mubench_ray.training.evaluate import evaluate
 
-        device = "cpu" if self.args.use_cpu else "cuda"
-        prepared = prepare(self.trial, ArtifactStore(Path(self.args.output_dir) / "artifacts"), self.args.data_dir, device)
+        device = "cpu" if self.args.use_cpu or not torch.cuda.is_available() else "cuda"
+        prepared = prepare(
+            self.trial, ArtifactStore(Path(self.args.output_dir) / "artifacts"), self.args.data_dir, device
+        )
         ctx, retrain = prepared.ctx, prepared.retrain
         sets = evaluation_sets(prepared.splits, prepared.forget)
-        self.log_history = []
-        curve = Curve(self.trial, sets, retrain.flos, self.log_history)
-        truncated = unlearn(ctx, prepared.method, self.trial, curve)
+        self.model = None
+        state = self.state = TrainerState(global_step=-1)
+        curve = Curve(self.trial, sets, retrain.flos, state.log_history)
+
+        def observe(ctx: Context) -> None:
+            state.global_step += 1  # the first call comes before the first step
+            curve(ctx)
+            for point in state.log_history:
+                point.setdefault("step", state.global_step)
+
+        state.truncated = unlearn(ctx, prepared.method, self.trial, observe)
         curve.point(ctx)
+        state.log_history[-1]["step"] = state.global_step
+        state.total_flos = ctx.meter.flos
+        if not all(bool(torch.isfinite(p).all()) for p in ctx.network.parameters()):
+            raise Diverged("a parameter of the unlearned network is not finite")
         self.model, self._data, self._sets = ctx.network, ctx.data, sets
         observed = {name: evaluate(ctx.network, ctx.data, rows) for name, rows in sets.items()}
-        costs = {"flos": ctx.meter.flos, "seconds": ctx.meter.seconds, "retrain_flos": retrain.flos, "retrain_seconds": retrain.seconds}
+        costs = {
+            "flos": ctx.meter.flos,
+            "seconds": ctx.meter.seconds,
+            "retrain_flos": retrain.flos,
+            "retrain_seconds": retrain.seconds,
+        }
         reference = {f"retrain_{name}": values for name, values in retrain.observed.items()}
-        values = compute_all(flatten(observed) | reference | costs | {"ratio": self.trial.ratio, "seed": self.trial.seed})
+        compared = against_teachers(ctx, sets["forget"]) | weights_beside_retrain(ctx, retrain)
+        cell = {"ratio": self.trial.ratio, "seed": self.trial.seed}
+        values = compute_all(flatten(observed) | reference | compared | costs | cell)
         self._metrics = {name: value for name, value in (values | costs).items() if value is not None}
-        spent = {"train_runtime": ctx.meter.seconds, "total_flos": ctx.meter.flos, "truncated": float(truncated)}
-        return TrainOutput(ctx.meter.examples, None, spent)
+        spent = {"train_runtime": ctx.meter.seconds, "total_flos": ctx.meter.flos, "truncated": float(state.truncated)}
+        return TrainOutput(state.global_step, None, spent)
 
     unlearn = train
 

@@ -99,7 +99,8 @@ class Trial(Frozen):
     """One cell: a method with all its hyperparameters unlearning one forget set from one trained model.
 
     ``lr`` is None for methods that take no gradient steps. ``seed`` drives unlearning, ``training_seed`` the original and the retrain.
-    ``subset`` keeps only that many training examples of the task, ``pretrained`` starts training from a checkpoint. ``after`` lists the ratios that were unlearned before, one after the other, in
+    ``subset`` keeps only that many training examples of the task, ``pretrained`` starts training from a checkpoint.
+    ``after`` lists the ratios that were unlearned before, one after the other, in
     a sequence of deletions: this trial then starts from what they left and forgets only what ``forget`` adds to them.
     """
 

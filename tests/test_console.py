@@ -40,4 +40,6 @@ def test_plan_counts_and_estimates(tiny, tmp_path):
 def test_help_needs_no_heavy_imports():
     """``mubench --help`` must answer at once: neither torch nor ray nor pyarrow is imported for it."""
     code = "import sys, mubench_ray.cli; print([m for m in ('torch', 'ray', 'pyarrow', 'mlflow', 'transformers', 'pydantic') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

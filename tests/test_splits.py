@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_sets_are_disjoint_whole_and_of_the_right_size(sampler, ratio):
 @pytest.mark.parametrize("sampler", ["uniform", "class_balanced"])
 def test_larger_ratios_contain_smaller_ones(sampler):
     sets = [set(split_forget(examples(), forget(sampler, ratio)).forget.tolist()) for ratio in range(1, 11)]
-    assert all(small < large for small, large in zip(sets, sets[1:]))
+    assert all(small < large for small, large in pairwise(sets))
 
 
 @pytest.mark.parametrize("ratio", [1, 3, 7, 10])

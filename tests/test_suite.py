@@ -53,7 +53,9 @@ def test_errors_name_the_key_the_value_and_the_choices(tmp_path, text, said):
 
 def test_names_are_found_in_any_spelling(tmp_path):
     path = tmp_path / "s.yaml"
-    path.write_text("name: s\ntasks: Digits\nmodels: CNN-small\nmethods: [NG+, Bad-T, RandLabel, GA, SalUn, SCRUB]\nlrs: 1e-4\n")
+    path.write_text(
+        "name: s\ntasks: Digits\nmodels: CNN-small\nmethods: [NG+, Bad-T, RandLabel, GA, SalUn, SCRUB]\nlrs: 1e-4\n"
+    )
     suite = load_suite(path)
     assert [m.name for m in suite.methods] == ["neggrad_plus", "bad_t", "rand_label", "neggrad", "salun", "scrub"]
     assert suite.lrs == [1e-4]

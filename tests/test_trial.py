@@ -23,7 +23,13 @@ def test_ids_are_pinned():
 def test_ids_are_the_same_in_every_process():
     code = f"import json; from mubench_ray.trial import Trial; print(Trial.model_validate(json.loads({json.dumps(json.dumps(TRIAL))})).id)"
     ids = {
-        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         for seed in ("0", "1", "random")
     }
     assert ids == {Trial.model_validate(TRIAL).id + "\n"}
@@ -36,7 +42,13 @@ def test_an_id_survives_json_and_number_types():
 
 
 def test_a_default_spelled_out_is_the_same_trial():
-    spelled = {**TRIAL, "subset": None, "after": [], "unlearning": Unlearning().model_dump(), "training": Training(epochs=15).model_dump()}
+    spelled = {
+        **TRIAL,
+        "subset": None,
+        "after": [],
+        "unlearning": Unlearning().model_dump(),
+        "training": Training(epochs=15).model_dump(),
+    }
     assert Trial.model_validate(spelled).id == Trial.model_validate(TRIAL).id
 
 
@@ -54,12 +66,21 @@ def test_everything_that_decides_the_outcome_enters_the_id():
 
 def test_where_a_list_lies_does_not_enter():
     here, there = (
-        Recipe(task="t", model="m", training=Training(), seed=1, forget=ForgetSet(ratio=5, sampler="from_file", options={"path": path, "sha256": "x"}))
+        Recipe(
+            task="t",
+            model="m",
+            training=Training(),
+            seed=1,
+            forget=ForgetSet(ratio=5, sampler="from_file", options={"path": path, "sha256": "x"}),
+        )
         for path in ("/a", "/b")
     )
     assert here.id == there.id
 
 
 def test_methods_and_their_settings_share_artifacts():
-    one, other = Trial.model_validate(TRIAL), Trial.model_validate({**TRIAL, "method": "ft", "seed": 1, "lr": 1e-5, "unlearning": {"lora": 0.1}})
+    one, other = (
+        Trial.model_validate(TRIAL),
+        Trial.model_validate({**TRIAL, "method": "ft", "seed": 1, "lr": 1e-5, "unlearning": {"lora": 0.1}}),
+    )
     assert one.original.id == other.original.id and one.retrain.id == other.retrain.id

@@ -74,7 +74,9 @@ class ArtifactStore:
             observed = dict(arrays)
         return Artifact(folder, meta["flos"], meta["seconds"], observed)
 
-    def save(self, recipe: Recipe, network: nn.Module, meter: Meter, observed: dict[str, np.ndarray], extra: dict[str, Any]) -> Artifact:
+    def save(
+        self, recipe: Recipe, network: nn.Module, meter: Meter, observed: dict[str, np.ndarray], extra: dict[str, Any]
+    ) -> Artifact:
         """Write an artifact whole or not at all; the first of two writers of one recipe wins."""
         self.root.mkdir(parents=True, exist_ok=True)
         partial = self.root / f".{recipe.id}.{os.getpid()}"
@@ -112,7 +114,9 @@ class ArtifactStore:
         return make()
 
 
-def get_artifact(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None = None, device: str = "cpu") -> Artifact:
+def get_artifact(
+    recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None = None, device: str = "cpu"
+) -> Artifact:
     """The trained original or retrain of a recipe: from the store, or trained here and now. Raises Diverged when training does."""
     return store.get(recipe, lambda: _make(recipe, store, data_dir, device))
 
@@ -142,7 +146,9 @@ def train(recipe: Recipe, data: UnlearningData) -> tuple[nn.Module, Meter]:
     def loss(ctx: Context, batch: Batch) -> torch.Tensor:
         return ctx.loss(batch)
 
-    phase = Phase("train", name, loss, epochs=options.epochs, optimizer=Optimizer(schedule=options.schedule), augment=True)
+    phase = Phase(
+        "train", name, loss, epochs=options.epochs, optimizer=Optimizer(schedule=options.schedule), augment=True
+    )
     Loop(ctx, [phase], options).run()
     return network, meter
 

@@ -61,7 +61,10 @@ class Job:
                 self._write_split(recipe)
             get_artifact(recipe, ArtifactStore(self.artifacts), self.data_dir, self.device)
         except Exception as error:  # noqa: BLE001 - the reason goes into the row of every trial that needed it
-            return {"status": "failed", "error": f"its {recipe.kind} ({recipe.id}) could not be made: {one_line(error)}"}
+            return {
+                "status": "failed",
+                "error": f"its {recipe.kind} ({recipe.id}) could not be made: {one_line(error)}",
+            }
         return {"status": "ok", "error": None}
 
     def _write_split(self, recipe: Recipe) -> None:

@@ -79,7 +79,9 @@ def examples_table(trial: Trial, observed: dict[str, Observed]) -> pa.Table:
             columns, size = {name: values[keep] for name, values in columns.items()}, SAMPLE
         named = {"trial_id": pa.array([trial.id] * size), "split": pa.array([split] * size).dictionary_encode()}
         named |= {name: columns[name] for name in ("index", "label", "loss", "correct", "confidence", "entropy")}
-        parts.append(pa.table({field.name: pa.array(named[field.name]).cast(field.type) for field in EXAMPLES}, schema=EXAMPLES))
+        parts.append(
+            pa.table({field.name: pa.array(named[field.name]).cast(field.type) for field in EXAMPLES}, schema=EXAMPLES)
+        )
     return pa.concat_tables(parts)
 
 
@@ -103,6 +105,8 @@ def against_teachers(ctx: Context, rows: Rows, batch_size: int = 512) -> dict[st
 def weights_beside_retrain(ctx: Context, retrain: Artifact) -> dict[str, dict[str, np.ndarray]]:
     """The weights of f_U and of the retrain, by name, for distances in parameter space; nothing where f_U is another architecture (SISA's ensemble)."""
     reference = retrain.load_into(ctx.model.build(ctx.task))
+    if ctx.network.state_dict().keys() != reference.state_dict().keys():
+        return {}
     return {
         name: {key: p.detach().float().cpu().numpy() for key, p in network.named_parameters()}
         for name, network in (("state", ctx.network), ("retrain_state", reference))

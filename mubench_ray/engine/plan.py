@@ -65,7 +65,7 @@ def make_plan(suite: Suite) -> Plan:
     """Resolve a suite; raises SuiteError when its training options do not validate or nothing at all can apply."""
     plan = Plan(suite)
     forgets = [forget_set(suite, ratio, seed) for ratio in suite.ratios for seed in suite.forget_seeds]
-    for task, model in ((task, model) for task in suite.tasks for model in suite.models_of(task)):
+    for task, model in [(entry, model) for entry in suite.tasks for model in suite.models_of(entry)]:
         training = resolve_training(suite, task, model)
         lr_count = sum(1 if not METHODS.get(m.name).uses_lr else len(m.lrs or suite.lrs) for m in suite.methods)
         cells = len(forgets) * len(suite.seeds) * len(suite.training_seeds or [0])
@@ -96,7 +96,14 @@ def make_plan(suite: Suite) -> Plan:
                 plan.trials[trial.id] = trial
     recipe_of = {}
     for trial in plan.trials.values():
-        key = (trial.task, trial.subset, trial.model, trial.pretrained, digest(trial.training.model_dump()), trial.training_seed)
+        key = (
+            trial.task,
+            trial.subset,
+            trial.model,
+            trial.pretrained,
+            digest(trial.training.model_dump()),
+            trial.training_seed,
+        )
         if key not in recipe_of:
             recipe_of[key] = trial.original
             plan.recipes[trial.original.id] = trial.original

@@ -36,7 +36,10 @@ def rerun_trial(folder: str | Path, trial_id: str) -> bool:
             continue
         equal = equal_numbers(stored.get(name), again.get(name))
         same &= equal
-        console.print(f"[{'green' if equal else 'red'}]{'same' if equal else 'DIFFERS'}[/] {name}: {stored.get(name)} | {again.get(name)}", highlight=False)
+        console.print(
+            f"[{'green' if equal else 'red'}]{'same' if equal else 'DIFFERS'}[/] {name}: {stored.get(name)} | {again.get(name)}",
+            highlight=False,
+        )
     console.print("The row stands." if same else "The row does not come out again on this machine.")
     return same
 

@@ -23,7 +23,6 @@ from mubench_ray.errors import ResultsError
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
 from mubench_ray.provenance import provenance
-
 from mubench_ray.results.store import Store
 from mubench_ray.suite import Suite, load_suite
 
@@ -76,9 +75,17 @@ def run_suite(
             store.forget_rows(("failed", "out_of_memory"))
         done = store.finished() & plan.trials.keys()
         missing = [trial for trial in plan.trials if trial not in done]
-        if missing:
-            with beside(store, suite):
-                _run(plan, missing, store, str(artifacts or default_artifacts(out)), address, watch or (lambda progress: nullcontext()))
+        # Also when nothing is missing: what a killed run had not copied to MLflow yet is copied now.
+        with beside(store, suite):
+            if missing:
+                _run(
+                    plan,
+                    missing,
+                    store,
+                    str(artifacts or default_artifacts(out)),
+                    address,
+                    watch or (lambda progress: nullcontext()),
+                )
         finished = len(store.finished() & plan.trials.keys())
     return Run(out, len(plan.trials), finished, len(done))
 
@@ -127,7 +134,9 @@ def exclusive(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ResultsError(f"Another mubench is writing to {out}; wait for it or choose another folder with --out.") from None
+            raise ResultsError(
+                f"Another mubench is writing to {out}; wait for it or choose another folder with --out."
+            ) from None
         file.write(str(os.getpid()))
         file.flush()
         yield
@@ -185,5 +194,6 @@ def describe_metrics() -> dict[str, Any]:
     """Direction, range and citation of every metric, for a report that does not import them."""
     keys = ("direction", "low", "high", "cites", "summary")
     return {
-        name: {key: None if (value := getattr(metric, key)) == float("inf") else value for key in keys} for name, metric in METRICS
+        name: {key: None if (value := getattr(metric, key)) == float("inf") else value for key in keys}
+        for name, metric in METRICS
     }

@@ -12,7 +12,13 @@ from typing import Any
 import torch
 
 from mubench_ray.engine.artifacts import ArtifactStore, flatten
-from mubench_ray.engine.observation import Curve, against_teachers, evaluation_sets, examples_table, weights_beside_retrain
+from mubench_ray.engine.observation import (
+    Curve,
+    against_teachers,
+    evaluation_sets,
+    examples_table,
+    weights_beside_retrain,
+)
 from mubench_ray.engine.unlearning import keep_weights, prepare, unlearn
 from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.methods import METHODS
@@ -57,12 +63,22 @@ def run_trial(
 
 
 def _unlearn(
-    trial: Trial, artifacts: ArtifactStore, data_dir: str | Path | None, device: str, concurrency: int, outcome: Outcome, keep: bool
+    trial: Trial,
+    artifacts: ArtifactStore,
+    data_dir: str | Path | None,
+    device: str,
+    concurrency: int,
+    outcome: Outcome,
+    keep: bool,
 ) -> None:
     row = outcome.row
     prepared = prepare(trial, artifacts, data_dir, device, concurrency)
     ctx, forget, retrain, meter = prepared.ctx, prepared.forget, prepared.retrain, prepared.ctx.meter
-    row |= {"forget_size": len(forget.forget), "retain_size": len(forget.retain), "forget_sha256": forget.manifest["sha256"]}
+    row |= {
+        "forget_size": len(forget.forget),
+        "retain_size": len(forget.retain),
+        "forget_sha256": forget.manifest["sha256"],
+    }
     row |= {"retrain_flos": retrain.flos, "retrain_seconds": retrain.seconds}
 
     sets = evaluation_sets(prepared.splits, forget)
@@ -76,7 +92,12 @@ def _unlearn(
     observed = {name: evaluate(ctx.network, ctx.data, rows) for name, rows in sets.items()}
     measured = flatten(observed) | {f"retrain_{name}": values for name, values in retrain.observed.items()}
     measured |= against_teachers(ctx, sets["forget"]) | weights_beside_retrain(ctx, retrain)
-    costs = {"seconds": meter.seconds, "flos": meter.flos, "retrain_seconds": retrain.seconds, "retrain_flos": retrain.flos}
+    costs = {
+        "seconds": meter.seconds,
+        "flos": meter.flos,
+        "retrain_seconds": retrain.seconds,
+        "retrain_flos": retrain.flos,
+    }
     row |= compute_all(measured | costs | {"ratio": trial.ratio, "seed": trial.seed})
     outcome.examples = examples_table(trial, observed)
     if keep:
@@ -134,4 +155,3 @@ def prepare_network_process(threads: int = 1) -> None:
     """Make this process compute the same numbers as any other: one thread a trial, deterministic kernels."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-

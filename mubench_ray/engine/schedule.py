@@ -33,7 +33,11 @@ class Schedule:
     """
 
     def __init__(
-        self, needs: Mapping[str, tuple[str, ...]], slots: int, on_lost: Callable[[str, str], None], limit: int | None = None
+        self,
+        needs: Mapping[str, tuple[str, ...]],
+        slots: int,
+        on_lost: Callable[[str, str], None],
+        limit: int | None = None,
     ) -> None:
         self._waiting = {trial: set(nodes) for trial, nodes in needs.items() if nodes}
         self._dependents: dict[str, list[str]] = {}

@@ -90,7 +90,9 @@ def fitting(resources: Resources, cluster: dict[str, float]) -> int:
         fits = min(fits, gpus / resources.gpus if resources.gpus >= 1 else math.floor(1 / resources.gpus) * gpus)
     if fits < 1:
         has = f"{cluster.get('CPU', 0):g} CPU and {cluster.get('GPU', 0):g} GPU"
-        raise MubenchError(f"resources: a trial asks for {resources.cpus:g} CPU and {resources.gpus:g} GPU; the cluster has {has}.")
+        raise MubenchError(
+            f"resources: a trial asks for {resources.cpus:g} CPU and {resources.gpus:g} GPU; the cluster has {has}."
+        )
     return int(fits + 1e-9)
 
 
@@ -101,7 +103,8 @@ def run_nodes(job: Job, schedule: Schedule, resources: Resources, storage: str) 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="ray.*")
     trainable = tune.with_resources(
-        tune.with_parameters(Node, job=job), {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+        tune.with_parameters(Node, job=job),
+        {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
     )
     tuner = tune.Tuner(
         trainable,

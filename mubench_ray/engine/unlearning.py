@@ -38,7 +38,11 @@ class Prepared:
 
 
 def prepare(
-    trial: Trial, artifacts: ArtifactStore, data_dir: str | Path | None = None, device: str = "cpu", concurrency: int = 1
+    trial: Trial,
+    artifacts: ArtifactStore,
+    data_dir: str | Path | None = None,
+    device: str = "cpu",
+    concurrency: int = 1,
 ) -> Prepared:
     """Data, artifacts, the network to start from and the meter of a trial; makes the artifacts that are missing."""
     method = METHODS.get(trial.method).configure(trial.hyperparameters)
@@ -92,7 +96,12 @@ def budgeted_meter(trial: Trial, retrain: Artifact, device: str, concurrency: in
 
 
 def previous_network(
-    trial: Trial, network: nn.Module, artifacts: ArtifactStore, data_dir: str | Path | None, device: str, concurrency: int
+    trial: Trial,
+    network: nn.Module,
+    artifacts: ArtifactStore,
+    data_dir: str | Path | None,
+    device: str,
+    concurrency: int,
 ) -> nn.Module:
     """f_U of the step before in a sequence: as that step left it, or unlearned once more where its weights are gone."""
     before = trial.previous

@@ -24,7 +24,9 @@ def load_task(name: str, subset: int | None, data_dir: str | Path | None) -> tup
     return task, limit(splits, subset) if subset else splits
 
 
-def data_for(cell: Trial | Recipe, data_dir: str | Path | None, device: str) -> tuple[UnlearningData, Splits, ForgetSplit | None]:
+def data_for(
+    cell: Trial | Recipe, data_dir: str | Path | None, device: str
+) -> tuple[UnlearningData, Splits, ForgetSplit | None]:
     """What training or unlearning of this cell may see, all splits for its evaluation, and its forget set."""
     task, splits = load_task(cell.task, cell.subset, data_dir)
     forget = split_forget(splits.train, cell.forget) if cell.forget else None
@@ -33,7 +35,10 @@ def data_for(cell: Trial | Recipe, data_dir: str | Path | None, device: str) -> 
     else:
         sets = {"retain": Rows(splits.train, forget.retain)}
         if isinstance(cell, Trial):
-            sets |= {"forget": Rows(splits.train, new_to_forget(cell, splits, forget)), "validation": Rows.all_of(splits.validation)}
+            sets |= {
+                "forget": Rows(splits.train, new_to_forget(cell, splits, forget)),
+                "validation": Rows.all_of(splits.validation),
+            }
     return UnlearningData(task, get_model(cell.model, cell.pretrained), sets, device), splits, forget
 
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mubench_ray.errors import MubenchError
 from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, kl, log_uniform, method, uniform
 from mubench_ray.tasks.base import Batch
 from mubench_ray.training.data import Rows
@@ -50,7 +49,6 @@ class BadTeacher(Method):
         """Mean over rows of KL(incompetent || f_U) where they belong to D_F, else of KL(f_O || f_U)."""
         T = self.temperature
         incompetent, original = ctx.log_probs(batch, ctx.incompetent, T), ctx.log_probs(batch, ctx.original, T)
-        if len(original) != len(batch):
-            raise MubenchError("bad_t.form = 'mixed' needs one prediction an example; use form: paired for sequences.")
-        teacher = torch.where(batch.forget.unsqueeze(-1), incompetent, original)
+        member = batch.forget.view(-1, *[1] * (original.dim() - 1))
+        teacher = torch.where(member, incompetent, original)
         return F.kl_div(ctx.log_probs(batch, temperature=T), teacher, log_target=True, reduction="batchmean")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, integer, method, uniform
-from mubench_ray.methods.layers import class_weights, convolutions, normal
+from mubench_ray.methods.layers import class_weights, convolutions, normal, set_weight
 from mubench_ray.tasks.base import Batch, Task
 
 
@@ -62,7 +62,7 @@ class ConfuseWeights(Method):
         """Noise on every kernel, each from its own stream."""
         ctx.state["class_weights"] = class_weights(ctx, 1.0)
         for name, layer in convolutions(ctx.network).items():
-            layer.weight.add_(normal(layer.weight, std, ctx.generator("cfw", name, std)))
+            set_weight(layer, layer.weight + normal(layer.weight, std, ctx.generator("cfw", name, std)))
 
     def repair(self, ctx: Context, retain: Batch) -> Tensor:
         """CE(D_R), weighted by class."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, method, uniform
-from mubench_ray.methods.layers import convolutions
+from mubench_ray.methods.layers import convolutions, set_weight
 from mubench_ray.tasks.base import Batch
 
 
@@ -52,7 +52,7 @@ class ConvolutionTranspose(Method):
     def transpose(self, ctx: Context) -> None:
         """Swap the last two axes."""
         for layer in transposable(ctx.network).values():
-            layer.weight.copy_(layer.weight.transpose(-1, -2).clone())
+            set_weight(layer, layer.weight.transpose(-1, -2).clone())
 
     def repair(self, ctx: Context, retain: Batch) -> Tensor:
         """CE(D_R)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, log_uniform, method
 from mubench_ray.methods.layers import head, layer_state, no_head, normal
@@ -47,8 +48,16 @@ class FisherForgetting(Method):
     def expected(self, ctx: Context, retain: Batch) -> Tensor:
         """Add sum_y p(y | x) (grad log p(y | x))^2 of one example; the loop has no gradient of its own to take."""
         log_probs = ctx.log_probs(retain).squeeze(0)
-        names, parameters = zip(*((name, p) for name, p in ctx.network.named_parameters() if p.requires_grad))
         roots = torch.diag(log_probs.detach().exp().sqrt())
+        if any(is_parametrized(module) for module in ctx.network.modules()):
+            self.one_by_one(ctx, retain, log_probs, roots)
+        else:
+            self.vectorised(ctx, log_probs, roots)
+        return torch.zeros((), device=ctx.device, requires_grad=True)
+
+    def vectorised(self, ctx: Context, log_probs: Tensor, roots: Tensor) -> None:
+        """All labels in a few backward passes."""
+        names, parameters = zip(*((name, p) for name, p in ctx.network.named_parameters() if p.requires_grad))
         for rows in roots.split(LABELS_AT_A_TIME):
             gradients = torch.autograd.grad(
                 log_probs, parameters, rows, retain_graph=True, allow_unused=True, is_grads_batched=True
@@ -56,22 +65,29 @@ class FisherForgetting(Method):
             for name, gradient in zip(names, gradients):
                 if gradient is not None:
                     self.add(ctx, name, gradient.square().sum(0))
-        return torch.zeros((), device=ctx.device, requires_grad=True)
+
+    def one_by_one(self, ctx: Context, retain: Batch, log_probs: Tensor, roots: Tensor) -> None:
+        """A backward pass a label: torch's FLOs counter allows no other where a weight is computed (weight normalisation)."""
+        for row in roots:
+            log_probs.backward(row, retain_graph=True)
+            self.square(ctx, retain)
+            ctx.network.zero_grad(set_to_none=True)
 
     def nothing(self, ctx: Context, retain: Batch) -> None:
         """``expected`` has added everything."""
 
     def drawn(self, ctx: Context, retain: Batch) -> Tensor:
         """-log p of targets drawn from f_O itself."""
-        log_probs = ctx.log_probs(retain)
+        log_probs = ctx.log_probs(retain).flatten(0, -2)
         generator = ctx.generator("ff", int(retain["index"][0]))
         picked = torch.multinomial(log_probs.detach().exp().cpu(), 1, generator=generator).to(log_probs.device)
         return -log_probs.gather(-1, picked).sum()
 
     def square(self, ctx: Context, retain: Batch) -> None:
         """Add the squared gradient of one example."""
-        for name, gradient in ctx.gradients().items():
-            self.add(ctx, name, gradient.square())
+        for name, parameter in ctx.network.named_parameters():
+            if parameter.grad is not None:
+                self.add(ctx, name, parameter.grad.square())
 
     def add(self, ctx: Context, name: str, squared: Tensor) -> None:
         """Add to the sum over D_R."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.training.context import Context
@@ -116,6 +117,15 @@ def reinitialise(ctx: Context, names: Iterable[str], stream: str) -> None:
 def layer_state(network: nn.Module, layer: str) -> list[str]:
     """Names of the parameters and buffers of one layer."""
     return [name for name in network.state_dict(keep_vars=True) if name.startswith(f"{layer}.")]
+
+
+@torch.no_grad()
+def set_weight(layer: nn.Module, weight: Tensor) -> None:
+    """Give a layer this weight, also where its weight is computed from other parameters (weight normalisation)."""
+    if is_parametrized(layer, "weight"):
+        layer.weight = weight
+    else:
+        layer.weight.copy_(weight)
 
 
 def normal(tensor: Tensor, std: float, generator: torch.Generator) -> Tensor:

@@ -87,5 +87,6 @@ class MaskSmallGradients(Method):
 
 
 def layers(network: nn.Module) -> dict[str, nn.Module]:
-    """The convolutions or, where there are none, the linear layers."""
-    return convolutions(network) or linears(network)
+    """The convolutions or, where there are none, the linear layers; those whose weight is no parameter of its own (weight normalisation) are left out."""
+    found = convolutions(network) or linears(network)
+    return {name: layer for name, layer in found.items() if isinstance(layer.weight, nn.Parameter)}

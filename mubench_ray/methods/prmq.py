@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, uniform
-from mubench_ray.methods.layers import class_weights, convolutions, linears
+from mubench_ray.methods.layers import class_weights, convolutions, linears, set_weight
 from mubench_ray.tasks.base import Batch, Task
 
 
@@ -54,7 +54,7 @@ class PruneRedrawQuantise(Method):
         ):
             bound = layer.weight[0].numel() ** -0.5
             fresh = bound * (2 * torch.rand(layer.weight.shape, generator=ctx.generator("prmq", name)) - 1)
-            layer.weight.copy_(torch.where(picked.view_as(layer.weight), fresh.to(layer.weight), layer.weight))
+            set_weight(layer, torch.where(picked.view_as(layer.weight), fresh.to(layer.weight), layer.weight))
 
     def repair(self, ctx: Context, retain: Batch) -> Tensor:
         """Weighted CE(D_R) + MSE of the entropies."""

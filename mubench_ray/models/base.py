@@ -28,6 +28,8 @@ class Model(ABC):
     #: Id of the published weights on the Hugging Face hub and the commit that is taken; None where there are none or none is pinned.
     hub: str | None = None
     revision: str | None = None
+    #: Device that FLOs are counted on: ``meta`` allocates nothing, but a network that looks at its inputs' values needs a real one.
+    counted_on: ClassVar[str] = "meta"
 
     @abstractmethod
     def build(self, task: Task) -> nn.Module:
@@ -102,16 +104,22 @@ def parameters(task: Task, model: Model) -> int:
 
 
 def flos_per_sample(task: Task, model: Model, rows: int = 2) -> tuple[float, float]:
-    """FLOs of one example's forward pass and of its whole training step (forward and backward), counted on the meta device.
+    """FLOs of one example's forward pass and of its whole training step (forward and backward).
 
-    Nothing is computed and no data is loaded.
+    Counted on the meta device, where nothing is computed, for all models that can run there. No data is loaded.
     """
     from mubench_ray.training.meter import count_flos
 
     with torch.device("meta"):
-        network = model.build(task)
         columns = {name: column.to("meta") for name, column in task.blank(rows).items()}
-        batch = Batch(columns, model.encode(task, columns), torch.zeros(rows, dtype=torch.bool))
+        inputs = model.encode(task, columns)
+    with torch.device(model.counted_on):
+        network = model.build(task)
+        columns, inputs = (
+            {name: torch.zeros_like(column, device=model.counted_on) for name, column in part.items()}
+            for part in (columns, inputs)
+        )
+        batch = Batch(columns, inputs, torch.zeros(rows, dtype=torch.bool))
         outputs, forward = count_flos(lambda: task.outputs(network, batch))
         _, backward = count_flos(lambda: task.losses(outputs, batch).mean().backward())
     return forward / rows, (forward + backward) / rows

@@ -21,9 +21,18 @@ class Bert(SizedTextModel):
 
 
 register("bert-tiny", Bert(32, 2, 2, 4000))
-register("bert-base", Bert(768, 12, 12, hub="google-bert/bert-base-uncased", revision="86b5e0934494bd15c9632b12f734a8a67f723594"), "bert")
+register(
+    "bert-base",
+    Bert(768, 12, 12, hub="google-bert/bert-base-uncased", revision="86b5e0934494bd15c9632b12f734a8a67f723594"),
+    "bert",
+)
 register("bert-large", Bert(1024, 24, 16, hub="google-bert/bert-large-uncased"))
-register("biobert", Bert(768, 12, 12, 28996, hub="dmis-lab/biobert-v1.1", citation="Lee et al. 2020, doi:10.1093/bioinformatics/btz682"))
+register(
+    "biobert",
+    Bert(
+        768, 12, 12, 28996, hub="dmis-lab/biobert-v1.1", citation="Lee et al. 2020, doi:10.1093/bioinformatics/btz682"
+    ),
+)
 PUBMEDBERT = "Gu et al. 2021, arXiv 2007.15779"
 register("pubmedbert-abstract", Bert(768, 12, 12, hub=PUBMED, citation=PUBMEDBERT))
 register("pubmedbert-fulltext", Bert(768, 12, 12, hub=f"{PUBMED}-fulltext", citation=PUBMEDBERT))

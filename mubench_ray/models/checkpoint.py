@@ -67,7 +67,9 @@ class TransformersModel(Model):
             raise MubenchError(f"model {self.name} has no published weights; name a folder or a hub id.")
         revision = revision or (self.revision if source == self.hub else None)
         if revision is None and not Path(source).is_dir():
-            raise MubenchError(f"model {self.name}: the hub id {source!r} needs a revision (a commit hash), so that everyone loads the same weights.")
+            raise MubenchError(
+                f"model {self.name}: the hub id {source!r} needs a revision (a commit hash), so that everyone loads the same weights."
+            )
         model = copy.copy(self)
         model.source, model.revision = source, revision
         model.adopt()
@@ -83,7 +85,9 @@ class TransformersModel(Model):
         except (OSError, ValueError) as error:
             at = f" at {revision}" if revision else ""
             reason = " ".join(str(error).split())
-            raise MubenchError(f"model {self.name}: {self.source!r}{at} cannot be loaded from safetensors: {reason}") from error
+            raise MubenchError(
+                f"model {self.name}: {self.source!r}{at} cannot be loaded from safetensors: {reason}"
+            ) from error
 
 
 class TransformersImageModel(TransformersModel, ImageModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from mubench_ray.models.base import ImageModel, register
@@ -21,7 +23,7 @@ class SmallCNN(nn.Module):
                     nn.BatchNorm2d(after),
                     nn.ReLU(),
                 )
-                for stage, (before, after) in enumerate(zip(sizes, sizes[1:]))
+                for stage, (before, after) in enumerate(pairwise(sizes))
             )
         )
         self.head = nn.Linear(sizes[-1], classes)

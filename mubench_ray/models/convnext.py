@@ -17,7 +17,9 @@ class ConvNeXt(TransformersImageModel):
     architecture = "ConvNextForImageClassification"
     config_class = "ConvNextConfig"
 
-    def __init__(self, depths: list[int], widths: list[int], patch: int = 4, image_size: int | None = 224, hub: str | None = None) -> None:
+    def __init__(
+        self, depths: list[int], widths: list[int], patch: int = 4, image_size: int | None = 224, hub: str | None = None
+    ) -> None:
         self.depths, self.widths, self.patch, self.image_size, self.hub = depths, widths, patch, image_size, hub
 
     def settings(self, task: Task) -> dict[str, Any]:
@@ -33,4 +35,9 @@ class ConvNeXt(TransformersImageModel):
 
 
 register("convnext-tiny", ConvNeXt([1, 1], [16, 32], patch=2, image_size=None))
-register("convnext", ConvNeXt([3, 3, 9, 3], [96, 192, 384, 768], hub="facebook/convnext-tiny-224"), "convnext-t", "convnext-tiny-224")
+register(
+    "convnext",
+    ConvNeXt([3, 3, 9, 3], [96, 192, 384, 768], hub="facebook/convnext-tiny-224"),
+    "convnext-t",
+    "convnext-tiny-224",
+)

@@ -64,22 +64,39 @@ class Llama(TokenReader):
         config = self._published(transformers.AutoConfig)
         self.begin, self.end = config.bos_token_id, config.eos_token_id
 
+    def opened(self, task: Task, columns: Columns) -> tuple[torch.Tensor, torch.Tensor]:
+        """(ids, mask) of the first token, if there is one, and the prompt, padded between the two."""
+        ids, mask = self.tokens(task, columns["text"], task.max_length, special=False)
+        if not ids.is_meta:
+            ids, mask = left_padded(ids, mask)
+        if self.begin is None:
+            return ids, mask
+        return (
+            torch.cat([torch.full_like(ids[:, :1], self.begin), ids], 1),
+            torch.cat([torch.ones_like(mask[:, :1]), mask], 1),
+        )
+
+    def prompt(self, task: Task, columns: Columns) -> Columns:
+        """The prompt: what generation starts from."""
+        return masked(*self.opened(task, columns))
+
     def encode(self, task: Task, columns: Columns) -> Columns:
-        """The prompt, padded on its left, then the target and the end token; ``targets`` are the target's tokens, (B, T).
+        """The prompt, padded on the left of its text, then the target and the end token; ``targets`` are the target's tokens, (B, T).
 
         The last T positions predict them: what is fed ends one token before the end.
         """
-        prompt, prompt_mask = self.tokens(task, columns["text"], task.max_length, special=False)
-        ids, mask = closed(*self.tokens(task, columns["target"], task.max_target - 1, special=False), self.end)
-        if not prompt.is_meta:
-            prompt, prompt_mask = left_padded(prompt, prompt_mask)
-        if self.begin is not None:
-            prompt = torch.cat([torch.full_like(prompt[:, :1], self.begin), prompt], 1)
-            prompt_mask = torch.cat([torch.ones_like(prompt_mask[:, :1]), prompt_mask], 1)
-        fed, fed_mask = torch.cat([prompt, ids[:, :-1]], 1), torch.cat([prompt_mask, mask[:, :-1]], 1)
-        inputs = masked(fed, fed_mask)
-        if "attention_mask" in inputs:
-            inputs["position_ids"] = (fed_mask.cumsum(1) - 1).clamp(min=0)
+        prompt, prompt_mask = self.opened(task, columns)
+        target, target_mask = self.tokens(task, columns["target"], task.max_target - 1, special=False)
+        ids, mask = closed(target, target_mask, self.end)
+        fed, fed_mask = torch.cat([prompt, target], 1), torch.cat([prompt_mask, target_mask], 1)
+        if fed.is_meta:
+            # A mask of this form is taken as it is; any other is looked at, which the meta device cannot.
+            inputs = {
+                "input_ids": fed,
+                "attention_mask": torch.zeros(len(fed), 1, fed.shape[1], fed.shape[1], device="meta"),
+            }
+        else:
+            inputs = {**masked(fed, fed_mask), "position_ids": (fed_mask.cumsum(1) - 1).clamp(min=0)}
         return {**inputs, "targets": ids.masked_fill(mask == 0, IGNORED)}
 
 
@@ -93,7 +110,17 @@ def left_padded(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, to
 register("llama-tiny", Llama(32, 64, 2, 2, vocabulary=4000))
 register(
     "smollm2-135m",
-    Llama(576, 1536, 30, 9, 49152, key_heads=3, tied=True, hub="HuggingFaceTB/SmolLM2-135M", citation="Ben Allal et al. 2025, arXiv 2502.02737"),
+    Llama(
+        576,
+        1536,
+        30,
+        9,
+        49152,
+        key_heads=3,
+        tied=True,
+        hub="HuggingFaceTB/SmolLM2-135M",
+        citation="Ben Allal et al. 2025, arXiv 2502.02737",
+    ),
 )
 ALPACA, VICUNA = "Taori et al. 2023, Stanford Alpaca", "Chiang et al. 2023, Vicuna"
 register("alpaca-7b", Llama(4096, 11008, 32, 32, hub="chavinlo/alpaca-native", citation=ALPACA))

@@ -41,7 +41,9 @@ class ResNet(TransformersImageModel):
         network = super().build(task)
         if self.stem == "cifar":
             embedder = network.resnet.embedder
-            embedder.embedder.convolution = nn.Conv2d(self.input_channels(task), network.config.embedding_size, 3, padding=1, bias=False)
+            embedder.embedder.convolution = nn.Conv2d(
+                self.input_channels(task), network.config.embedding_size, 3, padding=1, bias=False
+            )
             embedder.pooler = nn.Identity()
         return network
 
@@ -55,5 +57,7 @@ for number, depths, widths, layer in (
     (34, [3, 4, 6, 3], BASIC, "basic"),
     (50, [3, 4, 6, 3], BOTTLENECK, "bottleneck"),
 ):
-    register(f"resnet{number}", ResNet(depths, widths, layer, "imagenet", f"microsoft/resnet-{number}"), f"resnet-{number}")
+    register(
+        f"resnet{number}", ResNet(depths, widths, layer, "imagenet", f"microsoft/resnet-{number}"), f"resnet-{number}"
+    )
     register(f"resnet{number}-cifar", ResNet(depths, widths, layer, "cifar"), f"resnet-{number}-cifar")

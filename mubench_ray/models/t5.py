@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mubench_ray.models.base import register
 from mubench_ray.models.text import TokenReader, masked
@@ -27,9 +27,24 @@ class T5(TokenReader):
     end = 3
 
     def __init__(
-        self, width: int, inner: int, layers: int, heads: int, vocabulary: int = 32128, size: int = 64, hub: str | None = None
+        self,
+        width: int,
+        inner: int,
+        layers: int,
+        heads: int,
+        vocabulary: int = 32128,
+        size: int = 64,
+        hub: str | None = None,
     ) -> None:
-        self.width, self.inner, self.layers, self.heads, self.vocabulary, self.size, self.hub = width, inner, layers, heads, vocabulary, size, hub
+        self.width, self.inner, self.layers, self.heads, self.vocabulary, self.size, self.hub = (
+            width,
+            inner,
+            layers,
+            heads,
+            vocabulary,
+            size,
+            hub,
+        )
 
     def settings(self, task: Task) -> dict[str, Any]:
         """Widths, layers, heads, vocabulary."""
@@ -47,6 +62,13 @@ class T5(TokenReader):
             "decoder_start_token_id": 0,
         }
 
+    def build(self, task: Task) -> nn.Module:
+        """A network with random weights and an output projection of its own, as version 1.1 has; transformers would share the embedding's."""
+        network = super().build(task)
+        if self.source is None:
+            network.lm_head.weight = nn.Parameter(torch.randn_like(network.lm_head.weight) / self.width**0.5)
+        return network
+
     def adopt(self) -> None:
         """Take the checkpoint's end token too."""
         import transformers
@@ -54,12 +76,15 @@ class T5(TokenReader):
         super().adopt()
         self.end = self._published(transformers.AutoConfig).eos_token_id
 
+    def prompt(self, task: Task, columns: Columns) -> Columns:
+        """The source and the end token: what generation starts from."""
+        return masked(*closed(*self.tokens(task, columns["text"], task.max_length - 1, special=False), self.end))
+
     def encode(self, task: Task, columns: Columns) -> Columns:
         """Source and target, each followed by the end token; ``targets`` (B, T) and the same one token later as the decoder's input."""
-        source = closed(*self.tokens(task, columns["text"], task.max_length - 1, special=False), self.end)
         ids, mask = closed(*self.tokens(task, columns["target"], task.max_target - 1, special=False), self.end)
         return {
-            **masked(*source),
+            **self.prompt(task, columns),
             "decoder_input_ids": torch.cat([torch.zeros_like(ids[:, :1]), ids[:, :-1]], 1),
             "targets": ids.masked_fill(mask == 0, IGNORED),
         }

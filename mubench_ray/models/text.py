@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mubench_ray.models.checkpoint import TransformersModel
-from mubench_ray.models.tokenizer import token_table
+from mubench_ray.models.tokenizer import Reader
 from mubench_ray.tasks.base import Columns, Task
 
 
@@ -34,12 +34,16 @@ class TokenReader(TransformersModel):
             self.padding = config.pad_token_id
         self.positions = min(getattr(config, "max_position_embeddings", None) or self.positions, 100_000)
 
+    def reader(self, task: Task) -> Reader:
+        """Which tokenizer reads the task's texts."""
+        return Reader(self.vocabulary, task.markers, self.source, self.revision)
+
     def tokens(self, task: Task, numbers: Tensor, length: int, special: bool = True) -> tuple[Tensor, Tensor]:
         """Tokens of the task's texts, int64 (B, length), padded, and a mask of those that are not padding, int64 of the same shape."""
         if numbers.is_meta:
             ids = torch.zeros(len(numbers), length, dtype=torch.int64, device="meta")
             return ids, torch.ones_like(ids)
-        table = token_table(task.name, task.texts, length, self.vocabulary, task.markers, self.source, self.revision, special)
+        table = self.reader(task).tokens(task.name, task.texts, length, special)
         ids, lengths = (part[numbers.cpu()].to(numbers.device) for part in table)
         return ids.long(), (torch.arange(length, device=numbers.device) < lengths.unsqueeze(1)).long()
 
@@ -63,7 +67,13 @@ class SizedTextModel(TextModel):
     """An encoder said by width, layers, heads and vocabulary."""
 
     def __init__(
-        self, hidden: int, layers: int, heads: int, vocabulary: int = 30522, hub: str | None = None, revision: str | None = None
+        self,
+        hidden: int,
+        layers: int,
+        heads: int,
+        vocabulary: int = 30522,
+        hub: str | None = None,
+        revision: str | None = None,
     ) -> None:
         self.hidden, self.layers, self.heads, self.vocabulary = hidden, layers, heads, vocabulary
         self.hub, self.revision = hub, revision

@@ -16,7 +16,9 @@ class ConvNorm(nn.Sequential):
     """A convolution without bias, then BatchNorm."""
 
     def __init__(self, before: int, after: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(after))
+        super().__init__(
+            nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(after)
+        )
 
 
 class MBConv(nn.Module):
@@ -26,7 +28,11 @@ class MBConv(nn.Module):
         super().__init__()
         inner = 4 * width
         self.body = nn.Sequential(
-            ConvNorm(width, inner), nn.GELU(), ConvNorm(inner, inner, 3, groups=inner), nn.GELU(), ConvNorm(inner, width)
+            ConvNorm(width, inner),
+            nn.GELU(),
+            ConvNorm(inner, inner, 3, groups=inner),
+            nn.GELU(),
+            ConvNorm(inner, width),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,7 +45,11 @@ class Merge(nn.Sequential):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__(
-            ConvNorm(before, after), nn.GELU(), ConvNorm(after, after, 3, 2, groups=after), nn.GELU(), ConvNorm(after, after)
+            ConvNorm(before, after),
+            nn.GELU(),
+            ConvNorm(after, after, 3, 2, groups=after),
+            nn.GELU(),
+            ConvNorm(after, after),
         )
 
 
@@ -65,11 +75,17 @@ class WindowAttention(nn.Module):
         x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
         down, across = x.shape[1] // side, x.shape[2] // side
         tokens = x.view(rows, down, side, across, side, channels).transpose(2, 3).reshape(-1, side * side, channels)
-        query, key, value = self.qkv(self.norm(tokens)).view(len(tokens), side * side, self.heads, -1).transpose(1, 2).chunk(3, -1)
+        query, key, value = (
+            self.qkv(self.norm(tokens)).view(len(tokens), side * side, self.heads, -1).transpose(1, 2).chunk(3, -1)
+        )
         bias = self.bias[:, self.distance.to(self.bias.device)]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         tokens = self.out(mixed.transpose(1, 2).reshape(tokens.shape))
-        x = tokens.view(rows, down, across, side, side, channels).transpose(2, 3).reshape(rows, down * side, across * side, channels)
+        x = (
+            tokens.view(rows, down, across, side, side, channels)
+            .transpose(2, 3)
+            .reshape(rows, down * side, across * side, channels)
+        )
         return x[:, :height, :width]
 
 
@@ -80,7 +96,9 @@ class Block(nn.Module):
         super().__init__()
         self.attention = WindowAttention(width, heads, window)
         self.local = ConvNorm(width, width, 3, groups=width)
-        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
@@ -94,10 +112,19 @@ class TinyViTNetwork(nn.Module):
     """Stem of stride 4, a stage of MBConv, three stages of attention blocks, mean pooling, LayerNorm and a linear head."""
 
     def __init__(
-        self, channels: int, classes: int, size: int, widths: list[int], depths: list[int], heads: list[int], windows: list[int]
+        self,
+        channels: int,
+        classes: int,
+        size: int,
+        widths: list[int],
+        depths: list[int],
+        heads: list[int],
+        windows: list[int],
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(ConvNorm(channels, widths[0] // 2, 3, 2), nn.GELU(), ConvNorm(widths[0] // 2, widths[0], 3, 2))
+        self.stem = nn.Sequential(
+            ConvNorm(channels, widths[0] // 2, 3, 2), nn.GELU(), ConvNorm(widths[0] // 2, widths[0], 3, 2)
+        )
         side = -(-size // 4)
         stages: list[nn.Module] = [MBConv(widths[0]) for _ in range(depths[0])]
         for (before, after), depth, head, window in zip(pairwise(widths), depths[1:], heads[1:], windows[1:]):
@@ -123,10 +150,14 @@ class TinyViT(ImageModel):
 
     def build(self, task: Task) -> nn.Module:
         """A network for the task's size, channels and classes."""
-        return TinyViTNetwork(task.channels, task.classes, task.size, self.widths, self.depths, self.heads, self.windows)
+        return TinyViTNetwork(
+            task.channels, task.classes, task.size, self.widths, self.depths, self.heads, self.windows
+        )
 
 
 register("tinyvit-tiny", TinyViT([16, 16, 32], [1, 1, 1], [1, 2, 2], [4, 4, 4]))
-register("tinyvit-5m", TinyViT([64, 128, 160, 320], [2, 2, 6, 2], [2, 4, 5, 10], [7, 7, 14, 7]), "tinyvit", "tiny-vit-5m")
+register(
+    "tinyvit-5m", TinyViT([64, 128, 160, 320], [2, 2, 6, 2], [2, 4, 5, 10], [7, 7, 14, 7]), "tinyvit", "tiny-vit-5m"
+)
 register("tinyvit-11m", TinyViT([64, 128, 256, 448], [2, 2, 6, 2], [2, 4, 8, 14], [7, 7, 14, 7]), "tiny-vit-11m")
 register("tinyvit-21m", TinyViT([96, 192, 384, 576], [2, 2, 6, 2], [3, 6, 12, 18], [7, 7, 14, 7]), "tiny-vit-21m")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ def train_wordpiece(texts: list[str], vocabulary: int, markers: tuple[str, ...] 
 
     ``markers`` are kept whole.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
@@ -37,9 +38,12 @@ def train_wordpiece(texts: list[str], vocabulary: int, markers: tuple[str, ...] 
     # alphabetical order, every process trains the same pieces.
     letters = sorted({letter for text in texts for letter in normalizer.normalize_str(text) if not letter.isspace()})
     fixed = [*SPECIAL, *markers, *(f"##{letter}" for letter in letters)]
-    scratch.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=fixed, show_progress=False))
+    scratch.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=fixed, show_progress=False)
+    )
     tokenizer = Tokenizer(models.WordPiece(scratch.get_vocab(), unk_token=UNKNOWN))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.decoder = decoders.WordPiece()
     tokenizer.add_special_tokens([*SPECIAL, *markers])
     ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -48,7 +52,12 @@ def train_wordpiece(texts: list[str], vocabulary: int, markers: tuple[str, ...] 
         special_tokens=[(FIRST, ids[FIRST]), (SEPARATOR, ids[SEPARATOR])],
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN, cls_token=FIRST, sep_token=SEPARATOR, mask_token=MASK
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        cls_token=FIRST,
+        sep_token=SEPARATOR,
+        mask_token=MASK,
     )
 
 
@@ -57,41 +66,61 @@ def load_tokenizer(source: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, revision=None if Path(source).is_dir() else revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(
+            source, revision=None if Path(source).is_dir() else revision, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
-        raise MubenchError(f"{source!r}: has no tokenizer that can be loaded: {' '.join(str(error).split())}") from error
+        raise MubenchError(
+            f"{source!r}: has no tokenizer that can be loaded: {' '.join(str(error).split())}"
+        ) from error
 
 
-def token_table(
-    name: str,
-    texts: Texts,
-    length: int,
-    vocabulary: int,
-    markers: tuple[str, ...] = (),
-    source: str | None = None,
-    revision: str | None = None,
-    special: bool = True,
-) -> Tokens:
-    """Tokens of every text, int32 (texts, ``length``), cut and padded at the end with the tokenizer's padding.
+@dataclass(frozen=True)
+class Reader:
+    """Which tokenizer reads a task's texts: that of published weights (``source``, a folder or hub id at ``revision``), or one of at most
+    ``vocabulary`` pieces trained on D's texts, which keeps ``markers`` whole."""
 
-    ``special`` adds the tokens that open and close a text. Made once for a set of texts and a tokenizer, kept on the texts and in the cache. Without ``source`` the tokenizer is trained on D's texts.
-    """
-    made_from = ["tokens", 1, texts.sha256, length, source or vocabulary, revision, list(markers), special]
-    key = str(made_from)
-    if key not in texts.tokens:
-        if source is not None and Path(source).is_dir():
-            made_from.append((Path(source) / "tokenizer.json").stat().st_mtime_ns if (Path(source) / "tokenizer.json").is_file() else 0)
+    vocabulary: int
+    markers: tuple[str, ...] = ()
+    source: str | None = None
+    revision: str | None = None
 
-        def rows():
-            tokenizer = load_tokenizer(source, revision) if source else train_wordpiece([texts.content[i] for i in texts.training], vocabulary, markers)
+    def tokenizer(self, texts: Texts) -> Any:
+        """The tokenizer, loaded or trained once for a set of texts."""
+        if self not in texts.tokenizers:
+            if self.source is not None:
+                tokenizer = load_tokenizer(self.source, self.revision)
+            else:
+                tokenizer = train_wordpiece([texts.content[i] for i in texts.training], self.vocabulary, self.markers)
             if tokenizer.pad_token is None:
                 tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-            options = {"truncation": True, "max_length": length, "padding": "max_length", "padding_side": "right"}
-            encoded = tokenizer(texts.content, **options, add_special_tokens=special, return_tensors="np")
-            lengths = encoded["attention_mask"].sum(1)
-            for place, ids in enumerate(encoded["input_ids"].astype("int32")):
-                yield {"input_ids": ids, "length": int(lengths[place]), "source_index": place}
+            texts.tokenizers[self] = tokenizer
+        return texts.tokenizers[self]
 
-        examples = converted(f"tokens-{name}", made_from, rows)
-        texts.tokens[key] = Tokens(examples.mapped["input_ids"].take(torch.arange(len(examples))), examples.columns["length"])
-    return texts.tokens[key]
+    def tokens(self, name: str, texts: Texts, length: int, special: bool = True) -> Tokens:
+        """Tokens of every text, cut and padded at the end to ``length``; ``special`` adds those that open and close a text.
+
+        Made once, kept on the texts and in the cache.
+        """
+        key = (self, length, special)
+        if key not in texts.tokens:
+            made_from = ["tokens", 2, texts.sha256, length, special, *self._identity()]
+
+            def rows():
+                options = {"truncation": True, "max_length": length, "padding": "max_length", "padding_side": "right"}
+                encoded = self.tokenizer(texts)(texts.content, **options, add_special_tokens=special, return_tensors="np")
+                lengths = encoded["attention_mask"].sum(1)
+                for place, ids in enumerate(encoded["input_ids"].astype("int32")):
+                    yield {"input_ids": ids, "length": int(lengths[place]), "source_index": place}
+
+            examples = converted(f"tokens-{name}", made_from, rows)
+            everything = torch.arange(len(examples))
+            texts.tokens[key] = Tokens(examples.mapped["input_ids"].take(everything), examples.columns["length"])
+        return texts.tokens[key]
+
+    def _identity(self) -> list:
+        """What the tokenizer is made from, as JSON holds it; a folder's own file counts with its time."""
+        if self.source is None:
+            return [self.vocabulary, list(self.markers)]
+        file = Path(self.source) / "tokenizer.json"
+        return [self.source, self.revision, file.stat().st_mtime_ns if file.is_file() else None]

@@ -18,7 +18,14 @@ class ViT(TransformersImageModel):
     config_class = "ViTConfig"
 
     def __init__(
-        self, hidden: int, layers: int, heads: int, patch: int | None, image_size: int | None = 224, hub: str | None = None, revision: str | None = None
+        self,
+        hidden: int,
+        layers: int,
+        heads: int,
+        patch: int | None,
+        image_size: int | None = 224,
+        hub: str | None = None,
+        revision: str | None = None,
     ) -> None:
         self.hidden, self.layers, self.heads, self.patch, self.image_size = hidden, layers, heads, patch, image_size
         self.hub, self.revision = hub, revision

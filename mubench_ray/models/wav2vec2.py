@@ -20,8 +20,17 @@ class Wav2Vec2(WaveformModel):
     architecture = "Wav2Vec2ForSequenceClassification"
     config_class = "Wav2Vec2Config"
 
-    def __init__(self, hidden: int, layers: int, heads: int, layer_norm: bool = False, tiny: bool = False, hub: str | None = None) -> None:
-        self.hidden, self.layers, self.heads, self.layer_norm, self.tiny, self.hub = hidden, layers, heads, layer_norm, tiny, hub
+    def __init__(
+        self, hidden: int, layers: int, heads: int, layer_norm: bool = False, tiny: bool = False, hub: str | None = None
+    ) -> None:
+        self.hidden, self.layers, self.heads, self.layer_norm, self.tiny, self.hub = (
+            hidden,
+            layers,
+            heads,
+            layer_norm,
+            tiny,
+            hub,
+        )
 
     def settings(self, task: Task) -> dict[str, Any]:
         """Width, layers, heads and the form of the convolutions."""
@@ -35,7 +44,12 @@ class Wav2Vec2(WaveformModel):
             "do_stable_layer_norm": self.layer_norm,
         }
         if self.tiny:
-            settings |= {"conv_dim": (16, 16, 32), "conv_kernel": (20, 8, 4), "conv_stride": (20, 8, 4), "num_conv_pos_embeddings": 8}
+            settings |= {
+                "conv_dim": (16, 16, 32),
+                "conv_kernel": (20, 8, 4),
+                "conv_stride": (20, 8, 4),
+                "num_conv_pos_embeddings": 8,
+            }
             settings |= {"num_conv_pos_embedding_groups": 4, "classifier_proj_size": 32}
         return settings
 

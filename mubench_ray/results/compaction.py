@@ -19,7 +19,9 @@ ROWS = 4_000_000
 
 def loose_files(folder: Path) -> list[Path]:
     """The one-trial files of a table."""
-    return sorted(path for path in folder.glob("*.parquet") if path.name[0] not in "._" and not path.name.startswith("part-"))
+    return sorted(
+        path for path in folder.glob("*.parquet") if path.name[0] not in "._" and not path.name.startswith("part-")
+    )
 
 
 def compact(folder: Path, at_least: int = LOOSE) -> int:

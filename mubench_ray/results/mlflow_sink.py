@@ -1,12 +1,23 @@
-"""MLflow as a view of the results store, which stays the truth: one run a trial, in batches, never on the engine's path."""
+"""MLflow as a view of the results store, which stays the truth: one run a trial, in batches, never on the engine's path.
+
+A run holds the whole trial as params (``hyperparameters.alpha``, ``training.epochs``, ``forget.ratio``, ...), the metrics and costs of its row, its
+curve as metric series ``curve/<metric>`` and tags (``trial_id``, ``status``, ``error``, ...). The step of a curve point is the permille of the
+retrain's FLOs spent by then; where two points fall on one permille the later takes the next. The run's status is set last: one that is still RUNNING
+was cut short by a crash, and is deleted and written anew.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,21 +32,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What one call of log_batch may hold.
-METRICS_A_CALL, PARAMS_A_CALL = 1000, 100
+#: What one call of log_batch may hold; MLflow allows 1,000 entries together.
+METRICS_A_CALL, PARAMS_A_CALL = 900, 100
 #: Rows read from the store at a time.
 ROWS_A_TURN = 200
+#: How long the end of a run waits for the last rows to be copied.
+LAST_SYNC_SECONDS = 30.0
 
 _FIXED = {field.name for field in TRIAL_COLUMNS}
 _COSTS = ("flos", "seconds", "retrain_flos", "retrain_seconds", "wall_seconds")
-_PARAMS = (
-    "task", "model", "method", "ratio", "seed", "lr", "training_seed", "forget_seed", "sampler", "after", "options", "forget_size", "retain_size",
-)  # fmt: skip
+_SHORT_PARAMS = ("ratio", "forget_size", "retain_size")
 
 #: No telemetry, no chatter, and no minutes of retries inside one call: the follower tries again by itself.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "GIT_PYTHON_REFRESH": "quiet",
@@ -43,85 +55,113 @@ _ENVIRONMENT = {
 
 
 class MlflowSink:
-    """Copies rows that MLflow has not yet; which ones those are is asked of MLflow itself, by their ``trial_id`` and ``complete`` tags."""
+    """Copies rows that MLflow has not yet; which ones those are is asked of MLflow itself, by their ``trial_id`` tag.
 
-    def __init__(self, root: str | Path, tracking_uri: str | None = None) -> None:
+    ``tracking_uri`` is by default the suite's, else a sqlite database in the results folder; ``experiment`` by default the suite's name.
+    """
+
+    def __init__(self, root: str | Path, tracking_uri: str | None = None, experiment: str | None = None) -> None:
         self.store = Store(Path(root).absolute())
-        self.tracking_uri = tracking_uri or self.store.check().get("mlflow_uri") or default_uri(self.store.root)
+        manifest = self.store.check()
+        self.tracking_uri = tracking_uri or manifest.get("mlflow_uri") or default_uri(self.store.root)
+        self.experiment = experiment or manifest.get("suite") or self.store.root.name
         self._client: MlflowClient | None = None
-        self._experiment = ""
+        self._experiment_id = ""
+        self._runs: dict[str, str] = {}
         self._copied: set[str] = set()
 
     def sync(self) -> int:
-        """Copy every row that MLflow has not; returns how many. Raises MubenchError when MLflow cannot be reached."""
-        return self._sync(threading.Event())
+        """Copy every row that MLflow has not, or has of an earlier attempt; returns how many. Raises MubenchError when MLflow cannot be reached."""
+        return self._sync(lambda: True)
 
     def follow(self, stop: threading.Event, every: float = 2.0) -> None:
-        """Copy rows as they come until ``stop`` is set, then once more; an outage is one warning, and tried again later."""
+        """Copy rows as they come until ``stop`` is set, then for at most LAST_SYNC_SECONDS more; an outage is one warning, and tried again later."""
         pause, warned = every, False
         while True:
             last = stop.wait(pause)
+            until = time.monotonic() + LAST_SYNC_SECONDS
             try:
-                self._sync(threading.Event() if last else stop)
+                self._sync((lambda until=until: time.monotonic() < until) if last else (lambda: not stop.is_set()))
+                if last and (left := len(self.store.finished() - self._copied)):
+                    raise MubenchError(f"MLflow at {self.tracking_uri} is slow: {left} rows are not copied yet.")
                 pause = every
-            except MubenchError as error:
+            except (MubenchError, OSError) as error:
                 pause = min(60.0, 2 * pause)
-                if not warned:
-                    warned = True
-                    log.warning("%s The run goes on; `mubench report %s --sync-mlflow` catches up.", error, self.store.root)
+                if last or not warned:
+                    log.warning("%s `mubench report %s --sync-mlflow` catches up.", error, self.store.root)
+                warned = True
             if last:
                 return
 
-    def _sync(self, stop: threading.Event) -> int:
-        missing = self.store.finished() - self._copied
-        if not missing:
+    def _sync(self, go_on: Callable[[], bool]) -> int:
+        self.store.check(must_exist=True)
+        if not self.store.finished() - self._copied:
             return 0
+        quiet()
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         added = 0
         try:
-            if self._client is None:
-                self._connect()
-                missing -= self._copied
-            ids = sorted(missing)
-            for start in range(0, len(ids), ROWS_A_TURN):
-                for row, curve in self._rows(ids[start : start + ROWS_A_TURN]):
-                    if stop.is_set():
-                        return added
-                    self._write(row, curve)
-                    self._copied.add(row["trial_id"])
-                    added += 1
+            with self._alone():
+                if self._client is None:
+                    self._connect()
+                ids = sorted(self.store.finished() - self._copied)
+                for start in range(0, len(ids), ROWS_A_TURN):
+                    for row, curve in self._rows(ids[start : start + ROWS_A_TURN]):
+                        if not go_on():
+                            return added
+                        self._write(row, curve)
+                        added += 1
         except (MlflowException, SQLAlchemyError, OSError) as error:
             self._client = None
             reason = " ".join(str(error).split())[:200]
-            raise MubenchError(f"MLflow at {self.tracking_uri} cannot be written: {type(error).__name__}: {reason}.") from error
+            raise MubenchError(
+                f"MLflow at {self.tracking_uri} cannot be written: {type(error).__name__}: {reason}."
+            ) from error
         return added
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two writers of one folder would each copy what the other is about to."""
+        with (self.store.root / ".mlflow.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MubenchError(
+                    f"Another mubench is copying {self.store.root} to MLflow; try again when it has ended."
+                ) from None
+            yield
+
     def _connect(self) -> None:
-        quiet()
         import mlflow
 
         client = mlflow.MlflowClient(self.tracking_uri)
-        name = self.store.check(must_exist=True).get("suite") or self.store.root.name
-        experiment = client.get_experiment_by_name(name)
+        experiment = client.get_experiment_by_name(self.experiment)
         if experiment is not None:
-            self._experiment = experiment.experiment_id
+            self._experiment_id = experiment.experiment_id
         else:
             local = self.tracking_uri.startswith("sqlite:")
             folder = (self.store.root / "mlruns").as_uri() if local else None
             # Tells the MLflow UI that these are training runs with metrics, not conversations.
             kind = {"mlflow.experimentKind": "custom_model_development"}
-            self._experiment = client.create_experiment(name, artifact_location=folder, tags=kind)
-        # What was there complete stays; what a crash left half-written is removed and written anew.
+            self._experiment_id = client.create_experiment(self.experiment, artifact_location=folder, tags=kind)
+        self._runs, self._copied = {}, set()
+        rows = self.store.read("trials", columns=["trial_id", "finished_at"]).to_pylist()
+        finished = {row["trial_id"]: _millis(row["finished_at"]) or 0 for row in rows}
         token = None
         while True:
-            page = client.search_runs([self._experiment], max_results=1000, page_token=token)
+            page = client.search_runs([self._experiment_id], max_results=1000, page_token=token)
             for run in page:
-                if run.data.tags.get("complete") == "yes":
-                    self._copied.add(run.data.tags.get("trial_id", ""))
-                elif "trial_id" in run.data.tags:
+                trial_id = run.data.tags.get("trial_id")
+                if trial_id is None:
+                    continue
+                if trial_id in self._runs or run.info.status not in ("FINISHED", "FAILED"):
                     client.delete_run(run.info.run_id)
+                    continue
+                self._runs[trial_id] = run.info.run_id
+                if trial_id in finished and (run.info.end_time or 0) >= finished[trial_id]:
+                    self._copied.add(trial_id)
             token = page.token
             if not token:
                 break
@@ -135,42 +175,73 @@ class MlflowSink:
         return [(row, curves.get(row["trial_id"], [])) for row in self.store.read("trials", filter=chosen).to_pylist()]
 
     def _write(self, row: dict[str, Any], curve: list[dict[str, Any]]) -> None:
-        """One run: created, filled in batches, and only then tagged complete."""
+        """One run: created, filled in batches, and only then ended. What MLflow has of an earlier attempt at the trial makes way."""
         from mlflow.entities import Metric, Param
 
+        trial_id = row["trial_id"]
+        if trial_id in self._runs:
+            self._client.delete_run(self._runs.pop(trial_id))
         begin = _millis(row["started_at"])
-        end = _millis(row["finished_at"]) or begin
-        provenance = json.loads(row["provenance"])
-        tags = {
-            "trial_id": row["trial_id"],
-            "mlflow.runName": f"{row['method']}-{row['task']}-{row['model']}-{row['ratio']:g}-{row['seed']}",
-            "status": row["status"],
-            "error": (row["error"] or "")[:5000],
-            "method": row["method"],
-            "task": row["task"],
-            "model": row["model"],
-            "device": row["device"] or "",
-            "mlflow.source.git.commit": provenance.get("git_commit") or "",
-        }
-        run = self._client.create_run(self._experiment, start_time=begin, tags={name: value for name, value in tags.items() if value})
-        params = {name: row[name] for name in _PARAMS if row.get(name) is not None and row[name] != ""} | json.loads(row["hyperparameters"])
-        metrics = [
-            Metric(name, value, end, 0)
-            for name, value in row.items()
-            if isinstance(value, float) and (name not in _FIXED or name in _COSTS)
-        ]
-        for point in curve:
-            # A step is a thousandth of what the retrain spent.
-            step = round(1000 * (point["retrain_share"] or 0))
-            metrics += [Metric(f"curve/{name}", point[name], end, step) for name in CURVE_METRICS if point[name] is not None]
-        listed = [Param(name, str(value)[:6000]) for name, value in params.items()]
-        run_id = run.info.run_id
-        for start in range(0, len(listed), PARAMS_A_CALL):
-            self._client.log_batch(run_id, params=listed[start : start + PARAMS_A_CALL])
-        for start in range(0, len(metrics), METRICS_A_CALL):
-            self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
-        self._client.set_terminated(run_id, "FINISHED" if row["status"] in ("ok", "truncated") else "FAILED", end_time=end)
-        self._client.set_tag(run_id, "complete", "yes")
+        end = _millis(row["finished_at"]) or begin or 0
+        run = self._client.create_run(self._experiment_id, start_time=begin, tags=_tags(row))
+        params = [Param(name, str(value)[:6000]) for name, value in _params(row).items()]
+        metrics = [Metric(*point, timestamp=end, step=0) for point in _metrics(row).items()]
+        for step, point in _steps(curve):
+            metrics += [
+                Metric(f"curve/{name}", point[name], end, step) for name in CURVE_METRICS if point[name] is not None
+            ]
+        for some, others in zip_longest(_parts(metrics, METRICS_A_CALL), _parts(params, PARAMS_A_CALL), fillvalue=()):
+            self._client.log_batch(run.info.run_id, metrics=some, params=others)
+        self._client.set_terminated(
+            run.info.run_id, "FINISHED" if row["status"] in ("ok", "truncated") else "FAILED", end_time=end
+        )
+        self._runs[trial_id] = run.info.run_id
+        self._copied.add(trial_id)
+
+
+def _tags(row: dict[str, Any]) -> dict[str, str]:
+    tags = {
+        "mlflow.runName": f"{row['method']}-{row['task']}-{row['model']}-{row['ratio']:g}-{row['seed']}",
+        "mlflow.source.git.commit": json.loads(row["provenance"]).get("git_commit"),
+        "error": (row["error"] or "")[:5000],
+        **{name: row[name] for name in ("trial_id", "status", "method", "task", "model", "device")},
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def _params(row: dict[str, Any]) -> dict[str, Any]:
+    """The trial's own fields, nested ones as ``part.name``, and the sizes of its sets."""
+    short = {name: row[name] for name in _SHORT_PARAMS}
+    return {
+        name: value for name, value in (_flat(json.loads(row["trial"])) | short).items() if value not in (None, [], "")
+    }
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _metrics(row: dict[str, Any]) -> dict[str, float]:
+    return {
+        name: value
+        for name, value in row.items()
+        if isinstance(value, float) and (name not in _FIXED or name in _COSTS)
+    }
+
+
+def _steps(curve: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Curve points with their steps, which never repeat; without a retrain to compare with, the points' numbers."""
+    step = -1
+    for point in curve:
+        step = max(step + 1, round(1000 * (point["retrain_share"] or 0)))
+        yield step, point
+
+
+def _parts(things: list, size: int) -> list[list]:
+    return [things[start : start + size] for start in range(0, len(things), size)]
 
 
 def default_uri(root: Path) -> str:
@@ -187,11 +258,16 @@ def quiet() -> None:
 
 
 def ui_command(root: str | Path, port: int = 5000, host: str = "127.0.0.1") -> list[str]:
-    """The command that serves the MLflow UI on a results folder."""
+    """The command that serves the MLflow UI on a results folder; raises MubenchError where a server has its runs, or nothing was copied yet."""
     root = Path(root).absolute()
+    uri = Store(root).check().get("mlflow_uri") or default_uri(root)
+    if uri.startswith(("http:", "https:", "databricks")):
+        raise MubenchError(f"The runs of {root} are on the MLflow server at {uri}; open that in a browser.")
+    if uri == default_uri(root) and not (root / "mlflow.db").is_file():
+        raise MubenchError(f"{root} has no mlflow.db yet; `mubench report {root} --sync-mlflow` writes it.")
     return [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", default_uri(root), "--default-artifact-root", (root / "mlruns").as_uri(),
-        "--host", host, "--port", str(port),
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--default-artifact-root", (root / "mlruns").as_uri(),
+        "--host", host, "--port", str(port), "--workers", "1",
     ]  # fmt: skip
 
 

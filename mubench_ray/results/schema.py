@@ -51,7 +51,9 @@ TRIAL_COLUMNS = [
     pa.field("provenance", _string, nullable=False),  # JSON
 ]
 
-CURVE_METRICS = [f"{split}_{what}" for split in ("test", "forget", "retain", "validation") for what in ("accuracy", "loss")]
+CURVE_METRICS = [
+    f"{split}_{what}" for split in ("test", "forget", "retain", "validation") for what in ("accuracy", "loss")
+]
 
 _metadata = {"mubench_schema_version": str(SCHEMA_VERSION)}
 
@@ -69,7 +71,9 @@ CURVES = pa.schema(
 EXAMPLES = pa.schema(
     [
         pa.field("trial_id", _string, nullable=False),
-        pa.field("split", pa.dictionary(pa.int8(), _string), nullable=False),  # forget, retain (a sample), validation, test
+        pa.field(
+            "split", pa.dictionary(pa.int8(), _string), nullable=False
+        ),  # forget, retain (a sample), validation, test
         pa.field("index", pa.int32(), nullable=False),  # position in the data set's own list
         pa.field("label", pa.int32()),
         pa.field("loss", pa.float32()),

@@ -51,14 +51,18 @@ class Store:
                 (self.root / table).mkdir(exist_ok=True)
             self.write_text("manifest.json", json.dumps({"schema_version": SCHEMA_VERSION, **manifest}, indent=2))
         except OSError as error:
-            raise ResultsError(f"Results folder {self.root} cannot be written ({error.strerror or error}); choose another with --out.") from error
+            raise ResultsError(
+                f"Results folder {self.root} cannot be written ({error.strerror or error}); choose another with --out."
+            ) from error
 
     def check(self, must_exist: bool = False) -> dict[str, Any]:
         """The manifest; raises ResultsError when the folder holds none (``must_exist``) or one of another schema version."""
         path = self.root / "manifest.json"
         if not path.is_file():
             if must_exist:
-                raise ResultsError(f"{self.root} is not a results folder: it has no manifest.json. Name the folder that `mubench run` wrote.")
+                raise ResultsError(
+                    f"{self.root} is not a results folder: it has no manifest.json. Name the folder that `mubench run` wrote."
+                )
             return {}
         try:
             manifest = json.loads(path.read_text())
@@ -134,7 +138,9 @@ class Store:
         folder = self.root / table
         if not folder.is_dir():
             return []
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".parquet") and entry.name[0] != ".")
+        names = sorted(
+            entry.name for entry in os.scandir(folder) if entry.name.endswith(".parquet") and entry.name[0] != "."
+        )
         return [str(folder / name) for name in names]
 
     def finished(self) -> set[str]:
@@ -156,9 +162,13 @@ class Store:
             empty = {"trials": trials_schema([]), "curves": CURVES, "examples": EXAMPLES}[table]
             return empty.empty_table().select(columns or empty.names)
         try:
-            content = ds.dataset(files, schema=self._schema(table, files), format="parquet").to_table(columns=columns, filter=filter)
+            content = ds.dataset(files, schema=self._schema(table, files), format="parquet").to_table(
+                columns=columns, filter=filter
+            )
         except (pa.ArrowInvalid, OSError) as error:
-            raise ResultsError(f"{self.root / table}: a table cannot be read ({error}); remove the damaged file and run the suite again.") from error
+            raise ResultsError(
+                f"{self.root / table}: a table cannot be read ({error}); remove the damaged file and run the suite again."
+            ) from error
         # A merge in progress shows its rows twice, in the hidden file and in those it replaces.
         return content if not any(Path(file).name.startswith("_") for file in files) else _once(content)
 

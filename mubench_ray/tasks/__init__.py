@@ -14,4 +14,16 @@ from mubench_ray.tasks.base import (
     task,
 )
 
-__all__ = ["TASKS", "Batch", "Card", "Classification", "Columns", "Examples", "ImageClassification", "MappedExamples", "Splits", "Task", "task"]
+__all__ = [
+    "TASKS",
+    "Batch",
+    "Card",
+    "Classification",
+    "Columns",
+    "Examples",
+    "ImageClassification",
+    "MappedExamples",
+    "Splits",
+    "Task",
+    "task",
+]

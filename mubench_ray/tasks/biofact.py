@@ -35,17 +35,31 @@ class BioFact(CausalLanguageModel):
 
     def load(self) -> Splits:
         """Read the JSON lines; raises DataError naming file and line."""
-        path = find(self.name, self.data_dir, ["factscore", "FActScore", "biofact"], FILE, f"Unpack data.zip of {self.card.source} there.") / FILE
+        path = (
+            find(
+                self.name,
+                self.data_dir,
+                ["factscore", "FActScore", "biofact"],
+                FILE,
+                f"Unpack data.zip of {self.card.source} there.",
+            )
+            / FILE
+        )
         pairs = []
         for number, line in enumerate(read_text(path).splitlines(), 1):
             try:
                 row = json.loads(line)
                 pairs.append((prompt(row["topic"]), row["output"].strip()))
             except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-                raise DataError(f"{path}:{number}: expected an object with topic and output ({type(error).__name__}: {error}).") from error
+                raise DataError(
+                    f"{path}:{number}: expected an object with topic and output ({type(error).__name__}: {error})."
+                ) from error
         everything = Examples({"labels": torch.zeros(len(pairs), dtype=torch.int64)}, torch.arange(len(pairs)))
         rest, test = carve_validation(everything, 0.2)
         train, validation = carve_validation(rest)
         splits = self.splits_of(*([pairs[i] for i in part.source_index] for part in (train, validation, test)))
-        numbered = (Examples(new.columns, old.source_index) for new, old in zip((splits.train, splits.validation, splits.test), (train, validation, test)))
+        numbered = (
+            Examples(new.columns, old.source_index)
+            for new, old in zip((splits.train, splits.validation, splits.test), (train, validation, test))
+        )
         return Splits(*numbered)

@@ -47,7 +47,9 @@ def read_batch(where: Path, content: bytes, label_key: str, classes: int) -> Col
     except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"{where}: not a CIFAR batch ({type(error).__name__}: {error}); fetch it again.") from error
     if data.dtype != np.uint8 or data.shape != (len(labels), 3072) or not len(labels):
-        raise DataError(f"{where}: holds data {data.dtype} {data.shape} and {len(labels)} labels; expected uint8 (N, 3072) and N.")
+        raise DataError(
+            f"{where}: holds data {data.dtype} {data.shape} and {len(labels)} labels; expected uint8 (N, 3072) and N."
+        )
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise DataError(f"{where}: labels {int(labels.min())}..{int(labels.max())} are out of range 0..{classes - 1}.")
     return {"image": torch.from_numpy(data.reshape(-1, 3, 32, 32).copy()), "labels": labels}
@@ -58,7 +60,9 @@ class Cifar(ImageClassification):
 
     channels = 3
     size = 32
-    training = Training(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=182, batch_size=256, schedule="cosine")
+    training = Training(
+        optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=182, batch_size=256, schedule="cosine"
+    )
 
     folder: ClassVar[str]
     archive: ClassVar[str]
@@ -75,7 +79,9 @@ class Cifar(ImageClassification):
             if name not in contents:
                 raise DataError(f"{place}: lacks {name}; fetch {self.archive} again.")
             parts[name] = read_batch(place / name, contents[name], self.label_key, self.classes)
-        train = {column: torch.cat([parts[name][column] for name in self.train_files]) for column in ("image", "labels")}
+        train = {
+            column: torch.cat([parts[name][column] for name in self.train_files]) for column in ("image", "labels")
+        }
         examples = Examples(train, torch.arange(len(train["labels"])))
         test = parts[self.test_file]
         return Splits(*carve_validation(examples), Examples(test, torch.arange(len(test["labels"]))))
@@ -94,10 +100,14 @@ class Cifar(ImageClassification):
         path = next((archive for archive in archives if archive.is_file()), None)
         if path is None:
             try:
-                path = download(f"https://www.cs.toronto.edu/~kriz/{self.archive}", cache_root() / self.archive, f"md5:{self.md5}")
+                path = download(
+                    f"https://www.cs.toronto.edu/~kriz/{self.archive}", cache_root() / self.archive, f"md5:{self.md5}"
+                )
             except DataError as error:
                 looked = ", ".join(str(place) for place in places)
-                raise DataError(f"{self.name}: no {self.test_file} in {looked}; {error} Put {self.folder} or {self.archive} there.") from error
+                raise DataError(
+                    f"{self.name}: no {self.test_file} in {looked}; {error} Put {self.folder} or {self.archive} there."
+                ) from error
         return path, {name.rsplit("/", 1)[-1]: content for name, content in archive_members(path, "")}
 
 

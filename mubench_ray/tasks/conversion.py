@@ -67,7 +67,9 @@ def _write(target: Path, rows: Iterable[Row]) -> None:
             raise DataError(f"{target.name}: the source holds no examples.")
         partial.replace(target)
     except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror or error}); set MUBENCH_CACHE to a folder with room.") from error
+        raise DataError(
+            f"{target}: cannot be written ({error.strerror or error}); set MUBENCH_CACHE to a folder with room."
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()

@@ -53,7 +53,9 @@ class DDI(TextClassification):
         examples = []
         for start, pairs in ((0, train), (len(train), test)):
             labels = torch.tensor([pair.label for pair in pairs], dtype=torch.int64)
-            examples.append(Examples({"text": torch.arange(len(pairs)) + start, "labels": labels}, torch.arange(len(pairs))))
+            examples.append(
+                Examples({"text": torch.arange(len(pairs)) + start, "labels": labels}, torch.arange(len(pairs)))
+            )
         kept, validation = carve_validation(examples[0])
         self.keep_texts([pair.text for pair in (*train, *test)], kept.columns["text"].tolist())
         return Splits(kept, validation, examples[1])
@@ -62,13 +64,17 @@ class DDI(TextClassification):
         places = data_places(self.data_dir, "DDICorpus", "ddi")
         for place in places:
             if (place / TRAIN).is_dir():
-                files = ((file.relative_to(place).as_posix(), read_bytes(file)) for file in sorted(place.rglob("*.xml")))
+                files = (
+                    (file.relative_to(place).as_posix(), read_bytes(file)) for file in sorted(place.rglob("*.xml"))
+                )
                 return _sorted_out(place, files)
             for archive in ARCHIVES:
                 if (place / archive).is_file():
                     return _sorted_out(place / archive, archive_members(place / archive, ".xml"))
         looked = ", ".join(map(str, places))
-        raise DataError(f"{self.name}: no {ARCHIVES[0]} and no folder {TRAIN} in {looked}. Get the corpus from {self.card.source}.")
+        raise DataError(
+            f"{self.name}: no {ARCHIVES[0]} and no folder {TRAIN} in {looked}. Get the corpus from {self.card.source}."
+        )
 
 
 def _sorted_out(where: Path, files) -> tuple[list[Pair], list[Pair]]:
@@ -123,7 +129,7 @@ def mark(text: str, first: tuple[int, int], second: tuple[int, int]) -> str:
     """The sentence with both spans (start, end) replaced by MARK; one mark behind the other where they overlap."""
     (start, end), (next_start, next_end) = sorted((first, second))
     if next_start < end:
-        return f"{text[:start]}{MARK} {MARK}{text[max(end, next_end):]}"
+        return f"{text[:start]}{MARK} {MARK}{text[max(end, next_end) :]}"
     return f"{text[:start]}{MARK}{text[end:next_start]}{MARK}{text[next_end:]}"
 
 
@@ -135,12 +141,16 @@ def _span(where: Path, attributes: dict[str, str], length: int) -> tuple[int, in
     except ValueError:
         raise DataError(f"{where}: entity {attributes['id']}: charOffset {offsets!r} is not START-END.") from None
     if not 0 <= start <= last < length + 1:
-        raise DataError(f"{where}: entity {attributes['id']}: charOffset {offsets!r} is outside its sentence of {length} characters.")
+        raise DataError(
+            f"{where}: entity {attributes['id']}: charOffset {offsets!r} is outside its sentence of {length} characters."
+        )
     return start, last + 1
 
 
 def _label(where: Path, attributes: dict[str, str]) -> int:
     kind = attributes.get("type", "int") if attributes["ddi"] == "true" else attributes["ddi"]
     if kind not in CLASSES:
-        raise DataError(f"{where}: pair {attributes.get('id')}: class {kind!r} is out of range; expected one of {', '.join(CLASSES)}.")
+        raise DataError(
+            f"{where}: pair {attributes.get('id')}: class {kind!r} is out of range; expected one of {', '.join(CLASSES)}."
+        )
     return CLASSES.index(kind)

@@ -38,7 +38,9 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     shape = struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
     values = len(data) - 4 - 4 * dimensions
     if values != prod(shape):
-        raise DataError(f"{path}: header says {prod(shape):,} values {shape}, the file holds {values:,}; it is truncated or damaged.")
+        raise DataError(
+            f"{path}: header says {prod(shape):,} values {shape}, the file holds {values:,}; it is truncated or damaged."
+        )
     array = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
     return torch.from_numpy(array.copy())
 
@@ -49,7 +51,9 @@ class IdxImages(ImageClassification):
     classes = 10
     channels = 1
     size = 28
-    training = Training(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=50, batch_size=256, schedule="cosine")
+    training = Training(
+        optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=50, batch_size=256, schedule="cosine"
+    )
 
     #: Folder names to look for, places outside the data folders, where to download from, and the MD5 of each of FILES gzipped.
     folders: ClassVar[tuple[str, ...]]
@@ -73,7 +77,9 @@ class IdxImages(ImageClassification):
         label_file = _file(folder, f"{part}-labels-idx1-ubyte")
         labels = read_idx(label_file, 1).long()
         if len(image) != rows or len(labels) != rows or image.shape[-2:] != (28, 28):
-            raise DataError(f"{folder}: {part} holds {tuple(image.shape)} images and {len(labels)} labels; expected {rows} of 28 x 28.")
+            raise DataError(
+                f"{folder}: {part} holds {tuple(image.shape)} images and {len(labels)} labels; expected {rows} of 28 x 28."
+            )
         if int(labels.max()) >= self.classes:
             raise DataError(f"{label_file}: label {int(labels.max())} is out of range 0..{self.classes - 1}.")
         return Examples({"image": image, "labels": labels}, torch.arange(rows))

@@ -38,7 +38,10 @@ class IMDB(TextClassification):
         parts = [read_reviews(root / "train"), read_reviews(root / "test"), rotten_tomatoes(self.data_dir)]
         contents, examples = [], []
         for part in parts:
-            columns = {"text": torch.arange(len(part)) + len(contents), "labels": torch.tensor([label for _, label in part], dtype=torch.int64)}
+            columns = {
+                "text": torch.arange(len(part)) + len(contents),
+                "labels": torch.tensor([label for _, label in part], dtype=torch.int64),
+            }
             examples.append(Examples(columns, torch.arange(len(part))))
             contents += [text for text, _ in part]
         train, validation = carve_validation(examples[0])

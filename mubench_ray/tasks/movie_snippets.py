@@ -53,7 +53,9 @@ class MovieSnippets(TextClassification):
                 raise DataError(f"{where}: lacks {file}.")
             scored = [(text, score) for text, score in read_scores(where / file, contents[file]) if score != 0]
             labels = torch.tensor([score > 0 for _, score in scored], dtype=torch.int64)
-            examples[name] = Examples({"text": torch.arange(len(scored)) + len(texts), "labels": labels}, torch.arange(len(scored)))
+            examples[name] = Examples(
+                {"text": torch.arange(len(scored)) + len(texts), "labels": labels}, torch.arange(len(scored))
+            )
             texts += [text for text, _ in scored]
         rest, test = carve_validation(examples.pop("movie"), 0.2)
         train, validation = carve_validation(rest)

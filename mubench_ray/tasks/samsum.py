@@ -33,7 +33,9 @@ class SAMSum(SequenceToSequence):
 
     def load(self) -> Splits:
         """Read the files; raises DataError naming the one that is missing or malformed."""
-        folder = find(self.name, self.data_dir, ["samsum", "SAMSum", "corpus"], FILES, f"Unpack {self.card.source} there.")
+        folder = find(
+            self.name, self.data_dir, ["samsum", "SAMSum", "corpus"], FILES, f"Unpack {self.card.source} there."
+        )
         return self.splits_of(*(read_dialogues(folder / name) for name in FILES))
 
 
@@ -42,4 +44,6 @@ def read_dialogues(path: Path) -> list[tuple[str, str]]:
     try:
         return [(row["dialogue"].replace("\r\n", "\n"), row["summary"]) for row in json.loads(read_text(path))]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: expected a list of objects with dialogue and summary ({type(error).__name__}: {error}).") from error
+        raise DataError(
+            f"{path}: expected a list of objects with dialogue and summary ({type(error).__name__}: {error})."
+        ) from error

@@ -16,6 +16,10 @@ def rotten_tomatoes(data_dir: Path | None) -> list[tuple[str, int]]:
         if any(there) and not all(there):
             raise DataError(f"{place}: holds only one of rt-polarity.neg and rt-polarity.pos.")
         if all(there):
-            lines = [(line, label) for label, file in enumerate(files) for line in read_bytes(file).decode("cp1252", "replace").splitlines()]
+            lines = [
+                (line, label)
+                for label, file in enumerate(files)
+                for line in read_bytes(file).decode("cp1252", "replace").splitlines()
+            ]
             return [(line.strip(), label) for line, label in lines if line.strip()]
     return []

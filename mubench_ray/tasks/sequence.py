@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -46,12 +46,35 @@ class SequenceTask(TextTask, Task):
 
     def blank(self, rows: int) -> Columns:
         """Text 0 and target 0."""
-        return {name: torch.zeros(rows, dtype=torch.int64) for name in ("text", "target", "labels")} | {"index": torch.arange(rows)}
+        return {name: torch.zeros(rows, dtype=torch.int64) for name in ("text", "target", "labels")} | {
+            "index": torch.arange(rows)
+        }
 
     def outputs(self, network: nn.Module, batch: Batch) -> Tensor:
         """Logits (B, T, V) of the tokens in ``targets``."""
         inputs = {name: column for name, column in batch.inputs.items() if name != "targets"}
         return network(**inputs, use_cache=False).logits[:, -batch.inputs["targets"].shape[1] :]
+
+    @torch.no_grad()
+    def generate(self, model: Any, network: nn.Module, columns: Columns) -> list[str]:
+        """What the network writes for every source, greedily, at most ``max_target`` tokens."""
+        inputs = model.prompt(self, columns)
+        written = network.generate(
+            **inputs,
+            max_new_tokens=self.max_target,
+            do_sample=False,
+            eos_token_id=model.end,
+            pad_token_id=model.padding,
+        )
+        return model.reader(self).tokenizer(self.texts).batch_decode(self.new_tokens(written, inputs), skip_special_tokens=True)
+
+    def new_tokens(self, written: Tensor, inputs: Columns) -> Tensor:
+        """The generated tokens without what generation started from."""
+        return written
+
+    def references(self, columns: Columns) -> list[str]:
+        """The true targets as text."""
+        return [self.texts.content[number] for number in columns["target"].tolist()]
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of each example, (B,), nats a token: the mean over its target's tokens."""
@@ -102,8 +125,12 @@ class CausalLanguageModel(SequenceTask):
     """One network reads the prompt and goes on with the target; only the target's tokens count."""
 
     kind = "causal language model"
-    pretrained_original = True
 
+    def new_tokens(self, written: Tensor, inputs: Columns) -> Tensor:
+        """What follows the prompt."""
+        return written[:, inputs["input_ids"].shape[1] :]
+
+    pretrained_original = True
 
 
 def _counts(targets: Tensor) -> Tensor:

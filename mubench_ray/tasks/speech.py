@@ -39,14 +39,21 @@ def read_wav(where: Path, content: bytes, rate: int, samples: int) -> np.ndarray
     """
     try:
         with wave.open(io.BytesIO(content)) as file:
-            frames, channels, width, own_rate = file.getnframes(), file.getnchannels(), file.getsampwidth(), file.getframerate()
+            frames, channels, width, own_rate = (
+                file.getnframes(),
+                file.getnchannels(),
+                file.getsampwidth(),
+                file.getframerate(),
+            )
             data = file.readframes(frames)
     except (wave.Error, EOFError) as error:
         raise DataError(f"{where}: not a readable WAV file ({error}); fetch it again.") from error
     if width != 2:
         raise DataError(f"{where}: has {8 * width}-bit samples; only 16-bit PCM is read.")
     if not frames or len(data) != frames * channels * 2:
-        raise DataError(f"{where}: header says {frames:,} frames, the file holds {len(data) // (2 * channels):,}; it is truncated or empty.")
+        raise DataError(
+            f"{where}: header says {frames:,} frames, the file holds {len(data) // (2 * channels):,}; it is truncated or empty."
+        )
     sound = np.frombuffer(data, "<i2").reshape(-1, channels)
     sound = sound[:, 0] if channels == 1 else sound.mean(1)
     if own_rate != rate:

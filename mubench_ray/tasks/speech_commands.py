@@ -13,10 +13,13 @@ from mubench_ray.tasks.files import find, read_bytes, read_text
 from mubench_ray.tasks.speech import SpeechClassification, read_wav
 from mubench_ray.trial import Training
 
+# fmt: off
 WORDS = (
-    "backward bed bird cat dog down eight five follow forward four go happy house learn left marvin nine no off on one right seven sheila six "
-    "stop three tree two up visual wow yes zero"
-).split()
+    "backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go",
+    "happy", "house", "learn", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven",
+    "sheila", "six", "stop", "three", "tree", "two", "up", "visual", "wow", "yes", "zero",
+)
+# fmt: on
 LISTS = ("validation_list.txt", "testing_list.txt")
 
 
@@ -46,10 +49,17 @@ class SpeechCommands(SpeechClassification):
         known = set(everything)
         for name, listed in zip(LISTS, held):
             if lost := [file for file in listed if file not in known]:
-                raise DataError(f"{root / name}: names {lost[0]!r}, which is not there ({len(lost)} missing); unpack the archive again.")
+                raise DataError(
+                    f"{root / name}: names {lost[0]!r}, which is not there ({len(lost)} missing); unpack the archive again."
+                )
         apart = {file for listed in held for file in listed}
         train = [file for file in everything if file not in apart]
-        return Splits(*(self._part(root, part, files) for part, files in (("train", train), ("validation", held[0]), ("test", held[1]))))
+        return Splits(
+            *(
+                self._part(root, part, files)
+                for part, files in (("train", train), ("validation", held[0]), ("test", held[1]))
+            )
+        )
 
     def _listed(self, path: Path) -> list[str]:
         files = sorted(read_text(path).split())
@@ -65,4 +75,8 @@ class SpeechCommands(SpeechClassification):
                 waveform = read_wav(path, read_bytes(path), self.rate, self.samples)
                 yield {"waveform": waveform, "labels": WORDS.index(file.split("/")[0]), "source_index": place}
 
-        return converted(f"{self.name}-{part}", ["speech_commands", 1, part, fingerprint(root, [root / file for file in files])], rows)
+        return converted(
+            f"{self.name}-{part}",
+            ["speech_commands", 1, part, fingerprint(root, [root / file for file in files])],
+            rows,
+        )

@@ -30,7 +30,8 @@ class SpokenDigits(SpeechClassification):
         citation="Jackson et al. 2016, doi:10.5281/zenodo.1342401",
         revision="v1.0.10 (3,000 recordings)",
         sizes={"train": 2300, "validation": 400, "test": 300},
-        traps="The same six people speak in all splits. Recorded at 8 kHz, read at 16 kHz: nothing above 4 kHz. Few last longer than a second; their end is cut.",
+        traps="The same six people speak in all splits. Recorded at 8 kHz, read at 16 kHz: nothing above 4 kHz."
+        " Few last longer than a second; their end is cut.",
     )
     classes = 10
     training = Training(optimizer="adamw", lr=5e-4, epochs=20, batch_size=32, weight_decay=0.01, schedule="linear")
@@ -38,7 +39,9 @@ class SpokenDigits(SpeechClassification):
     def load(self) -> Splits:
         """Read the recordings, decoded once; raises DataError naming what is missing or malformed."""
         source = self._source()
-        examples = converted(self.name, ["spoken_digits", 1, self.samples, _made_from(source)], lambda: self._rows(source))
+        examples = converted(
+            self.name, ["spoken_digits", 1, self.samples, _made_from(source)], lambda: self._rows(source)
+        )
         test = examples.columns["take"] < TEST_TAKES
         examples.columns.pop("take")
         train, validation = carve_validation(examples.select((~test).nonzero().flatten()))
@@ -50,13 +53,13 @@ class SpokenDigits(SpeechClassification):
             for candidate in (place / "recordings", place / ARCHIVE):
                 if candidate.exists():
                     return candidate
-        raise DataError(f"{self.name}: no folder recordings and no {ARCHIVE} in {', '.join(map(str, places))}. Get it from {self.card.source}.")
+        raise DataError(
+            f"{self.name}: no folder recordings and no {ARCHIVE} in {', '.join(map(str, places))}. Get it from {self.card.source}."
+        )
 
     def _rows(self, source: Path) -> Iterator[Row]:
-        if source.is_dir():
-            recordings = ((path.name, read_bytes(path)) for path in sorted(source.glob("*.wav")))
-        else:
-            recordings = archive_members(source, ".wav")
+        files = sorted(source.glob("*.wav"))
+        recordings = ((path.name, read_bytes(path)) for path in files) if files else archive_members(source, ".wav")
         for place, (name, content) in enumerate(recordings):
             found = NAME.fullmatch(Path(name).name)
             if not found:
@@ -64,7 +67,12 @@ class SpokenDigits(SpeechClassification):
             if int(found["digit"]) > 9:
                 raise DataError(f"{source / name}: digit {found['digit']} is out of range 0..9.")
             waveform = read_wav(source / name, content, self.rate, self.samples)
-            yield {"waveform": waveform, "labels": int(found["digit"]), "take": int(found["take"]), "source_index": place}
+            yield {
+                "waveform": waveform,
+                "labels": int(found["digit"]),
+                "take": int(found["take"]),
+                "source_index": place,
+            }
 
 
 def _made_from(source: Path) -> list:

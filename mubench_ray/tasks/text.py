@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 
-
 from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Classification, Columns
 
@@ -16,12 +15,13 @@ from mubench_ray.tasks.base import Classification, Columns
 class Texts:
     """The texts of a task, and the numbers of those that belong to D.
 
-    ``tokens`` keeps what models made of the texts, by the tokenizer's key, so that nothing is tokenised twice.
+    ``tokens`` and ``tokenizers`` keep what models made of the texts, so that nothing is tokenised or trained twice.
     """
 
     def __init__(self, content: list[str], training: list[int]) -> None:
         self.content, self.training = content, training
-        self.tokens: dict[str, Any] = {}
+        self.tokens: dict[Any, Any] = {}
+        self.tokenizers: dict[Any, Any] = {}
 
     def __len__(self) -> int:
         return len(self.content)

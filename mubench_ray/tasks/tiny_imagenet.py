@@ -33,11 +33,19 @@ class TinyImageNet(ImageClassification):
     size = 64
     mean = (0.4802, 0.4481, 0.3975)
     std = (0.2770, 0.2691, 0.2821)
-    training = Training(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=100, batch_size=256, schedule="cosine")
+    training = Training(
+        optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=100, batch_size=256, schedule="cosine"
+    )
 
     def load(self) -> Splits:
         """Read the pictures, decoded once; raises DataError naming what is missing or malformed."""
-        root = find(self.name, self.data_dir, ["tiny-imagenet-200", "tiny_imagenet"], "wnids.txt", f"Unpack {self.card.source} there.")
+        root = find(
+            self.name,
+            self.data_dir,
+            ["tiny-imagenet-200", "tiny_imagenet"],
+            "wnids.txt",
+            f"Unpack {self.card.source} there.",
+        )
         names = sorted(read_text(root / "wnids.txt").split())
         if not names or len(names) > self.classes:
             raise DataError(f"{root / 'wnids.txt'}: lists {len(names)} classes, expected 1 to {self.classes}.")
@@ -46,13 +54,19 @@ class TinyImageNet(ImageClassification):
         annotations = root / "val" / "val_annotations.txt"
         test = []
         for line_number, line in enumerate(read_text(annotations).splitlines(), 1):
-            picture, name = (line.split("\t") + [""])[:2]
+            picture, name = [*line.split("\t"), ""][:2]
             if name not in number:
                 raise DataError(f"{annotations}:{line_number}: class {name!r} is not in wnids.txt.")
             test.append((root / "val" / "images" / picture, number[name]))
         parts = []
         for part, listed in (("train", train), ("val", test)):
-            made_from = ["tiny_imagenet", 1, part, [label for _, label in listed], fingerprint(root, (path for path, _ in listed))]
+            made_from = [
+                "tiny_imagenet",
+                1,
+                part,
+                [label for _, label in listed],
+                fingerprint(root, (path for path, _ in listed)),
+            ]
             parts.append(converted(f"{self.name}-{part}", made_from, lambda listed=listed: self._rows(listed)))
         return Splits(*carve_validation(parts[0]), parts[1])
 

@@ -37,16 +37,26 @@ class UTKFace(ImageClassification):
     size = 224
     mean = (0.485, 0.456, 0.406)  # ImageNet's
     std = (0.229, 0.224, 0.225)
-    training = Training(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=50, batch_size=256, schedule="cosine")
+    training = Training(
+        optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=50, batch_size=256, schedule="cosine"
+    )
 
     def load(self) -> Splits:
         """Read the faces, decoded once at 224 px; raises DataError naming a file whose name has no age or that is no picture."""
-        places = [place for place in data_places(self.data_dir, "UTKFace", "utkface") if place.name.lower() == "utkface"]
+        places = [
+            place for place in data_places(self.data_dir, "UTKFace", "utkface") if place.name.lower() == "utkface"
+        ]
         paths = next((found for place in places if (found := sorted(place.glob("*.jpg")))), [])
         if not paths:
-            raise DataError(f"{self.name}: no .jpg in {', '.join(map(str, places))}. Unpack UTKFace.tar.gz ({self.card.source}) there.")
+            raise DataError(
+                f"{self.name}: no .jpg in {', '.join(map(str, places))}. Unpack UTKFace.tar.gz ({self.card.source}) there."
+            )
         labels = [age_group(path) for path in paths]
-        everything = converted(self.name, ["utkface", 1, self.size, AGE_BOUNDS, fingerprint(paths[0].parent, paths)], lambda: self._rows(paths, labels))
+        everything = converted(
+            self.name,
+            ["utkface", 1, self.size, AGE_BOUNDS, fingerprint(paths[0].parent, paths)],
+            lambda: self._rows(paths, labels),
+        )
         rest, test = carve_validation(everything, 0.2)
         return Splits(*carve_validation(rest), test)
 
@@ -59,5 +69,7 @@ def age_group(path: Path) -> int:
     """0..4 from a name such as ``26_1_2_20170116184024662.jpg.chip.jpg``; raises DataError for a name without an age in 0..116."""
     age = path.name.split("_")[0]
     if not age.isdecimal() or int(age) > OLDEST:
-        raise DataError(f"{path}: the name does not begin with an age in 0..{OLDEST}; expected AGE_GENDER_RACE_TIME.jpg.")
+        raise DataError(
+            f"{path}: the name does not begin with an age in 0..{OLDEST}; expected AGE_GENDER_RACE_TIME.jpg."
+        )
     return bisect_right(AGE_BOUNDS, int(age))

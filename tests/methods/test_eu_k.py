@@ -38,6 +38,15 @@ def test_one_step_after_the_new_draw(case, make_case):
     assert all(torch.equal(ran.before[name], ran.after[name]) for name in frozen)
 
 
+def test_k_counts_stages(case):
+    before = {name: tensor.clone() for name, tensor in case.ctx.network.state_dict().items()}
+    case.method("eu_k", k=2).reset(case.ctx)
+    changed = {name for name, tensor in case.ctx.network.state_dict().items() if not torch.equal(before[name], tensor)}
+    assert any(name.startswith("stages.1.") for name in changed) and not any(
+        name.startswith("stages.0.") for name in changed
+    )
+
+
 def test_another_seed_draws_other_weights(make_case):
     heads = []
     for seed in (1, 2, 1):

@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
+from mubench_ray.methods import ff
 from mubench_ray.tasks.base import Task
 from tests.methods.conftest import log_softmax, without_after
 
@@ -29,16 +30,30 @@ def test_the_fisher_information_is_the_expectation_over_all_classes(make_case, m
         assert torch.allclose(case.ctx.state["fisher"][name] / 40, expected, rtol=1e-4, atol=1e-6), name
 
 
+def test_a_backward_pass_a_label_gives_the_same_as_all_at_once(make_case, monkeypatch):
+    totals = []
+    for apart in (False, True):
+        monkeypatch.setattr(ff, "is_parametrized", lambda module, apart=apart: apart)
+        case = make_case()
+        case.phases("ff", take=without_after)
+        totals.append(case.ctx.state["fisher"])
+    assert all(torch.allclose(totals[0][name], totals[1][name], rtol=1e-4, atol=1e-6) for name in totals[0])
+    assert totals[0].keys() == totals[1].keys()
+
+
 def test_noise_has_the_clipped_inverse_as_variance_and_ten_times_that_on_the_head(case):
     fisher = fisher_by_hand(case)
     ran = case.run("ff", alpha=1e-4)
-    standard = []
+    standard, last = [], []
     for name, F in fisher.items():
         variance = 1e-4 * (1 / F).clamp(max=1e3) * (10 if name.startswith("head.") else 1)
         z = (ran.after[name] - ran.before[name]) / variance.sqrt()
         if z.numel() > 200:
             assert z.std() == pytest.approx(1, rel=0.1), name
         standard.append(z.flatten())
+        if name.startswith("head."):
+            last.append(z.flatten())
+    assert torch.cat(last).std() == pytest.approx(1, rel=0.3)  # without its ten times it would be 0.3
     standard = torch.cat(standard).numpy()
     assert stats.kstest(standard, "norm").pvalue > 1e-3
     assert (np.concatenate([(1 / F).flatten().numpy() for F in fisher.values()]) > 1e3).any()  # some are clipped

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.methods import layers
+from mubench_ray.methods import layers, msg
 from mubench_ray.training.lora import add_lora
 
 
@@ -68,3 +68,15 @@ def test_class_weights_count_the_retain_set(case):
     keep = gone.examples.labels[gone.positions] != 2
     case.ctx.data.sets["retain"] = type(gone)(gone.examples, gone.positions[keep])
     assert layers.class_weights(case.ctx, 1.0)[2] == 0
+
+
+def test_a_weight_that_is_computed_is_set_through_what_it_is_computed_from(case):
+    layer = nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 5))
+    wanted = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0))
+    layers.set_weight(layer, wanted)
+    assert torch.allclose(layer.weight, wanted, atol=1e-6)
+    case.ctx.network = nn.Sequential(layer, nn.Linear(4, 4))
+    before = layer.weight.detach().clone()
+    case.method("cfw").blur(case.ctx, std=0.6)
+    assert (layer.weight - before).detach().std() == pytest.approx(0.6, rel=0.25)
+    assert list(msg.layers(nn.Sequential(layer, nn.Conv1d(3, 3, 2)))) == ["1"]

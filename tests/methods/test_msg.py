@@ -42,6 +42,7 @@ def test_the_smallest_gradients_of_every_convolution_are_drawn_anew_and_nothing_
         assert torch.equal(case.ctx.damping[name], torch.where(changed, 1.0, 0.1))
         drawn = after[name][changed]
         if len(drawn) > 500:
+            assert drawn.abs().max() > 2 * drawn.std()  # a normal law's, not a uniform one's
             assert drawn.std() == pytest.approx(math.sqrt(2 / before[0].numel()), rel=0.1)
     assert case.ctx.damping.keys() == {name for name, p in case.network.named_parameters() if p.dim() == 4}
     assert sum(int(forget.all()) * len(index) for index, forget in case.handed) == 8

@@ -3,8 +3,12 @@ import copy
 import pytest
 import torch
 
+from mubench_ray.engine.artifacts import ArtifactStore
+from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.run_trial import run_trial
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
+from mubench_ray.suite import make_suite
 from mubench_ray.tasks.base import Task
 from mubench_ray.training.data import Rows
 from mubench_ray.trial import Training, Unlearning
@@ -33,6 +37,14 @@ def test_every_shard_is_trained_from_scratch_on_its_part_of_the_retain_set(prepa
         for _ in range(2):
             descend(member, ce(member, *case.at(positions)), lr=0.1)
         assert_same(case.ctx.network.members[shard], member)
+
+
+def test_shards_are_trained_by_the_recipe_of_the_original(prepared):
+    phases = prepared.method("sisa", shards=2).phases(prepared.ctx)
+    for phase in phases:
+        spec = phase.optimizer
+        assert (phase.augment, phase.epochs, phase.batch_size) == (True, RECIPE.epochs, RECIPE.batch_size)
+        assert (spec.kind, spec.lr, spec.momentum, spec.schedule) == ("sgd", 0.1, 0.0, RECIPE.schedule)
 
 
 def test_it_predicts_the_mean_of_the_shards_probabilities(prepared):
@@ -88,3 +100,12 @@ def test_lora_and_tasks_without_classes_are_refused(prepared):
         name, kind = "summaries", "generation"
 
     assert "averages" in METHODS.get("sisa").refusal(Summaries)
+
+
+def test_a_whole_trial_ends_well_and_has_no_distance_to_the_retrain_s_parameters(tiny, tmp_path):
+    suite = make_suite({**tiny, "methods": {"name": "sisa", "shards": 2}, "ratios": 10})
+    (trial,) = make_plan(suite).trials.values()
+    row = run_trial(trial, ArtifactStore(tmp_path)).row
+    assert row["status"] == "ok", row["error"]
+    assert row["l2_distance"] is None and row["layer_distance"] is None
+    assert row["flos_share"] == pytest.approx(1.0, rel=0.02) and 0 < row["test_accuracy"] <= 1

@@ -7,7 +7,14 @@ import torch
 
 from mubench_ray.tasks import TASKS, Splits, Task
 from mubench_ray.tasks.base import ImageClassification
-from tests.tasks.layouts import write_movie_snippets, write_samsum, write_spoken_digits, write_wiki_bio
+from tests.tasks.layouts import (
+    write_idx_images,
+    write_movie_snippets,
+    write_nlvr2,
+    write_samsum,
+    write_spoken_digits,
+    write_wiki_bio,
+)
 
 Loaded = tuple[Task, Splits]
 
@@ -39,6 +46,8 @@ SOURCES = {
     ("image", "classification"): ("digits", None),
     ("text", "classification"): ("movie_snippets", write_movie_snippets),
     ("speech", "classification"): ("spoken_digits", write_spoken_digits),
+    ("video", "classification"): ("moving_fashion", lambda place: write_idx_images(place / "fashion-mnist", "")),
+    ("image pair + text", "classification"): ("nlvr2", lambda place: write_nlvr2(place / "nlvr2")),
     ("text", "sequence to sequence"): ("samsum", write_samsum),
     ("text", "causal language model"): ("wiki_bio", write_wiki_bio),
 }

@@ -36,7 +36,10 @@ def test_another_number_of_classes_gets_a_new_head_and_grey_pictures_are_repeate
     mine = model.pretrained(str(tmp_path))
     network = mine.initial(task)
     assert network.classifier.weight.shape[0] == 10
-    assert torch.equal(network.state_dict()["convnext.embeddings.patch_embeddings.weight"], saved.convnext.embeddings.patch_embeddings.weight)
+    assert torch.equal(
+        network.state_dict()["convnext.embeddings.patch_embeddings.weight"],
+        saved.convnext.embeddings.patch_embeddings.weight,
+    )
     assert mine.encode(task, splits.train.take(torch.arange(2)))["pixel_values"].shape == (2, 3, 224, 224)  # as trained
 
 
@@ -58,7 +61,7 @@ def test_a_checkpoint_without_safetensors_is_refused(tmp_path, loaded):
     network = model.build(task)
     network.config.save_pretrained(tmp_path)
     torch.save(network.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(MubenchError, match="vit-tiny: .*cannot be loaded from safetensors"):
+    with pytest.raises(MubenchError, match=r"vit-tiny: .*cannot be loaded from safetensors"):
         model.pretrained(str(tmp_path)).initial(task)
 
 
@@ -72,7 +75,11 @@ def test_a_hub_id_needs_a_revision():
 
 
 def test_every_published_model_of_the_papers_names_its_weights():
-    unnamed = [name for name, model in MODELS if isinstance(model, TransformersModel) and not name.endswith(("-tiny", "-cifar")) and not model.hub]
+    unnamed = [
+        name
+        for name, model in MODELS
+        if isinstance(model, TransformersModel) and not name.endswith(("-tiny", "-cifar")) and not model.hub
+    ]
     assert unnamed == []
 
 
@@ -82,7 +89,9 @@ def test_registering_imports_no_transformers():
 
     code = "import sys; from mubench_ray.models import MODELS; from mubench_ray.tasks import TASKS; MODELS.names(); TASKS.names(); "
     code += "print([m for m in ('transformers', 'datasets', 'sklearn', 'tokenizers', 'scipy', 'PIL', 'pyarrow') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_a_trained_tokenizer_is_the_same_every_time_and_keeps_markers():
@@ -91,7 +100,11 @@ def test_a_trained_tokenizer_is_the_same_every_time_and_keeps_markers():
     assert first.get_vocab() == second.get_vocab() and len(first) <= 120
     assert first.tokenize("The dull film") == ["the", "dull", "film"]
     ids = first("a @DRUG$ film")["input_ids"]
-    assert first.convert_ids_to_tokens(ids).count("@DRUG$") == 1 and ids[0] == first.cls_token_id and first.pad_token_id == 0
+    assert (
+        first.convert_ids_to_tokens(ids).count("@DRUG$") == 1
+        and ids[0] == first.cls_token_id
+        and first.pad_token_id == 0
+    )
 
 
 def test_whisper_features_are_those_of_transformers():
@@ -100,5 +113,9 @@ def test_whisper_features_are_those_of_transformers():
 
     task = TASKS.get("spoken_digits")()
     sound = torch.from_numpy(np.random.default_rng(0).integers(-9000, 9000, (2, 16000))).to(torch.int16)
-    expected = WhisperFeatureExtractor()([s.float().numpy() / 32768 for s in sound], sampling_rate=16000, return_tensors="pt").input_features
-    assert torch.allclose(MODELS.get("whisper-tiny").encode(task, {"waveform": sound})["input_features"], expected, atol=1e-5)
+    expected = WhisperFeatureExtractor()(
+        [s.float().numpy() / 32768 for s in sound], sampling_rate=16000, return_tensors="pt"
+    ).input_features
+    assert torch.allclose(
+        MODELS.get("whisper-tiny").encode(task, {"waveform": sound})["input_features"], expected, atol=1e-5
+    )

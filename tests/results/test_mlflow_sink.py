@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -12,23 +22,36 @@ import pytest
 from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run_trial import failed_outcome, metric_names, run_trial
-from mubench_ray.results.mlflow_sink import MlflowSink, default_uri
-from mubench_ray.results.store import Store
+from mubench_ray.errors import MubenchError
+from mubench_ray.results.mlflow_sink import MlflowSink, default_uri, quiet, ui_command
+from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
 
 
 @pytest.fixture(scope="module")
 def outcomes(tiny, tmp_path_factory):
-    plan = make_plan(make_suite({**tiny, "methods": ["original", "ft", "neggrad"], "ratios": 10, "training": {"epochs": 1}}))
+    plan = make_plan(
+        make_suite({**tiny, "methods": ["original", "ft", "neggrad"], "ratios": 10, "training": {"epochs": 1}})
+    )
     artifacts = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
     trials = list(plan.trials.values())
     return [*(run_trial(trial, artifacts) for trial in trials[:2]), failed_outcome(trials[2], "for the test")]
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """An empty database of MLflow's, which takes seconds to make."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    quiet()
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def store(outcomes, tmp_path):
-    store = Store(tmp_path)
+def store(outcomes, database, tmp_path):
+    store = Store(tmp_path / "results")
     store.create({"suite": "sinking"})
+    shutil.copy(database, store.root / "mlflow.db")
     for outcome in outcomes:
         store.write(outcome, metric_names())
     return store
@@ -42,34 +65,91 @@ def runs(store):
 
 def test_a_run_a_trial_with_all_that_the_row_says(store, outcomes):
     assert MlflowSink(store.root).sync() == 3
-    client, by_id = runs(store)
+    _, by_id = runs(store)
     row = outcomes[1].row
     run = by_id[row["trial_id"]]
     assert run.info.status == "FINISHED"
-    assert run.data.params["method"] == "ft" and float(run.data.params["epochs"]) == 5 and float(run.data.params["lr"]) == 5e-4
-    assert run.data.metrics["test_accuracy"] == pytest.approx(row["test_accuracy"])
+    assert run.info.run_name == f"ft-digits-cnn-small-10-{row['seed']}"
+    params = run.data.params
+    assert params["method"] == "ft" and params["forget_size"] == "30" and params["training.epochs"] == "1.0"
+    assert float(params["lr"]) == 5e-4 and float(params["ratio"]) == 10
+    assert float(params["hyperparameters.epochs"]) == json.loads(row["hyperparameters"])["epochs"]
+    for name in metric_names():
+        assert run.data.metrics.get(name) == row[name], name
     assert run.data.metrics["flos"] == row["flos"]
-    points = client.get_metric_history(run.info.run_id, "curve/forget_accuracy")
-    assert len({p.step for p in points}) == len({round(1000 * p["retrain_share"]) for p in outcomes[1].curve})
+    assert run.data.tags["status"] == row["status"]
     failed = by_id[outcomes[2].row["trial_id"]]
     assert failed.info.status == "FAILED" and failed.data.tags["error"] == "for the test"
+    assert not failed.data.metrics.keys() & set(metric_names())
+
+
+def test_a_curve_is_a_series_over_the_permille_of_the_retrain(store, outcomes):
+    MlflowSink(store.root).sync()
+    client, by_id = runs(store)
+    for outcome in outcomes[:2]:
+        run = by_id[outcome.row["trial_id"]]
+        series = client.get_metric_history(run.info.run_id, "curve/forget_accuracy")
+        assert [p.value for p in sorted(series, key=lambda p: p.step)] == [p["forget_accuracy"] for p in outcome.curve]
+        steps = sorted(p.step for p in series)
+        assert len(set(steps)) == len(outcome.curve)
+        assert steps[-1] == pytest.approx(1000 * outcome.curve[-1]["retrain_share"], abs=len(steps))
 
 
 def test_a_second_sync_adds_nothing(store):
-    assert MlflowSink(store.root).sync() == 3
+    sink = MlflowSink(store.root)
+    assert sink.sync() == 3 and sink.sync() == 0
     assert MlflowSink(store.root).sync() == 0
     assert len(runs(store)[1]) == 3
 
 
 def test_a_run_that_a_crash_left_half_written_is_replaced(store, outcomes):
+    row = outcomes[1].row
+    quiet()
+    client = mlflow.MlflowClient(default_uri(store.root))
+    half = client.create_run(client.create_experiment("sinking"), tags={"trial_id": row["trial_id"]}).info.run_id
+    client.log_metric(half, "test_accuracy", -1.0)
+    assert MlflowSink(store.root).sync() == 3
+    _, again = runs(store)
+    assert len(again) == 3 and again[row["trial_id"]].data.metrics["test_accuracy"] == row["test_accuracy"]
+
+
+def test_a_trial_that_was_run_again_replaces_its_run(store, outcomes):
     sink = MlflowSink(store.root)
     sink.sync()
-    client, by_id = runs(store)
-    half = by_id[outcomes[1].row["trial_id"]].info.run_id
-    client.delete_tag(half, "complete")
+    row = outcomes[2].row
+    store.forget_rows(("failed",))
+    again = {**row, "error": "another reason", "finished_at": row["finished_at"] + timedelta(minutes=1)}
+    store.write(Outcome(again), metric_names())
     assert MlflowSink(store.root).sync() == 1
-    _, again = runs(store)
-    assert len(again) == 3 and again[outcomes[1].row["trial_id"]].info.run_id != half
+    _, by_id = runs(store)
+    assert len(by_id) == 3 and by_id[row["trial_id"]].data.tags["error"] == "another reason"
+
+
+def test_a_run_of_somebody_else_is_left_alone(store):
+    quiet()
+    client = mlflow.MlflowClient(default_uri(store.root))
+    mine = client.create_run(client.create_experiment("sinking")).info.run_id
+    assert MlflowSink(store.root).sync() == 3
+    assert client.get_run(mine).info.lifecycle_stage == "active"
+
+
+def test_two_do_not_copy_at_once(store):
+    with MlflowSink(store.root)._alone(), pytest.raises(MubenchError, match="Another mubench is copying"):
+        MlflowSink(store.root).sync()
+    assert MlflowSink(store.root).sync() == 3
+
+
+def test_it_says_nothing_and_leaves_nothing_elsewhere(store, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (store.root / "mlflow.db").unlink()
+    code = f"from mubench_ray.results.mlflow_sink import MlflowSink; print(MlflowSink({str(store.root)!r}).sync())"
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=elsewhere, env=path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "3\n" and done.stderr == ""
+    assert not list(elsewhere.iterdir())
 
 
 def test_rows_of_merged_files_are_copied_too(store):
@@ -93,12 +173,77 @@ def test_following_copies_rows_as_they_come(outcomes, tmp_path):
     assert len(runs(store)[1]) == 2
 
 
-def test_an_outage_is_one_warning_and_is_caught_up(store, caplog, monkeypatch):
+def test_an_outage_is_one_warning_until_the_end_and_is_caught_up(store, caplog, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    stop, failures = threading.Event(), []
+    with caplog.at_level(logging.WARNING):
+        sink = MlflowSink(store.root, address)
+        thread = threading.Thread(target=lambda: failures.append(sink.follow(stop, 0.01)))
+        thread.start()
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not caplog.records:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        during = [record.getMessage() for record in caplog.records if "--sync-mlflow" in record.getMessage()]
+        stop.set()
+        thread.join(60)
+    assert failures == [None], "follow came to its end and raised nothing"
+    assert len(during) == 1 and address in during[0]
+    assert MlflowSink(store.root).sync() == 3 and MlflowSink(store.root).sync() == 0
+    assert len(runs(store)[1]) == 3
+
+
+def test_the_last_copy_is_limited_in_time(store, caplog, monkeypatch):
+    monkeypatch.setattr("mubench_ray.results.mlflow_sink.LAST_SYNC_SECONDS", 0.0)
     stop = threading.Event()
     stop.set()
     with caplog.at_level(logging.WARNING):
-        MlflowSink(store.root, "http://127.0.0.1:9").follow(stop, 0.1)
-    assert [record for record in caplog.records if "--sync-mlflow" in record.getMessage()]
+        MlflowSink(store.root).follow(stop, 0.01)
+    assert "3 rows are not copied yet" in caplog.text
     assert MlflowSink(store.root).sync() == 3
+
+
+def test_a_server_takes_the_rows_too(store, outcomes, database, tmp_path):
+    """Over http, from the very command of `mubench ui`, run on another folder."""
+    served = Store(tmp_path / "served")
+    served.create({"suite": "served"})
+    with pytest.raises(MubenchError, match=r"no mlflow\.db yet"):
+        ui_command(served.root)
+    shutil.copy(database, served.root / "mlflow.db")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen(ui_command(served.root, port), stdout=log, stderr=log, start_new_session=True)
+    try:
+        assert answers(f"{address}/health", server), (tmp_path / "server.log").read_text()
+        assert MlflowSink(store.root, address).sync() == 3
+        assert MlflowSink(store.root, address).sync() == 0
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    client = mlflow.MlflowClient(default_uri(served.root))
+    found = client.search_runs([client.get_experiment_by_name("sinking").experiment_id])
+    assert {run.data.tags["trial_id"] for run in found} == store.finished()
+
+
+def answers(url, server):
+    until = time.monotonic() + 90
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return True
+        except OSError:
+            time.sleep(0.2)
+    return False
+
+
+def test_the_ui_of_a_folder_whose_runs_are_on_a_server_names_the_server(tmp_path):
+    Store(tmp_path).create({"suite": "away", "mlflow_uri": "http://tracking.example:5000"})
+    with pytest.raises(MubenchError, match=r"http://tracking\.example:5000"):
+        ui_command(tmp_path)

@@ -88,7 +88,9 @@ def write_imdb(root: Path, per_class: int = 20) -> Path:
             folder = root / part / name
             folder.mkdir(parents=True)
             for i in range(per_class):
-                (folder / f"{i}_{1 if name == 'neg' else 10}.txt").write_text(f"{text}, said critic {i}.<br /><br />", encoding="utf-8")
+                (folder / f"{i}_{1 if name == 'neg' else 10}.txt").write_text(
+                    f"{text}, said critic {i}.<br /><br />", encoding="utf-8"
+                )
     return root
 
 
@@ -165,7 +167,9 @@ def write_spoken_digits(folder: Path, takes: int = 8) -> Path:
     recordings.mkdir(parents=True)
     for digit in range(10):
         for take in range(takes):
-            (recordings / f"{digit}_ada_{take}.wav").write_bytes(wav(8000, tone(8000, 200 + 100 * digit, 0.3 + 0.1 * take)))
+            (recordings / f"{digit}_ada_{take}.wav").write_bytes(
+                wav(8000, tone(8000, 200 + 100 * digit, 0.3 + 0.1 * take))
+            )
     return folder
 
 
@@ -184,7 +188,12 @@ def write_samsum(folder: Path, rows: int = 12) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("train", "val", "test"):
         dialogues = [
-            {"id": f"{name}{i}", "dialogue": f"Ann: shall we meet at {i}?\r\nBen: yes, at {i}!", "summary": f"Ann and Ben meet at {i}."} for i in range(rows)
+            {
+                "id": f"{name}{i}",
+                "dialogue": f"Ann: shall we meet at {i}?\r\nBen: yes, at {i}!",
+                "summary": f"Ann and Ben meet at {i}.",
+            }
+            for i in range(rows)
         ]
         (folder / f"{name}.json").write_text(json.dumps(dialogues), encoding="utf-8")
     return folder
@@ -193,16 +202,79 @@ def write_samsum(folder: Path, rows: int = 12) -> Path:
 def write_wiki_bio(folder: Path, people: int = 400) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     articles = {
-        f"Person {i}": {"title": f"Person {i}", "extract": f"Person {i} was born in year {i} " + "and lived on " * (i % 7), "topic": "People", "description": ""}
+        f"Person {i}": {
+            "title": f"Person {i}",
+            "extract": f"Person {i} was born in year {i} " + "and lived on " * (i % 7),
+            "topic": "People",
+        }
         for i in range(people)
     }
-    articles["Stone"] = {"title": "Stone", "extract": "A stone is " + "very " * 99 + "hard.", "topic": "Nature", "description": ""}
+    articles["Stone"] = {"title": "Stone", "extract": "A stone is " + "very " * 99 + "hard.", "topic": "Nature"}
     (folder / "summaries_en-us.json").write_text(json.dumps(articles), encoding="utf-8")
     return folder
 
 
 def write_biofact(folder: Path, people: int = 30) -> Path:
     (folder / "labeled").mkdir(parents=True, exist_ok=True)
-    rows = [{"input": f"Question: Tell me a bio of P{i}.", "output": f"P{i} is a painter, the {i}th. ", "topic": f"P{i}", "annotations": None} for i in range(people)]
+    rows = [{"topic": f"P{i}", "output": f"P{i} is a painter, the {i}th. ", "annotations": None} for i in range(people)]
     (folder / "labeled" / "ChatGPT.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
     return folder
+
+
+def write_nlvr2(root: Path, rows: int = 12) -> Path:
+    """Two sentences about every pair of pictures."""
+    root.mkdir(parents=True)
+    for part in ("train", "dev", "test1", "test2"):
+        lines = []
+        for i in range(rows):
+            name = f"{part}-{i // 2}-0"
+            where = {"directory": 7} if part == "train" else {}
+            lines.append(
+                json.dumps(
+                    {
+                        "identifier": f"{name}-{i % 2}",
+                        "sentence": f"there are {i} dogs",
+                        "label": str(i % 3 == 0),
+                        **where,
+                    }
+                )
+            )
+            folder = root / "images" / part / "7" if part == "train" else root / "images" / part
+            folder.mkdir(parents=True, exist_ok=True)
+            for side in (0, 1):
+                (folder / f"{name}-img{side}.png").write_bytes(picture((40, 30), (10 * (i // 2), 200 * side, 0), "PNG"))
+        (root / f"{part}.json").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def write_video(path: Path, shades: list[int]) -> Path:
+    """A clip with one frame of each shade of grey."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for shade in shades:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade, np.uint8), format="rgb24")
+            for packet in stream.encode(frame.reformat(format="yuvj420p")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def write_ucf101(root: Path) -> Path:
+    names = ("ApplyEyeMakeup", "Archery")
+    lists = root / "ucfTrainTestlist"
+    lists.mkdir(parents=True)
+    (lists / "classInd.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(names, 1)))
+    for file, clips in (("trainlist01.txt", range(1, 8)), ("testlist01.txt", range(8, 10))):
+        lines = []
+        for number, name in enumerate(names, 1):
+            for clip in clips:
+                inner = f"{name}/v_{name}_g01_c{clip:02}.avi"
+                write_video(root / "UCF-101" / inner, [100 * number - 100 + 5 * clip + frame for frame in range(20)])
+                lines.append(f"{inner} {number}\n" if file.startswith("train") else f"{inner}\n")
+        (lists / file).write_text("".join(lines))
+    return root

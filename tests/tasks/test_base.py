@@ -91,6 +91,12 @@ def test_replacing_targets_keeps_the_cache_only_where_inputs_do_not_read_them():
     plain = batch([0, 1])
     plain.cache[1] = "outputs"
     assert plain.replace(labels=torch.tensor([1, 1])).cache == {1: "outputs"}
-    reading = Batch(plain.columns, {"seen": plain["labels"]}, plain.forget, {1: "outputs"}, lambda columns: {"seen": columns["labels"]})
+    reading = Batch(
+        plain.columns,
+        {"seen": plain["labels"]},
+        plain.forget,
+        {1: "outputs"},
+        lambda columns: {"seen": columns["labels"]},
+    )
     other = reading.replace(labels=torch.tensor([3, 3]))
     assert other.cache == {} and other.inputs["seen"].tolist() == [3, 3]

@@ -12,7 +12,12 @@ ROWS = 2 * CHUNK + 10
 
 def rows(count=ROWS):
     for i in range(count):
-        yield {"image": np.full((2, 3), i % 251, np.uint8), "wave": np.array([i, -i], np.int16), "labels": i % 3, "source_index": i}
+        yield {
+            "image": np.full((2, 3), i % 251, np.uint8),
+            "wave": np.array([i, -i], np.int16),
+            "labels": i % 3,
+            "source_index": i,
+        }
 
 
 def test_mapped_examples_are_what_was_written():
@@ -30,7 +35,9 @@ def test_selecting_composes_and_copies_nothing():
     assert train.mapped is examples.mapped
     half = train.select(torch.arange(0, len(train), 2)).select(torch.tensor([3]))
     wanted = train.source_index[6].item()
-    assert half.take(torch.tensor([0]))["wave"].tolist() == [[wanted, -wanted]] and half.source_index.tolist() == [wanted]
+    assert half.take(torch.tensor([0]))["wave"].tolist() == [[wanted, -wanted]] and half.source_index.tolist() == [
+        wanted
+    ]
     assert not set(train.source_index.tolist()) & set(validation.source_index.tolist())
 
 

@@ -57,7 +57,7 @@ def test_the_data_folder_comes_before_the_environment(tmp_path, monkeypatch):
     assert find("t", tmp_path / "own", ["set"], "marker", "") == tmp_path / "own" / "set"
     assert find("t", None, ["set"], "marker", "") == tmp_path / "env" / "set"
     assert data_places(tmp_path / "own", "set")[:2] == [tmp_path / "own" / "set", tmp_path / "env" / "set"]
-    with pytest.raises(DataError, match="t: no other in .*own.*env.* Unpack it"):
+    with pytest.raises(DataError, match=r"t: no other in .*own.*env.* Unpack it"):
         find("t", tmp_path / "own", ["set"], "other", "Unpack it.")
 
 

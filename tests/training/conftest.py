@@ -19,7 +19,9 @@ def make_context():
         task = TASKS.get("digits")()
         generator = torch_generator("pictures")
         image = torch.randint(0, 256, (size, 1, 8, 8), dtype=torch.uint8, generator=generator)
-        train = Examples({"image": image, "labels": torch.randint(0, 10, (size,), generator=generator)}, torch.arange(size))
+        train = Examples(
+            {"image": image, "labels": torch.randint(0, 10, (size,), generator=generator)}, torch.arange(size)
+        )
         sets = {
             "forget": Rows(train, torch.arange(20)),
             "retain": Rows(train, torch.arange(20, size)),
@@ -27,7 +29,9 @@ def make_context():
         }
         torch.manual_seed(0)
         network = MODELS.get(model).build(task)
-        ctx = Context(task, MODELS.get(model), network, UnlearningData(task, MODELS.get(model), sets), seed, meter or Meter(), lr)
+        ctx = Context(
+            task, MODELS.get(model), network, UnlearningData(task, MODELS.get(model), sets), seed, meter or Meter(), lr
+        )
         ctx.keep_original()
         return ctx
 

@@ -41,7 +41,9 @@ def test_the_incompetent_teacher_has_the_same_architecture_and_its_own_weights(m
 def test_temperature_is_that_of_the_logits(make_context):
     ctx = make_context()
     batch = whole(ctx, "retain")
-    assert torch.allclose(ctx.log_probs(batch, temperature=3.0), torch.log_softmax(ctx.outputs(batch) / 3.0, -1), atol=1e-6)
+    assert torch.allclose(
+        ctx.log_probs(batch, temperature=3.0), torch.log_softmax(ctx.outputs(batch) / 3.0, -1), atol=1e-6
+    )
 
 
 def test_one_forward_pass_serves_two_losses(make_context):

@@ -33,7 +33,13 @@ def test_steps_are_those_of_plain_torch(make_context, optimizer):
     ctx = make_context()
     plain = copy.deepcopy(ctx.network).train()
     seen = []
-    run(ctx, Phase("p", "retain", lambda ctx, b: seen.append(b) or ctx.loss(b)), optimizer=optimizer, weight_decay=0.1, clip=0.5)
+    run(
+        ctx,
+        Phase("p", "retain", lambda ctx, b: seen.append(b) or ctx.loss(b)),
+        optimizer=optimizer,
+        weight_decay=0.1,
+        clip=0.5,
+    )
     kinds = {"sgd": lambda p: torch.optim.SGD(p, 0.01, momentum=0.9), "adam": lambda p: torch.optim.Adam(p, 0.01)}
     stepper = kinds[optimizer](plain.parameters())
     for batch in seen:
@@ -50,7 +56,9 @@ def test_steps_are_those_of_plain_torch(make_context, optimizer):
 def test_masked_weights_are_not_moved_by_anything(make_context):
     ctx = make_context()
     before = weights(ctx)
-    ctx.mask = {name: torch.rand(p.shape, generator=torch.Generator().manual_seed(3)) < 0.5 for name, p in before.items()}
+    ctx.mask = {
+        name: torch.rand(p.shape, generator=torch.Generator().manual_seed(3)) < 0.5 for name, p in before.items()
+    }
     for optimizer in ("sgd", "adam", "adamw"):
         run(ctx, Phase(optimizer, "retain", cross_entropy), optimizer=optimizer, weight_decay=0.1)
     for name, p in weights(ctx).items():
@@ -96,7 +104,11 @@ def test_epochs_and_drivers_make_the_steps(make_context):
 def test_phases_that_share_an_optimizer_share_its_schedule(make_context):
     ctx, rates = make_context(), []
     cosine = Optimizer(schedule="cosine")
-    loop = Loop(ctx, [Phase("a", "forget", cross_entropy, optimizer=cosine), Phase("b", "forget", cross_entropy, optimizer=cosine)], Unlearning(batch_size=10))
+    loop = Loop(
+        ctx,
+        [Phase("a", "forget", cross_entropy, optimizer=cosine), Phase("b", "forget", cross_entropy, optimizer=cosine)],
+        Unlearning(batch_size=10),
+    )
     loop.observer = lambda ctx: rates.extend(group["lr"] for o in loop._optimizers.values() for group in o.param_groups)
     loop.run()
     assert rates == pytest.approx([scheduled("cosine", step, 4, 0.01, 0.0) for step in range(4)])
@@ -115,7 +127,9 @@ def test_the_budget_ends_it_and_after_is_not_run(make_context):
     cap = full.meter.flos / 2
     called = []
     ctx = make_context(meter=Meter(cap_flos=cap))
-    assert run(ctx, Phase("p", "retain", cross_entropy, after=called.append), Phase("q", "retain", cross_entropy)) is True
+    assert (
+        run(ctx, Phase("p", "retain", cross_entropy, after=called.append), Phase("q", "retain", cross_entropy)) is True
+    )
     assert 0 < ctx.meter.flos <= cap and not called
 
 
@@ -133,7 +147,17 @@ def test_a_loss_that_is_not_finite_is_diverged(make_context):
 def test_update_sees_gradients_and_takes_no_step(make_context):
     ctx = make_context()
     before, seen = weights(ctx), []
-    run(ctx, Phase("p", "forget", lambda ctx, b: ctx.losses(b).sum(), mode="eval", update=lambda ctx, b: seen.append(ctx.gradients())), batch_size=7)
+    run(
+        ctx,
+        Phase(
+            "p",
+            "forget",
+            lambda ctx, b: ctx.losses(b).sum(),
+            mode="eval",
+            update=lambda ctx, b: seen.append(ctx.gradients()),
+        ),
+        batch_size=7,
+    )
     assert all(torch.equal(p, before[name]) for name, p in weights(ctx).items())
     batch = ctx.data.batch(ctx.data.rows("forget"), torch.arange(20))
     ctx.network.eval()

@@ -1,0 +1,67 @@
+"""VideoMAE (Tong et al. 2022) through transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from mubench_ray.models.base import register
+from mubench_ray.models.checkpoint import TransformersModel
+from mubench_ray.tasks.base import Columns, Task
+
+
+class VideoMAE(TransformersModel):
+    """A VideoMAE encoder with a classification head; ``image_size`` None keeps the task's own size with 4 x 4 patches."""
+
+    family = "videomae"
+    modality = "video"
+    citation = "Tong et al. 2022, arXiv 2203.12602"
+    architecture = "VideoMAEForVideoClassification"
+    config_class = "VideoMAEConfig"
+    channels: int | None = None
+
+    def __init__(
+        self, hidden: int, layers: int, heads: int, image_size: int | None = 224, hub: str | None = None
+    ) -> None:
+        self.hidden, self.layers, self.heads, self.image_size, self.hub = hidden, layers, heads, image_size, hub
+
+    def settings(self, task: Task) -> dict[str, Any]:
+        """Width, depth, heads, patches and frames."""
+        size = self.image_size or task.size
+        return {
+            "image_size": size,
+            "patch_size": 16 if self.image_size else size // 4,
+            "num_channels": task.channels,
+            "num_frames": task.frames,
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": 4 * self.hidden,
+        }
+
+    def adopt(self) -> None:
+        """Resize to the checkpoint's image size and repeat grey pictures to its channels."""
+        import transformers
+
+        config = self._published(transformers.AutoConfig)
+        self.image_size, self.channels = config.image_size, config.num_channels
+
+    def encode(self, task: Task, columns: Columns) -> Columns:
+        """``pixel_values``, float32 (B, T, C, H, W), normalised with the task's mean and standard deviation."""
+        video = columns["video"]
+        mean = torch.tensor(task.mean, device=video.device).view(-1, 1, 1) * 255
+        std = torch.tensor(task.std, device=video.device).view(-1, 1, 1) * 255
+        pixels = (video.float() - mean) / std
+        if self.image_size and video.shape[-1] != self.image_size:
+            resized = F.interpolate(pixels.flatten(0, 1), size=self.image_size, mode="bilinear", antialias=True)
+            pixels = resized.unflatten(0, video.shape[:2])
+        if self.channels and pixels.shape[2] != self.channels:
+            pixels = pixels.expand(-1, -1, self.channels, -1, -1)
+        return {"pixel_values": pixels}
+
+
+register("videomae-tiny", VideoMAE(32, 2, 2, image_size=None))
+register("videomae-base", VideoMAE(768, 12, 12, hub="MCG-NJU/videomae-base"), "videomae")
+register("videomae-large", VideoMAE(1024, 24, 16, hub="MCG-NJU/videomae-large"))
