@@ -165,7 +165,7 @@ def beside(store: Store, suite: Suite) -> Iterator[None]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join()
+            thread.join(timeout=120)  # an MLflow server that hangs does not hang the run
         store.compact()
 
 

@@ -21,7 +21,7 @@ from mubench_ray.tasks import Splits
 from mubench_ray.training.context import Context
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.lora import add_lora, merge_lora
-from mubench_ray.training.meter import Meter
+from mubench_ray.training.meter import BudgetSpent, Meter
 from mubench_ray.training.superloss import SuperLoss
 from mubench_ray.trial import Trial
 
@@ -76,7 +76,10 @@ def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any) -> bool:
         ctx.network = add_lora(ctx.network, options.lora).to(ctx.device)
     truncated = Loop(ctx, method.phases(ctx), options, observer).run()
     ctx.meter.start()
-    method.finish(ctx)
+    try:
+        method.finish(ctx)
+    except BudgetSpent:
+        truncated = True
     ctx.meter.stop()
     if options.lora is not None:
         ctx.network = merge_lora(ctx.network)

@@ -26,7 +26,7 @@ class ConfuseWeights(Method):
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
 
-    epochs: int = integer(2, 10, default=4)
+    epochs: int = integer(1, 10, default=4)
     std: float = uniform(0.0, 1.0, default=0.6)
     small_std: float = uniform(0.0, 1.0, default=0.005)
 

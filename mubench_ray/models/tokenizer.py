@@ -108,7 +108,9 @@ class Reader:
 
             def rows():
                 options = {"truncation": True, "max_length": length, "padding": "max_length", "padding_side": "right"}
-                encoded = self.tokenizer(texts)(texts.content, **options, add_special_tokens=special, return_tensors="np")
+                encoded = self.tokenizer(texts)(
+                    texts.content, **options, add_special_tokens=special, return_tensors="np"
+                )
                 lengths = encoded["attention_mask"].sum(1)
                 for place, ids in enumerate(encoded["input_ids"].astype("int32")):
                     yield {"input_ids": ids, "length": int(lengths[place]), "source_index": place}

@@ -24,6 +24,11 @@ def loose_files(folder: Path) -> list[Path]:
     )
 
 
+def is_merged(path: str | Path) -> bool:
+    """Whether a file holds merged rows, finished or not."""
+    return Path(path).name.lstrip("_").startswith("part-")
+
+
 def compact(folder: Path, at_least: int = LOOSE) -> int:
     """Merge the one-trial files of a table when there are at least ``at_least``; returns how many were merged."""
     finish_merges(folder)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError
-from mubench_ray.results.compaction import LOOSE, compact, finish_merges
+from mubench_ray.results.compaction import LOOSE, compact, finish_merges, is_merged
 from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, trials_schema
 
 TABLES = ("trials", "curves", "examples")
@@ -32,6 +33,9 @@ class Outcome:
     curve: list[dict[str, Any]] = field(default_factory=list)
     examples: pa.Table | None = None
     traceback: str | None = None
+
+
+R = TypeVar("R")
 
 
 class Store:
@@ -145,10 +149,13 @@ class Store:
 
     def finished(self) -> set[str]:
         """Ids of the trials that have a row."""
+        return self._undisturbed("trials", self._ids)
+
+    def _ids(self, files: list[str]) -> set[str]:
         ids: set[str] = set()
-        for file in self.files("trials"):
+        for file in files:
             name = Path(file).stem
-            if name.lstrip("_").startswith("part-"):
+            if is_merged(file):
                 ids.update(pq.read_table(file, columns=["trial_id"])["trial_id"].to_pylist())
             else:
                 ids.add(name)
@@ -157,20 +164,45 @@ class Store:
     def read(self, table: str, columns: list[str] | None = None, filter: Any = None) -> pa.Table:
         """A whole table (``trials``, ``curves`` or ``examples``); empty when nothing was written yet."""
         self.check(must_exist=True)
-        files = self.files(table)
-        if not files:
-            empty = {"trials": trials_schema([]), "curves": CURVES, "examples": EXAMPLES}[table]
-            return empty.empty_table().select(columns or empty.names)
-        try:
-            content = ds.dataset(files, schema=self._schema(table, files), format="parquet").to_table(
-                columns=columns, filter=filter
-            )
-        except (pa.ArrowInvalid, OSError) as error:
+
+        def look(files: list[str]) -> pa.Table:
+            if not files:
+                empty = {"trials": trials_schema([]), "curves": CURVES, "examples": EXAMPLES}[table]
+                return empty.empty_table().select(columns or empty.names)
+            dataset = ds.dataset(files, schema=self._schema(table, files), format="parquet")
+            content = dataset.to_table(columns=columns, filter=filter)
+            # A merge in progress shows its rows twice, in the hidden file and in those it replaces.
+            return _once(content) if any(Path(file).name.startswith("_") for file in files) else content
+
+        return self._undisturbed(table, look)
+
+    def _undisturbed(self, table: str, look: Callable[[list[str]], R]) -> R:
+        """What ``look`` makes of a table's files; looks again where a merge moved rows between files meanwhile."""
+        while True:
+            files = self.files(table)
+            fault: Exception | None = None
+            try:
+                result = look(files)
+            except (pa.ArrowInvalid, OSError) as error:
+                fault = error
+            now = self.files(table)
+            moved = set(files) - set(now) or any(is_merged(file) for file in set(now) - set(files))
+            if moved:
+                continue
+            if fault is None:
+                return result
             raise ResultsError(
-                f"{self.root / table}: a table cannot be read ({error}); remove the damaged file and run the suite again."
-            ) from error
-        # A merge in progress shows its rows twice, in the hidden file and in those it replaces.
-        return content if not any(Path(file).name.startswith("_") for file in files) else _once(content)
+                f"{self._damaged(files) or self.root / table} cannot be read ({fault}); "
+                "remove the damaged file and run the suite again."
+            ) from fault
+
+    def _damaged(self, files: list[str]) -> str | None:
+        for file in files:
+            try:
+                pq.read_table(file)
+            except (pa.ArrowInvalid, OSError):
+                return file
+        return None
 
     def _schema(self, table: str, files: list[str]) -> pa.Schema:
         """Trials' metric columns may differ between files, where a metric was added later; the union of them."""

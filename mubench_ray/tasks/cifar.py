@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -160,3 +161,41 @@ class Cifar100(Cifar):
     train_files = ("train",)
     test_file = "test"
     label_key = "fine_labels"
+
+    def load(self) -> Splits:
+        """As CIFAR-10, with CIFAR-100-C as the shifted set ``cifar100_c`` where it is at hand."""
+        splits = super().load()
+        place = next(
+            (place for place in data_places(self.data_dir, "CIFAR-100-C") if (place / "labels.npy").is_file()), None
+        )
+        return replace(splits, shifted={"cifar100_c": read_corrupted(place)}) if place else splits
+
+
+#: Of CIFAR-100-C: which of the five severities, and how many pictures of each corruption.
+SEVERITY, PICTURES = 3, 1000
+
+
+def read_corrupted(folder: Path) -> Examples:
+    """The first PICTURES test pictures under every corruption at SEVERITY (Hendrycks & Dietterich 2019, arXiv 1903.12261).
+
+    ``source_index`` counts rows of the corruptions' files, one file after the other by name.
+    """
+    rows = slice((SEVERITY - 1) * 10000, (SEVERITY - 1) * 10000 + PICTURES)
+    files = sorted(path for path in folder.glob("*.npy") if path.name != "labels.npy")
+    arrays = [_read_array(path, (50000, 32, 32, 3)) for path in files]
+    if not arrays:
+        raise DataError(f"{folder}: holds labels.npy but no corruption.")
+    labels = torch.from_numpy(_read_array(folder / "labels.npy", (50000,))[rows].astype(np.int64))
+    image = torch.from_numpy(np.concatenate([array[rows] for array in arrays]).transpose(0, 3, 1, 2).copy())
+    source = torch.cat([torch.arange(rows.start, rows.stop) + 50000 * number for number in range(len(files))])
+    return Examples({"image": image, "labels": labels.repeat(len(files))}, source)
+
+
+def _read_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not an array that can be read ({error}); fetch it again.") from error
+    if array.shape != shape:
+        raise DataError(f"{path}: has shape {array.shape}, expected {shape}.")
+    return array

@@ -22,4 +22,6 @@ def rouge_l(generated: list[str], references: list[str]) -> list[RougeL]:
     except ImportError as error:
         raise MubenchError("ROUGE-L needs the package rouge-score: pip install rouge-score.") from error
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    return [RougeL(*scorer.score(reference, text)["rougeL"]) for text, reference in zip(generated, references, strict=True)]
+    return [
+        RougeL(*scorer.score(reference, text)["rougeL"]) for text, reference in zip(generated, references, strict=True)
+    ]

@@ -66,7 +66,11 @@ class SequenceTask(TextTask, Task):
             eos_token_id=model.end,
             pad_token_id=model.padding,
         )
-        return model.reader(self).tokenizer(self.texts).batch_decode(self.new_tokens(written, inputs), skip_special_tokens=True)
+        return (
+            model.reader(self)
+            .tokenizer(self.texts)
+            .batch_decode(self.new_tokens(written, inputs), skip_special_tokens=True)
+        )
 
     def new_tokens(self, written: Tensor, inputs: Columns) -> Tensor:
         """The generated tokens without what generation started from."""
@@ -103,15 +107,15 @@ class SequenceTask(TextTask, Task):
         tokens' geometric mean probability p, mean entropy a token."""
         targets = batch.inputs["targets"]
         counted, counts = targets != IGNORED, _counts(targets)
-        loss = self.losses(outputs, batch).double()
         log_probs = F.log_softmax(outputs.float(), dim=-1)
-        entropy = torch.special.entr(log_probs.exp()).sum(-1)
-        confidence = -loss - torch.log(-torch.expm1(-loss.clamp(min=1e-12)))
+        true = log_probs.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        entropy = -(log_probs.exp() * log_probs).sum(-1)
+        loss = -(true * counted).double().sum(1) / counts
         return {
             "loss": loss,
             "correct": (counted & (outputs.argmax(-1) == targets)).sum(1).double() / counts,
-            "confidence": confidence,
-            "entropy": (entropy * counted).sum(1).double() / counts,
+            "confidence": -loss - torch.log(-torch.expm1(-loss.clamp(min=1e-12))),
+            "entropy": (entropy * counted).double().sum(1) / counts,
         }
 
 
@@ -125,12 +129,11 @@ class CausalLanguageModel(SequenceTask):
     """One network reads the prompt and goes on with the target; only the target's tokens count."""
 
     kind = "causal language model"
+    pretrained_original = True
 
     def new_tokens(self, written: Tensor, inputs: Columns) -> Tensor:
         """What follows the prompt."""
         return written[:, inputs["input_ids"].shape[1] :]
-
-    pretrained_original = True
 
 
 def _counts(targets: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
@@ -11,6 +12,7 @@ from mubench_ray.errors import Diverged
 from mubench_ray.randomness import derive
 from mubench_ray.tasks.base import Batch
 from mubench_ray.training.context import Context
+from mubench_ray.training.meter import BudgetSpent
 from mubench_ray.training.optimizers import build_optimizer, scheduled
 from mubench_ray.training.phase import Phase
 from mubench_ray.trial import Training, Unlearning
@@ -52,19 +54,24 @@ class Loop:
     def _run_phase(self, number: int, phase: Phase) -> bool:
         """Whether the phase ran to its end."""
         ctx, meter = self.ctx, self.ctx.meter
-        if phase.before:
-            phase.before(ctx)
+        if not self._hook(phase.before):
+            return False
         frozen = self._freeze(phase)
         finite = torch.ones((), dtype=torch.bool, device=ctx.device)
         steps = self._steps(phase)
         try:
             for step, (epoch, batches) in zip(range(steps), self._batches(number, phase)):
                 size = sum(len(batch) for batch in batches)
-                if not meter.affords(phase.name, size):
-                    return False
                 ctx.epoch = (number, epoch)
                 self._seed(number, step)
-                loss = meter.charge(phase.name, size, lambda batches=batches: self._step(phase, batches))
+                # What a first step costs is known only after it; if that was too much, it is undone.
+                before = None if meter.knows(phase.name) else copy.deepcopy(ctx.network.state_dict())
+                try:
+                    loss = meter.charge(phase.name, size, lambda batches=batches: self._step(phase, batches))
+                except BudgetSpent:
+                    if before is not None:
+                        ctx.network.load_state_dict(before)
+                    return False
                 finite &= torch.isfinite(loss)
                 last = step == steps - 1
                 if (ctx.device == "cpu" or last or step % FINITE_CHECK_EVERY == 0) and not finite:
@@ -76,8 +83,16 @@ class Loop:
             for parameter in frozen:
                 parameter.requires_grad_(True)
             ctx.network.zero_grad(set_to_none=True)
-        if phase.after:
-            phase.after(ctx)
+        return self._hook(phase.after)
+
+    def _hook(self, hook: Callable[[Context], None] | None) -> bool:
+        """Whether a phase's ``before`` or ``after`` stayed within the budget."""
+        if hook is None:
+            return True
+        try:
+            hook(self.ctx)
+        except BudgetSpent:
+            return False
         return True
 
     def _step(self, phase: Phase, batches: tuple[Batch, ...]) -> Tensor:

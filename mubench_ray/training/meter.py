@@ -22,7 +22,19 @@ def _attention_backward(grad, query, key, value, *args, out_shape=None, **kwargs
 
 
 def _convolution_backward(
-    grad, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups, output_mask, out_shape=None, **kwargs
+    grad,
+    x,
+    weight,
+    bias,
+    stride,
+    padding,
+    dilation,
+    transposed,
+    output_padding,
+    groups,
+    output_mask,
+    out_shape=None,
+    **kwargs,
 ) -> int:
     return conv_flop_count(x, weight, grad, transposed) * sum(output_mask[:2])
 
@@ -41,6 +53,10 @@ def count_flos(work: Callable[[], R]) -> tuple[R, int]:
     with FlopCounterMode(display=False, custom_mapping=_CORRECTIONS) as counter:
         result = work()
     return result, counter.get_total_flops()
+
+
+class BudgetSpent(Exception):
+    """The next piece of work would pass the cap; nothing of it is charged."""
 
 
 class Meter:
@@ -85,6 +101,10 @@ class Meter:
             if running:
                 self.start()
 
+    def knows(self, kind: str) -> bool:
+        """Whether this kind of work was counted already."""
+        return kind in self._per_example
+
     def affords(self, kind: str, examples: int) -> bool:
         """Whether a step of this kind stays within both caps; a kind not counted yet is let through."""
         if self.cap_seconds is not None and self.seconds >= self.cap_seconds:
@@ -94,12 +114,20 @@ class Meter:
         return self.flos + self._per_example.get(kind, 0.0) * examples <= self.cap_flos * (1 + 1e-9)
 
     def charge(self, kind: str, examples: int, work: Callable[[], R]) -> R:
-        """Run ``work`` and add its FLOs."""
-        if kind in self._per_example:
+        """Run ``work`` and add its FLOs.
+
+        Raises BudgetSpent instead where that passes a cap: before the work if its kind was counted already, else after it, and then the caller
+        undoes what it did.
+        """
+        if not self.affords(kind, examples):
+            raise BudgetSpent(kind)
+        if self.knows(kind):
             result = work()
         else:
             result, flos = count_flos(work)
             self._per_example[kind] = flos / examples
+            if not self.affords(kind, examples):
+                raise BudgetSpent(kind)
         self.flos += self._per_example[kind] * examples
         self.examples += examples
         return result

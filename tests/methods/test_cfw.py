@@ -56,5 +56,11 @@ def test_the_small_noise_comes_before_the_last_epoch(case):
     assert [(p.epochs, p.before.keywords["std"]) for p in phases] == [(3, 0.6), (1, 0.005)]
 
 
+def test_with_one_epoch_both_noises_come_before_it(case):
+    ran = case.run("cfw", epochs=1)
+    assert len(case.handed) == 1 and not ran.truncated
+    assert [p.epochs for p in case.method("cfw", epochs=1).phases(case.ctx)] == [0, 1]
+
+
 def test_a_network_without_convolutions_is_refused():
     assert "none" in METHODS.get("cfw").refusal_for_network(nn.TransformerEncoderLayer(8, 2, 16))

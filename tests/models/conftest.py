@@ -45,7 +45,7 @@ def loaded(tmp_path_factory):
 SOURCES = {
     ("image", "classification"): ("digits", None),
     ("text", "classification"): ("movie_snippets", write_movie_snippets),
-    ("speech", "classification"): ("spoken_digits", write_spoken_digits),
+    ("speech", "classification"): ("spoken_digits", lambda place: write_spoken_digits(place, 12)),
     ("video", "classification"): ("moving_fashion", lambda place: write_idx_images(place / "fashion-mnist", "")),
     ("image pair + text", "classification"): ("nlvr2", lambda place: write_nlvr2(place / "nlvr2")),
     ("text", "sequence to sequence"): ("samsum", write_samsum),

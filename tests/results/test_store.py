@@ -160,7 +160,7 @@ def test_a_damaged_manifest_is_named(store, text):
 
 def test_a_damaged_table_is_named(store):
     (store.root / "trials" / "broken.parquet").write_bytes(b"not parquet at all")
-    with pytest.raises(ResultsError, match=r"trials: a table cannot be read .*remove the damaged file"):
+    with pytest.raises(ResultsError, match=r"broken.parquet cannot be read .*remove the damaged file"):
         load_results(store.root)
 
 

@@ -103,6 +103,28 @@ def test_cifar100_reads_fine_labels(tmp_path):
     write_cifar(tmp_path / "cifar-100-python", {"train": 1000, "test": 200}, "fine_labels", 100)
     splits = TASKS.get("cifar100")(tmp_path).load()
     assert int(splits.train.labels.max()) == 99 and len(splits.test) == 200
+    assert splits.shifted == {}
+
+
+def test_cifar100_c_is_the_shifted_set(tmp_path):
+    write_cifar(tmp_path / "cifar-100-python", {"train": 200, "test": 100}, "fine_labels", 100)
+    folder = tmp_path / "CIFAR-100-C"
+    folder.mkdir()
+    np.save(folder / "labels.npy", np.arange(50000) % 100)
+    for number, name in enumerate(("blur", "fog")):
+        array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (50000, 32, 32, 3))
+        array[20000:21000, 1, 2, 0] = 100 * number + np.arange(1000) % 100
+        array.flush()
+    far = TASKS.get("cifar100")(tmp_path).load().shifted["cifar100_c"]
+    assert len(far) == 2000 and far.columns["image"].shape == (2000, 3, 32, 32)
+    assert torch.equal(far.columns["image"][:, 0, 1, 2].long() % 100, far.labels)
+    assert (
+        far.source_index[[0, 1000]].tolist() == [20000, 70000]
+        and int(far.columns["image"][1000:, 0, 1, 2].min()) == 100
+    )
+    (folder / "fog.npy").write_bytes((folder / "fog.npy").read_bytes()[:500])
+    with pytest.raises(DataError, match=r"fog\.npy"):
+        TASKS.get("cifar100")(tmp_path).load()
 
 
 def test_a_cifar_pickle_cannot_run_code(tmp_path):

@@ -133,6 +133,22 @@ def test_the_budget_ends_it_and_after_is_not_run(make_context):
     assert 0 < ctx.meter.flos <= cap and not called
 
 
+def test_a_first_step_beyond_the_budget_is_undone(make_context):
+    ctx = make_context(meter=Meter(cap_flos=1000))
+    before = copy.deepcopy(ctx.network.state_dict())
+    assert run(ctx, Phase("p", "retain", cross_entropy)) is True
+    assert ctx.meter.flos == 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in ctx.network.state_dict().items())
+
+
+def test_work_in_a_hook_is_inside_the_budget(make_context):
+    full = make_context()
+    run(full, Phase("p", "retain", cross_entropy))
+    ctx = make_context(meter=Meter(cap_flos=full.meter.flos * 1.01))
+    assert run(ctx, Phase("p", "retain", cross_entropy, after=lambda ctx: ctx.error("retain"))) is True
+    assert ctx.meter.flos <= full.meter.flos * 1.01
+
+
 def test_a_loss_that_is_not_finite_is_diverged(make_context):
     steps = []
 

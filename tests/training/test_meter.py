@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mubench_ray.training.meter import Meter, count_flos
+from mubench_ray.training.meter import BudgetSpent, Meter, count_flos
 
 
 def test_a_linear_layers_flos_by_hand():
@@ -41,6 +41,17 @@ def test_the_cap_is_never_passed():
         taken += 1
     assert taken == 2 and meter.flos <= meter.cap_flos
     assert meter.affords("step", 4)
+
+
+def test_a_first_step_that_is_too_dear_is_not_charged():
+    layer, meter = nn.Linear(30, 50), Meter(cap_flos=1000)
+    with pytest.raises(BudgetSpent):
+        meter.charge("step", 8, lambda: layer(torch.randn(8, 30)))
+    assert meter.flos == 0 and meter.examples == 0
+    ran = []
+    with pytest.raises(BudgetSpent):
+        meter.charge("step", 8, lambda: ran.append(1))
+    assert not ran, "now its cost is known, it is not even run"
 
 
 def test_paused_time_is_not_counted():
