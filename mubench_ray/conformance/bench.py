@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,19 +90,6 @@ class WatchedContext(Context):
         return new
 
 
-class WatchedMeter(Meter):
-    """A meter that remembers its largest single charge."""
-
-    largest = 0.0
-
-    def charge(self, kind: str, examples: int, work: Callable[[], Any]) -> Any:
-        """Run and charge ``work``."""
-        before = self.flos
-        result = super().charge(kind, examples, work)
-        self.largest = max(self.largest, self.flos - before)
-        return result
-
-
 @dataclass
 class Ran:
     """One run: the context it ended with, the weights before and after, and whether the budget cut it short."""
@@ -130,7 +116,7 @@ def bench(
     if uses_validation:
         sets["validation"] = Rows.all_of(Pictures.draw(VALIDATION, "validation"))
     data = WatchedData(task, architecture, sets)
-    return WatchedContext(task, architecture, network, data, seed, WatchedMeter(cap_flos=cap_flos), lr)
+    return WatchedContext(task, architecture, network, data, seed, Meter(cap_flos=cap_flos), lr)
 
 
 def run(method: Method, ctx: WatchedContext, options: Unlearning | None = None) -> Ran:

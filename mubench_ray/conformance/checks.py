@@ -123,8 +123,7 @@ def check_runs(method: type[Method], model: str, whole: bool = True) -> Iterator
         cap = one.ctx.meter.flos / 2
         cut = once(cap)
         meter = cut.ctx.meter
-        # Beyond the cap may lie the first step of a kind, whose cost is not known before, and what ``after`` and ``finish`` look at.
-        inside = meter.flos <= cap + 3 * meter.largest and len(cut.steps) < len(one.steps)
+        inside = meter.flos <= cap * (1 + 1e-9) and len(cut.steps) < len(one.steps)
         yield Finding(
             "stops at its budget",
             cut.truncated and inside,

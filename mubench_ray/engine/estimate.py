@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import torch
-
 from mubench_ray.engine.plan import Plan
 from mubench_ray.models import MODELS
-from mubench_ray.tasks import TASKS, Batch
-from mubench_ray.training.meter import count_flos
+from mubench_ray.models.base import flos_per_sample
+from mubench_ray.tasks import TASKS
 
 #: Rates that the hours are told for, in FLOs a second of real training (not the vendor's peak).
 RATES = {"CPU core": 5e9, "A100-class GPU in fp32": 2e13}
 
 
 def flos_per_example(task_name: str, model_name: str) -> float:
-    """FLOs of one example's forward and backward pass, counted on the meta device: nothing is computed, no data is loaded."""
-    task, model = TASKS.get(task_name)(), MODELS.get(model_name)
-    rows = 2
-    with torch.device("meta"):
-        network = model.build(task)
-        columns = {name: column.to("meta") for name, column in task.blank(rows).items()}
-        batch = Batch(columns, model.encode(task, columns), torch.zeros(rows, dtype=torch.bool))
-        _, flos = count_flos(lambda: task.losses(task.outputs(network, batch), batch).mean().backward())
-    return flos / rows
+    """FLOs of one example's forward and backward pass, counted without loading any data."""
+    return flos_per_sample(TASKS.get(task_name)(), MODELS.get(model_name))[1]
 
 
 def plan_flos(plan: Plan) -> float:

@@ -19,7 +19,7 @@ class TransformersModel(Model):
 
     A subclass names the class with its head and says the config for a task. ``pretrained`` gives the same model with a
     checkpoint: its config replaces ours, its weights are what ``initial`` returns, ``build`` stays random.
-    Weights are read from safetensors only and code from a checkpoint is never run.
+    Weights are read from safetensors or GGUF only, and code from a checkpoint is never run.
     """
 
     #: Name of the class in transformers, and of its config.
@@ -58,7 +58,7 @@ class TransformersModel(Model):
         return self._published(getattr(transformers, self.architecture), **options)
 
     def pretrained(self, source: str | None = None, revision: str | None = None) -> TransformersModel:
-        """This model from a folder, a hub id at a revision, or its own published weights.
+        """This model from a folder, a GGUF file, a hub id at a revision, or its own published weights.
 
         Raises MubenchError where a hub id has no pinned revision or the checkpoint cannot be read.
         """
@@ -66,7 +66,7 @@ class TransformersModel(Model):
         if source is None:
             raise MubenchError(f"model {self.name} has no published weights; name a folder or a hub id.")
         revision = revision or (self.revision if source == self.hub else None)
-        if revision is None and not Path(source).is_dir():
+        if revision is None and not Path(source).exists():
             raise MubenchError(
                 f"model {self.name}: the hub id {source!r} needs a revision (a commit hash), so that everyone loads the same weights."
             )
@@ -79,15 +79,25 @@ class TransformersModel(Model):
         """Take over what encoding must know of the checkpoint; called once its source is set."""
 
     def _published(self, loader: Any, **options: Any) -> Any:
-        revision = None if Path(self.source).is_dir() else self.revision
+        place = located(self.source, self.revision)
+        if "gguf_file" in place:
+            options.pop("use_safetensors", None)
         try:
-            return loader.from_pretrained(self.source, revision=revision, trust_remote_code=False, **options)
-        except (OSError, ValueError) as error:
-            at = f" at {revision}" if revision else ""
+            return loader.from_pretrained(**place, trust_remote_code=False, **options)
+        except (OSError, ValueError, ImportError) as error:
+            at = f" at {self.revision}" if self.revision else ""
             reason = " ".join(str(error).split())
             raise MubenchError(
-                f"model {self.name}: {self.source!r}{at} cannot be loaded from safetensors: {reason}"
+                f"model {self.name}: {self.source!r}{at} cannot be loaded from safetensors or GGUF: {reason}"
             ) from error
+
+
+def located(source: str, revision: str | None) -> dict[str, Any]:
+    """A checkpoint as arguments of ``from_pretrained``: a folder, a GGUF file (tensors and numbers, no code), or a hub id at a revision."""
+    path = Path(source)
+    if path.suffix == ".gguf":
+        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    return {"pretrained_model_name_or_path": source, "revision": None if path.is_dir() else revision}
 
 
 class TransformersImageModel(TransformersModel, ImageModel):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mubench_ray.errors import MubenchError
+from mubench_ray.models.checkpoint import located
 from mubench_ray.tasks.conversion import converted
 from mubench_ray.tasks.text import Texts
 
@@ -66,10 +67,8 @@ def load_tokenizer(source: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(
-            source, revision=None if Path(source).is_dir() else revision, trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
+        return AutoTokenizer.from_pretrained(**located(source, revision), trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
         raise MubenchError(
             f"{source!r}: has no tokenizer that can be loaded: {' '.join(str(error).split())}"
         ) from error
@@ -124,5 +123,6 @@ class Reader:
         """What the tokenizer is made from, as JSON holds it; a folder's own file counts with its time."""
         if self.source is None:
             return [self.vocabulary, list(self.markers)]
-        file = Path(self.source) / "tokenizer.json"
+        path = Path(self.source)
+        file = path if path.is_file() else path / "tokenizer.json"
         return [self.source, self.revision, file.stat().st_mtime_ns if file.is_file() else None]

@@ -58,13 +58,15 @@ class EmojiPairs(ImagePairClassification):
         """Read names and pictures from the package's archive or folder; raises DataError naming what is missing or malformed."""
         source = self._source()
         listed, contents = read_emoji(source)
-        pictures = {name: decode(source / PICTURES / name, self.size, content) for name, content in contents.items()}
         names = [entry["short_name"].replace("_", " ").replace("-", " ") for entry in listed]
         parts, sentences = [], []
         for part, count in (("train", TRAIN), ("test", TEST)):
             pairs = draw_pairs(names, count, part)
 
             def rows(pairs: list[Pair] = pairs) -> Iterator[Row]:
+                pictures = {
+                    name: decode(source / PICTURES / name, self.size, content) for name, content in contents.items()
+                }
                 for place, pair in enumerate(pairs):
                     both = [pictures[listed[side]["image"]] for side in (pair.left, pair.right)]
                     yield {"images": np.stack(both), "labels": pair.label, "source_index": place}

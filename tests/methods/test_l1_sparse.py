@@ -14,5 +14,5 @@ def test_it_makes_weights_smaller_than_fine_tuning_does(make_case):
     for name, given in (("ft", {}), ("l1_sparse", {"alpha": 0.01})):
         case = make_case()
         case.run(name, epochs=10, **given)
-        norms.append(float(sum(p.abs().sum() for p in case.ctx.network.parameters())))
+        norms.append(sum(p.detach().abs().sum().item() for p in case.ctx.network.parameters()))
     assert norms[1] < 0.97 * norms[0]
