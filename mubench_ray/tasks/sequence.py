@@ -57,11 +57,13 @@ class SequenceTask(TextTask, Task):
 
     @torch.no_grad()
     def generate(self, model: Any, network: nn.Module, columns: Columns) -> list[str]:
-        """What the network writes for every source, greedily, at most ``max_target`` tokens."""
+        """What the network writes for every source, greedily, at most ``max_target`` tokens and at least 4: a model tuned
+        for chat ends at once after a prompt without its chat template."""
         inputs = model.prompt(self, columns)
         written = network.generate(
             **inputs,
             max_new_tokens=self.max_target,
+            min_new_tokens=4,
             do_sample=False,
             eos_token_id=model.end,
             pad_token_id=model.padding,
