@@ -55,6 +55,5 @@ register(
         [2, 2, 18, 2],
         [4, 8, 16, 32],
         hub="microsoft/swin-base-patch4-window7-224-in22k",
-        revision="5c4c8f155e1cb56ffd04353616e70dac076f7954",
     ),
 )
