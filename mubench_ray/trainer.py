@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
-from mubench_ray.errors import Diverged, MubenchError, SuiteError
+from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.trial import Trial
 
 if TYPE_CHECKING:
@@ -144,11 +144,9 @@ class UnlearningTrainer:
 
     def train(self) -> TrainOutput:
         """Unlearn; makes the original and the retrain first where ``output_dir`` has them not. Raises Diverged, DataError, ..."""
-        from mubench_ray.engine.artifacts import ArtifactStore, flatten
-        from mubench_ray.engine.observation import Curve, against_teachers, evaluation_sets, weights_beside_retrain
+        from mubench_ray.engine.artifacts import ArtifactStore
+        from mubench_ray.engine.observation import Curve, evaluation_sets, measure
         from mubench_ray.engine.unlearning import prepare, unlearn
-        from mubench_ray.metrics import compute_all
-        from mubench_ray.training.evaluate import evaluate
 
         device = "cpu" if self.args.use_cpu or not torch.cuda.is_available() else "cuda"
         prepared = prepare(
@@ -170,21 +168,9 @@ class UnlearningTrainer:
         curve.point(ctx)
         state.log_history[-1]["step"] = state.global_step
         state.total_flos = ctx.meter.flos
-        if not all(bool(torch.isfinite(p).all()) for p in ctx.network.parameters()):
-            raise Diverged("a parameter of the unlearned network is not finite")
+        _, values = measure(ctx, self.trial, sets, retrain)
         self.model, self._data, self._sets = ctx.network, ctx.data, sets
-        observed = {name: evaluate(ctx.network, ctx.data, rows) for name, rows in sets.items()}
-        costs = {
-            "flos": ctx.meter.flos,
-            "seconds": ctx.meter.seconds,
-            "retrain_flos": retrain.flos,
-            "retrain_seconds": retrain.seconds,
-        }
-        reference = {f"retrain_{name}": values for name, values in retrain.observed.items()}
-        compared = against_teachers(ctx, sets["forget"]) | weights_beside_retrain(ctx, retrain)
-        cell = {"ratio": self.trial.ratio, "seed": self.trial.seed}
-        values = compute_all(flatten(observed) | reference | compared | costs | cell)
-        self._metrics = {name: value for name, value in (values | costs).items() if value is not None}
+        self._metrics = {name: value for name, value in values.items() if value is not None}
         spent = {"train_runtime": ctx.meter.seconds, "total_flos": ctx.meter.flos, "truncated": float(state.truncated)}
         return TrainOutput(state.global_step, None, spent)
 

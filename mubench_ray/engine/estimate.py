@@ -11,11 +11,6 @@ from mubench_ray.tasks import TASKS
 RATES = {"CPU core": 5e9, "A100-class GPU in fp32": 2e13}
 
 
-def flos_per_example(task_name: str, model_name: str) -> float:
-    """FLOs of one example's forward and backward pass, counted without loading any data."""
-    return flos_per_sample(TASKS.get(task_name)(), MODELS.get(model_name))[1]
-
-
 def plan_flos(plan: Plan) -> float:
     """An upper bound: every original and retrain in full, every trial up to its cap."""
     cells: dict[tuple[str, str], float] = {}
@@ -31,7 +26,7 @@ def plan_flos(plan: Plan) -> float:
 def _training_flos(recipe, cells: dict[tuple[str, str], float]) -> float:
     key = (recipe.task, recipe.model)
     if key not in cells:
-        cells[key] = flos_per_example(*key)
+        _, cells[key] = flos_per_sample(TASKS.get(recipe.task)(), MODELS.get(recipe.model))
     rows = recipe.subset or TASKS.get(recipe.task).train_size
     kept = 1 - recipe.forget.ratio / 100 if recipe.forget else 1
     return cells[key] * rows * kept * recipe.training.epochs

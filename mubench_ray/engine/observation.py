@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mubench_ray.engine.artifacts import Artifact, held_out
+from mubench_ray.engine.artifacts import Artifact, flatten, held_out
+from mubench_ray.errors import Diverged
+from mubench_ray.metrics import compute_all
 from mubench_ray.randomness import torch_generator
 from mubench_ray.results.schema import EXAMPLES
 from mubench_ray.splits import ForgetSplit
@@ -83,6 +85,27 @@ def examples_table(trial: Trial, observed: dict[str, Observed]) -> pa.Table:
             pa.table({field.name: pa.array(named[field.name]).cast(field.type) for field in EXAMPLES}, schema=EXAMPLES)
         )
     return pa.concat_tables(parts)
+
+
+def measure(
+    ctx: Context, trial: Trial, sets: dict[str, Rows], retrain: Artifact
+) -> tuple[dict[str, Observed], dict[str, float | None]]:
+    """What f_U does on every example of every set, and every metric and cost that follows from it.
+
+    Raises Diverged where a parameter of f_U is not finite.
+    """
+    if not all(bool(torch.isfinite(p).all()) for p in ctx.network.parameters()):
+        raise Diverged("a parameter of the unlearned network is not finite")
+    observed = {name: evaluate(ctx.network, ctx.data, rows) for name, rows in sets.items()}
+    measured = flatten(observed) | {f"retrain_{name}": values for name, values in retrain.observed.items()}
+    measured |= against_teachers(ctx, sets["forget"]) | weights_beside_retrain(ctx, retrain)
+    costs = {
+        "seconds": ctx.meter.seconds,
+        "flos": ctx.meter.flos,
+        "retrain_seconds": retrain.seconds,
+        "retrain_flos": retrain.flos,
+    }
+    return observed, compute_all(measured | costs | {"ratio": trial.ratio, "seed": trial.seed}) | costs
 
 
 @torch.no_grad()

@@ -11,21 +11,14 @@ from typing import Any
 
 import torch
 
-from mubench_ray.engine.artifacts import ArtifactStore, flatten
-from mubench_ray.engine.observation import (
-    Curve,
-    against_teachers,
-    evaluation_sets,
-    examples_table,
-    weights_beside_retrain,
-)
+from mubench_ray.engine.artifacts import ArtifactStore
+from mubench_ray.engine.observation import Curve, evaluation_sets, examples_table, measure
 from mubench_ray.engine.unlearning import keep_weights, prepare, unlearn
 from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.methods import METHODS
-from mubench_ray.metrics import METRICS, compute_all
+from mubench_ray.metrics import METRICS
 from mubench_ray.provenance import provenance
 from mubench_ray.results.store import Outcome
-from mubench_ray.training.evaluate import evaluate
 from mubench_ray.trial import Trial
 
 
@@ -87,18 +80,8 @@ def _unlearn(
     curve.point(ctx)
     row |= {"flos": meter.flos, "seconds": meter.seconds}
 
-    if not all(bool(torch.isfinite(p).all()) for p in ctx.network.parameters()):
-        raise Diverged("a parameter of the unlearned network is not finite")
-    observed = {name: evaluate(ctx.network, ctx.data, rows) for name, rows in sets.items()}
-    measured = flatten(observed) | {f"retrain_{name}": values for name, values in retrain.observed.items()}
-    measured |= against_teachers(ctx, sets["forget"]) | weights_beside_retrain(ctx, retrain)
-    costs = {
-        "seconds": meter.seconds,
-        "flos": meter.flos,
-        "retrain_seconds": retrain.seconds,
-        "retrain_flos": retrain.flos,
-    }
-    row |= compute_all(measured | costs | {"ratio": trial.ratio, "seed": trial.seed})
+    observed, values = measure(ctx, trial, sets, retrain)
+    row |= values
     outcome.examples = examples_table(trial, observed)
     if keep:
         keep_weights(trial, ctx.network, artifacts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import lru_cache
 
 import torch
@@ -31,9 +32,9 @@ class SpectrogramModel(TransformersModel):
     modality = "speech"
     bands: int = 80
 
+    @abstractmethod
     def frames(self, task: Task) -> int:
         """Frames of 10 ms that the network reads."""
-        raise NotImplementedError
 
     def encode(self, task: Task, columns: Columns) -> Columns:
         """``input_features``, float32 (B, bands, frames)."""

@@ -65,7 +65,9 @@ class Loop:
                 ctx.epoch = (number, epoch)
                 self._seed(number, step)
                 # What a first step costs is known only after it; if that was too much, it is undone.
-                before = None if meter.knows(phase.name) else copy.deepcopy(ctx.network.state_dict())
+                before = (
+                    None if not meter.capped or meter.knows(phase.name) else copy.deepcopy(ctx.network.state_dict())
+                )
                 try:
                     loss = meter.charge(phase.name, size, lambda batches=batches: self._step(phase, batches))
                 except BudgetSpent:

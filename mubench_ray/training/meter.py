@@ -101,6 +101,11 @@ class Meter:
             if running:
                 self.start()
 
+    @property
+    def capped(self) -> bool:
+        """Whether anything limits this run; training an original or a retrain is not limited."""
+        return self.cap_flos is not None or self.cap_seconds is not None
+
     def knows(self, kind: str) -> bool:
         """Whether this kind of work was counted already."""
         return kind in self._per_example
