@@ -103,6 +103,13 @@ def show_plan(plan: Plan, trials: bool) -> None:
     for (task, model, method), count in Counter((t.task, t.model, t.method) for t in plan.trials.values()).items():
         table.add_row(task, model, method, f"{count:,}")
     console.print(table)
+    if suite.search:
+        from mubench_ray.engine.tuning import planned_search
+
+        how = f"{suite.search.strategy} search"
+        console.print(
+            f"{how}: at most {planned_search(suite):,} trials before those, on seeds of their own {suite.search.seeds}"
+        )
     for part in plan.left_out:
         console.print(f"[yellow]left out[/] {part.what} ({part.trials:,} trials): {part.reason}")
     console.print(estimate(plan))
@@ -191,8 +198,6 @@ def show_status(folder: Path) -> None:
     store = Store(folder)
     manifest = store.check(must_exist=True)
     planned = manifest.get("trials", 0)
-    if (folder / "plan.json").is_file():
-        planned = len(json.loads((folder / "plan.json").read_text())["trials"])
     counts = Counter(store.read("trials", columns=["status"])["status"].to_pylist())
     done = sum(counts.values())
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
@@ -201,6 +206,9 @@ def show_status(folder: Path) -> None:
         + (f" ({summary})" if summary else "")
     )
     _show_failures(folder)
+    search = store.part("search")
+    if search.check():
+        console.print(f"search: {len(search.finished())} of at most {search.check().get('trials', 0)} trials done")
 
 
 def _show_failures(folder: Path, most: int = 10) -> None:

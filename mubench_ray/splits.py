@@ -31,6 +31,17 @@ class ForgetSplit:
     manifest: dict[str, Any]
 
 
+def halves(size: int, half: int) -> tuple[Tensor, Tensor]:
+    """Positions (sorted) of half number ``half`` of ``size`` training examples, and of the other half.
+
+    Halves 2k and 2k + 1 complement each other, so that of an even number of halves every example is in exactly one half of them (Carlini et al. 2022,
+    arXiv 2112.03570, section V).
+    """
+    order = torch.from_numpy(numpy_generator("half", half // 2).permutation(size))
+    first, second = order[: size // 2].sort().values, order[size // 2 :].sort().values
+    return (first, second) if half % 2 == 0 else (second, first)
+
+
 def uniform(train: Examples, forget: ForgetSet) -> Tensor:
     """Every example equally likely."""
     return torch.from_numpy(numpy_generator("uniform", forget.seed).permutation(len(train)))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
 from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
 from mubench_ray.registry import load_plugin
+from mubench_ray.search import OBJECTIVES, check_objectives
 from mubench_ray.splits import check_sampler
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import Budget, Unlearning
+from mubench_ray.trial import Budget, Probes, Unlearning
 
 #: The paper's defaults (MU-Bench, arXiv 2406.14796).
 RATIOS = [float(r) for r in range(1, 11)]
@@ -125,6 +126,52 @@ class Resources(Part):
     concurrency: int | None = Field(None, ge=1)
 
 
+#: What the two papers do.
+PRESETS: dict[str, dict[str, Any]] = {
+    "mu_bench": {"strategy": "grid", "trials": None, "hyperparameters": "lr"},
+    "deep_unlearn": {"strategy": "optuna", "trials": 100, "sweeps": 3},
+}
+
+
+class Search(Part):
+    """A search on equal terms before the reported trials: the same number of configurations for every method, on seeds that are not reported.
+
+    ``preset`` fills in what a paper does: ``mu_bench`` (the best learning rate of the grid) or ``deep_unlearn`` (3 sweeps of 100 configurations).
+    """
+
+    preset: Literal["mu_bench", "deep_unlearn"] | None = None
+    strategy: Literal["grid", "random", "optuna"] = "random"
+    #: Configurations a sweep and method; None takes the whole grid.
+    trials: int | None = Field(20, ge=1)
+    sweeps: int = Field(1, ge=1)
+    #: Selection seeds: every configuration is tried with each (its original and retrain are trained with it too).
+    seeds: Annotated[list[int], Listed] = Field([1001], min_length=1)
+    #: What is searched: ``all``, ``lr``, or names of hyperparameters; what the suite sets by hand is never searched.
+    hyperparameters: str | list[str] = "all"
+    #: Metrics with their weights; never one that reads D_Test.
+    objectives: dict[str, float] = OBJECTIVES
+    #: Values of a continuous range in a grid, and configurations that Optuna is asked for at a time.
+    points: int = Field(3, ge=2)
+    generation: int = Field(10, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, content: Any) -> Any:
+        preset = PRESETS.get(content.get("preset") or "", {}) if isinstance(content, dict) else {}
+        return {**preset, **content} if preset else content
+
+    @field_validator("objectives")
+    @classmethod
+    def _usable(cls, objectives: dict[str, float]) -> dict[str, float]:
+        return check_objectives(objectives)
+
+    @model_validator(mode="after")
+    def _counted(self) -> Search:
+        if self.trials is None and self.strategy != "grid":
+            raise ValueError("trials: only a grid may leave the number of configurations open")
+        return self
+
+
 class Suite(Part):
     """A benchmark: tasks x models x methods x ratios x seeds x learning rates, and how they run."""
 
@@ -142,9 +189,16 @@ class Suite(Part):
     forget_seeds: Annotated[list[int], Listed] = [42]
     #: Seeds of originals and retrains; None trains one for each trial seed.
     training_seeds: Annotated[list[int], Listed] | None = None
+    #: A pool of shadow models for attacks on single examples (U-LiRA): so many networks, each trained on its own random half of the training set,
+    #: in place of ``training_seeds``. Deep Unlearn has 64 halves with 10 forget seeds each.
+    halves: int | None = Field(None, ge=2, multiple_of=2)
     training: dict[str, Any] = {}
     unlearning: Unlearning = Unlearning()
     budget: Budget = Budget()
+    #: Further training after a trial, for metrics that need it (relearning, knowledge gap); off the clock.
+    probes: Probes = Probes()
+    #: Tunes every method before its trials are run; without it each runs at its own hyperparameters and every learning rate of ``lrs``.
+    search: Search | None = None
     resources: Resources = Resources()
     data_dir: str | None = None
     plugins: Annotated[list[str], Listed] = []
@@ -189,12 +243,47 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
     for number, task in enumerate(suite.tasks):
         if not task.models and not suite.models:
             raise SuiteError(f"{where}: tasks[{number}]: no models: name them in the suite or beside the task.")
+    if suite.search:
+        check_search(suite, where)
+    if suite.halves:
+        check_halves(suite, where)
     for number, entry in enumerate(suite.methods):
         try:
             entry.configured()
         except MubenchError as error:
             raise SuiteError(f"{where}: methods[{number}]: {error}") from error
     return suite
+
+
+def check_halves(suite: Suite, where: str) -> None:
+    """Raises SuiteError for what a pool of shadow models cannot be combined with."""
+    wrong = {
+        "training_seeds": suite.training_seeds and "every half trains its own model",
+        "sequence": suite.sequence and "a shadow model forgets once",
+        "search": suite.search and "tune the methods in a suite of its own and give their hyperparameters here",
+        "sampler": suite.sampler.name == "from_file"
+        and "a list of ids lies in no random half; draw forget sets from seeds",
+    }
+    for key, reason in wrong.items():
+        if reason:
+            raise SuiteError(f"{where}: halves cannot go with {key}: {reason}.")
+
+
+def check_search(suite: Suite, where: str) -> None:
+    """Raises SuiteError where a search would see what is reported, or cannot be."""
+    reported = {*suite.seeds, *(suite.training_seeds or [])}
+    if shared := sorted(reported & set(suite.search.seeds)):
+        raise SuiteError(
+            f"{where}: search.seeds: {shared[0]} is a reporting seed too; selection needs seeds of its own."
+        )
+    if suite.sequence:
+        raise SuiteError(
+            f"{where}: search: a sequence of deletions cannot be searched; tune the method without it first."
+        )
+    asked = suite.search.hyperparameters
+    for name in [] if asked in ("all", "lr") else [asked] if isinstance(asked, str) else asked:
+        if name != "lr" and not any(name in METHODS.get(entry.name).spaces() for entry in suite.methods):
+            raise SuiteError(f"{where}: search.hyperparameters: no method of the suite has {name!r}.")
 
 
 def _explain(fault: dict[str, Any]) -> str:
@@ -211,6 +300,8 @@ def _explain(fault: dict[str, Any]) -> str:
             "unlearning": Unlearning,
             "budget": Budget,
             "resources": Resources,
+            "search": Search,
+            "probes": Probes,
         }
         known = owner.get(str(fault["loc"][0]), Suite) if len(fault["loc"]) > 1 else Suite
         return f"{key}: unknown key. {did_you_mean(name, known.model_fields)}"

@@ -156,7 +156,7 @@ class UnlearningTrainer:
         sets = evaluation_sets(prepared.splits, prepared.forget)
         self.model = None
         state = self.state = TrainerState(global_step=-1)
-        curve = Curve(self.trial, sets, retrain.flos, state.log_history)
+        curve = Curve(self.trial, sets, prepared.reference_flos, state.log_history)
 
         def observe(ctx: Context) -> None:
             state.global_step += 1  # the first call comes before the first step
@@ -168,7 +168,7 @@ class UnlearningTrainer:
         curve.point(ctx)
         state.log_history[-1]["step"] = state.global_step
         state.total_flos = ctx.meter.flos
-        _, values = measure(ctx, self.trial, sets, retrain)
+        _, values = measure(ctx, self.trial, sets, retrain, prepared.transfer)
         self.model, self._data, self._sets = ctx.network, ctx.data, sets
         self._metrics = {name: value for name, value in values.items() if value is not None}
         spent = {"train_runtime": ctx.meter.seconds, "total_flos": ctx.meter.flos, "truncated": float(state.truncated)}

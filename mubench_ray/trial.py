@@ -57,6 +57,21 @@ class Budget(Frozen):
     seconds: float | Literal["auto"] | None = "auto"
 
 
+class Relearning(Frozen):
+    """Fine-tune f_U, and the retrain, on D_R for so many steps, and look at D_F every few; ``lr`` None takes that of the training."""
+
+    steps: int = Field(50, ge=1)
+    every: int = Field(5, ge=1)
+    lr: float | None = Field(None, gt=0)
+
+
+class Probes(Frozen):
+    """What is found out about f_U by training something after it; never on the clock."""
+
+    relearning: Relearning | None = None
+    knowledge_gap: bool = False
+
+
 class ForgetSet(Frozen):
     """How D_F is drawn: a named sampler, its options and the seed of the draw."""
 
@@ -73,26 +88,31 @@ def digest(content: Any, length: int = 16) -> str:
 
 
 class Recipe(Frozen):
-    """What an artifact is made from: a task, a model, its training and, for a retrain, the forget set left out."""
+    """What an artifact is made from: a task, a model, its training and, for a retrain, the forget set left out.
+
+    Without ``training`` it is the checkpoint as it is.
+    """
 
     task: str
     subset: int | None = None
     model: str
     pretrained: str | None = None
-    training: Training
+    training: Training | None
     seed: int
     forget: ForgetSet | None = None
+    half: int | None = None
+    on: Literal["forget", "validation"] | None = None
 
     @cached_property
     def id(self) -> str:
-        """``original-...`` or ``retrain-...`` and a hash of the recipe."""
+        """The kind and a hash of the recipe, ``original-...`` say."""
         content = {**self.model_dump(exclude_none=True), "forget": _identity(self.forget)}
         return f"{self.kind}-{digest(content)}"
 
     @property
-    def kind(self) -> Literal["original", "retrain"]:
-        """``original`` (trained on everything) or ``retrain`` (trained on D_R only)."""
-        return "original" if self.forget is None else "retrain"
+    def kind(self) -> str:
+        """``original`` (trained on everything), ``retrain`` (on D_R only), ``forget-only`` (on D_F only) or ``validation-only`` (on D_V only)."""
+        return f"{self.on}-only" if self.on else "original" if self.forget is None else "retrain"
 
 
 class Trial(Frozen):
@@ -102,6 +122,9 @@ class Trial(Frozen):
     ``subset`` keeps only that many training examples of the task, ``pretrained`` starts training from a checkpoint.
     ``after`` lists the ratios that were unlearned before, one after the other, in
     a sequence of deletions: this trial then starts from what they left and forgets only what ``forget`` adds to them.
+    ``half`` makes it one of a shadow pool: D is then that random half of the training set.
+    ``budget_epochs`` is given where the checkpoint itself is the original and nothing can be retrained: the passes over D_R that stand for the
+    retrain's cost, as the task declares them.
     """
 
     task: str
@@ -115,9 +138,12 @@ class Trial(Frozen):
     training_seed: int
     lr: float | None = Field(gt=0)
     after: tuple[float, ...] = ()
+    half: int | None = Field(None, ge=0)
     training: Training
     unlearning: Unlearning = Unlearning()
     budget: Budget = Budget()
+    budget_epochs: float | None = Field(None, gt=0)
+    probes: Probes = Probes()
 
     @cached_property
     def id(self) -> str:
@@ -142,9 +168,22 @@ class Trial(Frozen):
         return self._recipe(None)
 
     @property
-    def retrain(self) -> Recipe:
-        """The recipe of the reference that never saw D_F."""
-        return self._recipe(self.forget)
+    def retrain(self) -> Recipe | None:
+        """The recipe of the reference that never saw D_F; None where there can be none."""
+        return self._recipe(self.forget) if self.budget_epochs is None else None
+
+    def trained_on(self, part: Literal["forget", "validation"]) -> Recipe:
+        """The recipe of a model of D_F alone or of D_V alone, trained as the original was."""
+        recipe = self._recipe(self.forget if part == "forget" else None)
+        return Recipe.model_validate(recipe.model_dump() | {"on": part})
+
+    @property
+    def artifacts(self) -> tuple[Recipe, ...]:
+        """Recipes of all that must be trained before this trial is run and measured."""
+        recipes = [self.original, self.retrain]
+        if self.probes.knowledge_gap:
+            recipes += [self.trained_on("forget"), self.trained_on("validation")]
+        return tuple(recipe for recipe in recipes if recipe is not None)
 
     @property
     def previous(self) -> Trial | None:
@@ -162,9 +201,10 @@ class Trial(Frozen):
             subset=self.subset,
             model=self.model,
             pretrained=self.pretrained,
-            training=self.training,
-            seed=self.training_seed,
+            training=self.training if self.budget_epochs is None else None,
+            seed=self.training_seed if self.budget_epochs is None else 0,
             forget=forget,
+            half=self.half,
         )
 
 

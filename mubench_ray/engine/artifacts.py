@@ -22,9 +22,9 @@ from mubench_ray.randomness import derive
 from mubench_ray.tasks import Batch, Splits
 from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows, UnlearningData
-from mubench_ray.training.evaluate import Observed, evaluate
+from mubench_ray.training.evaluate import Observed, eval_mode, evaluate
 from mubench_ray.training.loop import Loop
-from mubench_ray.training.meter import Meter
+from mubench_ray.training.meter import Meter, count_flos
 from mubench_ray.training.phase import Optimizer, Phase
 from mubench_ray.trial import Recipe
 
@@ -35,12 +35,14 @@ class Damaged(Exception):
 
 @dataclass
 class Artifact:
-    """A trained network's folder with what it cost and, for a retrain, what it does on every split (``forget_loss``, ...)."""
+    """A trained network's folder with what it cost and what it does: a retrain on every split (``forget_loss``, ...), an original on the
+    shifted sets (``shifted_<set>_loss``, ...). ``flos_per_sample`` is of a checkpoint that is the original as it is: a training step's, counted."""
 
     folder: Path
     flos: float
     seconds: float
     observed: dict[str, np.ndarray]
+    flos_per_sample: float | None = None
 
     def load_into(self, network: nn.Module) -> nn.Module:
         """Put the weights into a network of the same architecture."""
@@ -72,7 +74,7 @@ class ArtifactStore:
             raise Damaged(f"{folder}: {wrong[0]} does not have the hash it was saved with")
         with np.load(folder / "observed.npz") as arrays:
             observed = dict(arrays)
-        return Artifact(folder, meta["flos"], meta["seconds"], observed)
+        return Artifact(folder, meta["flos"], meta["seconds"], observed, meta.get("flos_per_sample"))
 
     def save(
         self, recipe: Recipe, network: nn.Module, meter: Meter, observed: dict[str, np.ndarray], extra: dict[str, Any]
@@ -123,14 +125,42 @@ def get_artifact(
 
 def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, device: str) -> Artifact:
     data, splits, forget = data_for(recipe, data_dir, device)
-    network, meter = train(recipe, data)
-    observed: dict[str, np.ndarray] = {}
     extra: dict[str, Any] = {}
-    if forget is not None:
+    if recipe.training is None:
+        network, meter = checkpoint(recipe, data), Meter(device=data.device)
+        extra = {"flos_per_sample": flos_of_a_step(network, data)}
+    else:
+        network, meter = train(recipe, data)
+    if recipe.on:
+        observed = {}
+    elif forget is None:
+        observed = flatten({name: evaluate(network, data, rows) for name, rows in shifted_rows(splits).items()})
+    else:
         sets = {"forget": Rows(splits.train, forget.forget), "retain": data.rows("retain")} | held_out(splits)
         observed = flatten({name: evaluate(network, data, rows) for name, rows in sets.items()})
         extra = {"forget_sha256": forget.manifest["sha256"], "forget_size": len(forget.forget)}
     return store.save(recipe, network, meter, observed, extra)
+
+
+def checkpoint(recipe: Recipe, data: UnlearningData) -> nn.Module:
+    """The recipe's checkpoint as it is."""
+    torch.manual_seed(derive("initialise", recipe.seed))
+    return data.model.initial(data.task).to(data.device)
+
+
+def flos_of_a_step(network: nn.Module, data: UnlearningData) -> float:
+    """FLOs an example of a step that trains all of the network, counted on the first two of D. No gradient is kept, so that a large network fits."""
+    batch = data.batch(data.rows("train"), torch.arange(2))
+    hooks = [p.register_post_accumulate_grad_hook(_drop) for p in network.parameters() if p.requires_grad]
+    with eval_mode(network):
+        _, flos = count_flos(lambda: data.task.losses(data.task.outputs(network, batch), batch).mean().backward())
+    for hook in hooks:
+        hook.remove()
+    return flos / len(batch)
+
+
+def _drop(parameter: nn.Parameter) -> None:
+    parameter.grad = None
 
 
 def train(recipe: Recipe, data: UnlearningData) -> tuple[nn.Module, Meter]:
@@ -141,7 +171,7 @@ def train(recipe: Recipe, data: UnlearningData) -> tuple[nn.Module, Meter]:
     network = model.initial(task).to(data.device)
     meter = Meter(device=data.device)
     ctx = Context(task, model, network, data, derive("train", recipe.seed), meter, options.lr)
-    name = "train" if recipe.forget is None else "retain"
+    name = recipe.on or ("train" if recipe.forget is None else "retain")
 
     def loss(ctx: Context, batch: Batch) -> torch.Tensor:
         return ctx.loss(batch)
@@ -156,6 +186,11 @@ def train(recipe: Recipe, data: UnlearningData) -> tuple[nn.Module, Meter]:
 def held_out(splits: Splits) -> dict[str, Rows]:
     """D_V and D_Test."""
     return {"validation": Rows.all_of(splits.validation), "test": Rows.all_of(splits.test)}
+
+
+def shifted_rows(splits: Splits) -> dict[str, Rows]:
+    """The shifted test sets as ``shifted_<set>``."""
+    return {f"shifted_{name}": Rows.all_of(examples) for name, examples in splits.shifted.items()}
 
 
 def flatten(observed: dict[str, Observed]) -> dict[str, np.ndarray]:

@@ -16,10 +16,14 @@ def plan_flos(plan: Plan) -> float:
     cells: dict[tuple[str, str], float] = {}
     total = 0.0
     for recipe in plan.recipes.values():
-        total += _training_flos(recipe, cells)
+        if recipe.training is not None:
+            total += _training_flos(recipe, cells)
     for trial in plan.trials.values():
         if trial.lr is not None:
-            total += (trial.budget.flos or 1.0) * _training_flos(trial.retrain, cells)
+            # Where there is no retrain, the task's own budget stands for it: passes over D_R.
+            training = trial.training.model_copy(update={"epochs": trial.budget_epochs or trial.training.epochs})
+            reference = trial.original.model_copy(update={"training": training, "forget": trial.forget})
+            total += (trial.budget.flos or 1.0) * _training_flos(reference, cells)
     return total
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
-from mubench_ray.engine.plan import Plan, split_name
+from mubench_ray.engine.plan import split_name
 from mubench_ray.engine.run_trial import metric_names, one_line, prepare_network_process, run_trial
-from mubench_ray.engine.workspace import load_task
+from mubench_ray.engine.workspace import load_half
 from mubench_ray.registry import load_plugin
 from mubench_ray.results.store import Store
 from mubench_ray.splits import split_forget
@@ -19,10 +19,9 @@ from mubench_ray.trial import Recipe, Trial
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that is the same for all nodes of a run; ``nodes`` maps an artifact's or trial's id to its JSON,
-    ``continued`` names the trials that another one goes on from."""
+    """Everything that is the same for all nodes of a run. ``continued`` names the trials that another one goes on from, ``observed`` the columns of a
+    row that the driver is told when a trial ends."""
 
-    nodes: dict[str, str]
     continued: frozenset[str]
     out: str
     artifacts: str
@@ -31,13 +30,7 @@ class Job:
     device: str
     concurrency: int
     threads: int
-
-    @classmethod
-    def of(cls, plan: Plan, ids: list[str], **where: Any) -> Job:
-        """The job of running these nodes of a plan."""
-        things = plan.recipes | plan.trials
-        nodes = {node: things[node].model_dump_json() for node in ids}
-        return cls(nodes=nodes, continued=frozenset(plan.continued), plugins=tuple(plan.suite.plugins), **where)
+    observed: tuple[str, ...] = ()
 
     def prepare(self) -> None:
         """Make this process ready to run nodes."""
@@ -45,15 +38,18 @@ class Job:
         for plugin in self.plugins:
             load_plugin(plugin)
 
-    def run(self, node: str) -> dict[str, Any]:
-        """Make an artifact or run a trial and write it; returns ``status`` and, of a failure, ``error``."""
+    def run(self, node: str, content: str, folder: str = "") -> dict[str, Any]:
+        """Make an artifact or run a trial, given as JSON, and write it (a trial's row into ``folder`` of the results); returns ``status`` and, of a
+        failure, ``error``, and the columns that ``observed`` names."""
         if is_artifact(node):
-            return self._make(Recipe.model_validate_json(self.nodes[node]))
-        trial = Trial.model_validate_json(self.nodes[node])
+            return self._make(Recipe.model_validate_json(content))
+        trial = Trial.model_validate_json(content)
         store = ArtifactStore(self.artifacts)
+        if trial.retrain is None:
+            self._write_split(trial)
         outcome = run_trial(trial, store, self.data_dir, self.device, self.concurrency, keep=node in self.continued)
-        Store(self.out).write(outcome, metric_names())
-        return {"status": outcome.row["status"], "error": outcome.row["error"]}
+        Store(self.out).part(folder).write(outcome, metric_names())
+        return {name: outcome.row.get(name) for name in ("status", "error", *self.observed)}
 
     def _make(self, recipe: Recipe) -> dict[str, Any]:
         try:
@@ -67,18 +63,18 @@ class Job:
             }
         return {"status": "ok", "error": None}
 
-    def _write_split(self, recipe: Recipe) -> None:
+    def _write_split(self, recipe: Recipe | Trial) -> None:
         """The manifest of a forget set (indices, SHA-256), beside the results."""
         store, name = Store(self.out), f"splits/{split_name(recipe)}.json"
         if not (store.root / name).is_file():
-            _, splits = load_task(recipe.task, recipe.subset, self.data_dir)
+            _, splits = load_half(recipe.task, recipe.subset, self.data_dir, recipe.half)
             manifest = split_forget(splits.train, recipe.forget).manifest
             store.write_text(name, json.dumps({"task": recipe.task, "subset": recipe.subset, **manifest}))
 
 
 def is_artifact(node: str) -> bool:
-    """Whether a node id is an original's or a retrain's."""
-    return node.startswith(("original-", "retrain-"))
+    """Whether a node id is an artifact's: ``original-...``, ``retrain-...``, ``forget-only-...``; a trial's has no dash."""
+    return "-" in node
 
 
 def default_artifacts(out: str | Path) -> str:

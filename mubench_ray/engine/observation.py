@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import torch
 
 from mubench_ray.engine.artifacts import Artifact, flatten, held_out
+from mubench_ray.engine.transfer import Transfer
 from mubench_ray.errors import Diverged
 from mubench_ray.metrics import compute_all
 from mubench_ray.randomness import torch_generator
@@ -27,23 +29,27 @@ SAMPLE = 1000
 
 
 def evaluation_sets(splits: Splits, forget: ForgetSplit) -> dict[str, Rows]:
-    """D_F (of a sequence: all that was to be forgotten so far), D_R, D_V and D_Test."""
-    return {"forget": Rows(splits.train, forget.forget), "retain": Rows(splits.train, forget.retain)} | held_out(splits)
+    """D_F (of a sequence: all that was to be forgotten so far), D_R, D_V, D_Test and, of a shadow model, the half that it never saw."""
+    sets = {"forget": Rows(splits.train, forget.forget), "retain": Rows(splits.train, forget.retain)} | held_out(splits)
+    return sets if splits.unseen is None else sets | {"unseen": Rows.all_of(splits.unseen)}
 
 
 class Curve:
-    """Evaluates f_U on samples of every set each time a share of the retrain's FLOs is passed; off the clock."""
+    """Evaluates f_U on samples of every set each time a share of the retrain's FLOs (of the declared budget where there is no retrain) is
+    passed; off the clock."""
 
-    def __init__(self, trial: Trial, sets: dict[str, Rows], retrain_flos: float, points: list[dict[str, Any]]) -> None:
-        self.trial, self.retrain_flos, self.points = trial, retrain_flos, points
-        self.sets = {name: sample(rows, name) for name, rows in sets.items()}
+    def __init__(
+        self, trial: Trial, sets: dict[str, Rows], reference_flos: float, points: list[dict[str, Any]]
+    ) -> None:
+        self.trial, self.reference_flos, self.points = trial, reference_flos, points
+        self.sets = {name: sample(rows, name) for name, rows in sets.items() if name != "unseen"}
         self.due = list(CURVE_SHARES)
 
     def __call__(self, ctx: Context) -> None:
         """Evaluate if the next share has been reached."""
-        if self.due and ctx.meter.flos >= self.due[0] * self.retrain_flos:
+        if self.due and ctx.meter.flos >= self.due[0] * self.reference_flos:
             self.point(ctx)
-            while self.due and ctx.meter.flos >= self.due[0] * self.retrain_flos:
+            while self.due and ctx.meter.flos >= self.due[0] * self.reference_flos:
                 del self.due[0]
 
     def point(self, ctx: Context) -> None:
@@ -55,7 +61,9 @@ class Curve:
                 "trial_id": self.trial.id,
                 "flos": ctx.meter.flos,
                 "seconds": ctx.meter.seconds,
-                "retrain_share": ctx.meter.flos / self.retrain_flos if self.retrain_flos else None,
+                "retrain_share": ctx.meter.flos / self.reference_flos
+                if self.reference_flos and self.trial.retrain
+                else None,
             }
             for name, rows in self.sets.items():
                 observed = evaluate(ctx.network, ctx.data, rows)
@@ -88,24 +96,35 @@ def examples_table(trial: Trial, observed: dict[str, Observed]) -> pa.Table:
 
 
 def measure(
-    ctx: Context, trial: Trial, sets: dict[str, Rows], retrain: Artifact
+    ctx: Context,
+    trial: Trial,
+    sets: dict[str, Rows],
+    retrain: Artifact | None,
+    transfer: Transfer | None = None,
+    probes: Callable[[], dict[str, Any]] = dict,
 ) -> tuple[dict[str, Observed], dict[str, float | None]]:
-    """What f_U does on every example of every set, and every metric and cost that follows from it.
+    """What f_U does on every example of every set, and every metric and cost that follows from it; with the means on every shifted set.
 
+    ``probes`` gives what else metrics may read. Without a retrain all that compares with one is None.
     Raises Diverged where a parameter of f_U is not finite.
     """
     if not all(bool(torch.isfinite(p).all()) for p in ctx.network.parameters()):
         raise Diverged("a parameter of the unlearned network is not finite")
     observed = {name: evaluate(ctx.network, ctx.data, rows) for name, rows in sets.items()}
-    measured = flatten(observed) | {f"retrain_{name}": values for name, values in retrain.observed.items()}
-    measured |= against_teachers(ctx, sets["forget"]) | weights_beside_retrain(ctx, retrain)
+    measured: dict[str, Any] = flatten(observed) | against_teachers(ctx, sets["forget"])
+    if retrain is not None:
+        measured |= {f"retrain_{name}": values for name, values in retrain.observed.items()}
+        measured |= weights_beside_retrain(ctx, retrain)
+    shifted, means = (transfer or Transfer()).measure(ctx.network, ctx.data)
     costs = {
         "seconds": ctx.meter.seconds,
         "flos": ctx.meter.flos,
-        "retrain_seconds": retrain.seconds,
-        "retrain_flos": retrain.flos,
+        "retrain_seconds": retrain and retrain.seconds,
+        "retrain_flos": retrain and retrain.flos,
     }
-    return observed, compute_all(measured | costs | {"ratio": trial.ratio, "seed": trial.seed}) | costs
+    return observed, means | compute_all(
+        measured | probes() | shifted | costs | {"ratio": trial.ratio, "seed": trial.seed}
+    ) | costs
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -15,8 +15,9 @@ from torch import nn
 from mubench_ray.errors import SuiteError
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
+from mubench_ray.search import Configuration
 from mubench_ray.splits import list_file
-from mubench_ray.suite import ModelEntry, Suite, TaskEntry
+from mubench_ray.suite import MethodEntry, ModelEntry, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
 
@@ -41,9 +42,12 @@ class Plan:
 
     def needs(self, trial: Trial) -> tuple[str, ...]:
         """Ids of the artifacts, and of the step before in a sequence, that a trial waits for."""
-        if METHODS.get(trial.method).start == "retrain":
-            return (trial.retrain.id,)
-        return (trial.previous.id if trial.after else trial.original.id, trial.retrain.id)
+        # What transfer is compared with is the original's score on the shifted sets, whatever a trial starts from.
+        transfers = bool(TASKS.get(trial.task).shifted)
+        starts = METHODS.get(trial.method).start != "retrain"
+        wanted = transfers or trial.probes.knowledge_gap or (starts and not trial.after)
+        needed = [recipe.id for recipe in trial.artifacts if wanted or recipe.kind != "original"]
+        return (*([trial.previous.id] if starts and trial.after else []), *needed)
 
     @property
     def continued(self) -> set[str]:
@@ -61,60 +65,134 @@ class Plan:
         return [recipe for recipe in self.recipes.values() if recipe.kind == "retrain"]
 
 
-def make_plan(suite: Suite) -> Plan:
-    """Resolve a suite; raises SuiteError when its training options do not validate or nothing at all can apply."""
-    plan = Plan(suite)
-    forgets = [forget_set(suite, ratio, seed) for ratio in suite.ratios for seed in suite.forget_seeds]
-    for task, model in [(entry, model) for entry in suite.tasks for model in suite.models_of(entry)]:
-        training = resolve_training(suite, task, model)
-        lr_count = sum(1 if not METHODS.get(m.name).uses_lr else len(m.lrs or suite.lrs) for m in suite.methods)
-        cells = len(forgets) * len(suite.seeds) * len(suite.training_seeds or [0])
-        if reason := MODELS.get(model.name).refusal(TASKS.get(task.name)):
-            plan.left_out.append(LeftOut(f"{task.name} x {model.name}", cells * lr_count, reason))
-            continue
-        for entry in suite.methods:
-            method = entry.configured()
-            lrs = (entry.lrs or suite.lrs) if method.uses_lr else [None]
-            reason = method.refusal(TASKS.get(task.name)) or refused_by_network(type(method), task.name, model.name)
-            if reason:
-                plan.left_out.append(LeftOut(f"{task.name} x {model.name} x {entry.name}", cells * len(lrs), reason))
-                continue
-            common = {
-                "task": task.name,
-                "subset": task.subset,
-                "model": model.name,
-                "pretrained": model.checkpoint,
-                "method": entry.name,
-                "hyperparameters": method.hyperparameters(),
-                "training": training,
-                "unlearning": suite.unlearning,
-                "budget": suite.budget,
-            }
-            for forget, (seed, training_seed), lr in product(forgets, seed_pairs(suite), lrs):
-                after = steps_before(suite, forget.ratio) if method.start != "retrain" else ()
-                trial = Trial(**common, forget=forget, seed=seed, training_seed=training_seed, lr=lr, after=after)
-                plan.trials[trial.id] = trial
-    recipe_of = {}
-    for trial in plan.trials.values():
-        key = (
-            trial.task,
-            trial.subset,
-            trial.model,
-            trial.pretrained,
-            digest(trial.training.model_dump()),
-            trial.training_seed,
+@dataclass(frozen=True)
+class Cell:
+    """One method on one model of one task: what a search tunes, for one forget set."""
+
+    suite: Suite
+    task: TaskEntry
+    model: ModelEntry
+    entry: MethodEntry
+    method: Method
+    training: Training
+
+    @property
+    def lrs(self) -> list[float | None]:
+        """Its grid of learning rates; one None where it takes no gradient steps."""
+        return (self.entry.lrs or self.suite.lrs) if self.method.uses_lr else [None]
+
+    @property
+    def budget_epochs(self) -> float | None:
+        """Passes over D_R that stand for a retrain's cost, where a checkpoint itself is the original."""
+        task = TASKS.get(self.task.name)
+        return task.budget_epochs if task.pretrained_original and self.model.checkpoint else None
+
+    def given(self) -> list[Configuration]:
+        """What a suite without a search runs: the hyperparameters as they are set, at every learning rate."""
+        return [Configuration(self.method.hyperparameters(), lr) for lr in self.lrs]
+
+    def trial(self, forget: ForgetSet, seed: int, training_seed: int, configuration: Configuration) -> Trial:
+        """One trial of the cell."""
+        return Trial(
+            task=self.task.name,
+            subset=self.task.subset,
+            model=self.model.name,
+            pretrained=self.model.checkpoint,
+            method=self.entry.name,
+            hyperparameters=configuration.hyperparameters,
+            forget=forget,
+            seed=seed,
+            training_seed=training_seed,
+            lr=configuration.lr,
+            after=steps_before(self.suite, forget.ratio) if self.method.start != "retrain" else (),
+            half=training_seed if self.suite.halves else None,
+            training=self.training,
+            unlearning=self.suite.unlearning,
+            budget=self.suite.budget,
+            probes=self.suite.probes,
+            budget_epochs=self.budget_epochs,
         )
-        if key not in recipe_of:
-            recipe_of[key] = trial.original
-            plan.recipes[trial.original.id] = trial.original
-        retrain_key = (*key, trial.forget.sampler, trial.forget.ratio, trial.forget.seed)
-        if retrain_key not in recipe_of:
-            recipe_of[retrain_key] = trial.retrain
-            plan.recipes[trial.retrain.id] = trial.retrain
+
+
+def make_plan(suite: Suite, configurations: Callable[[Cell, ForgetSet], list[Configuration]] | None = None) -> Plan:
+    """Resolve a suite; raises SuiteError when its training options do not validate or nothing at all can apply.
+
+    ``configurations`` says with what each cell runs; without it those that the suite gives, or, where it searches, one for each cell that stands for
+    the one to be chosen.
+    """
+    plan = Plan(suite)
+    per_cell = configurations or (lambda cell, forget: cell.given()[: 1 if suite.search else None])
+    forgets = forget_sets(suite)
+    for cell in cells(suite, plan.left_out):
+        for forget, (seed, training_seed) in product(forgets, seed_pairs(suite)):
+            for configuration in per_cell(cell, forget):
+                trial = cell.trial(forget, seed, training_seed, configuration)
+                plan.trials[trial.id] = trial
     if not plan.trials:
         reasons = "; ".join(f"{part.what}: {part.reason}" for part in plan.left_out)
         raise SuiteError(f"{suite.name}: no cell of the suite can apply: {reasons}.")
+    plan.recipes = recipes_of(plan.trials.values())
     return plan
+
+
+def forget_sets(suite: Suite) -> list[ForgetSet]:
+    """The forget sets that every method is given."""
+    return [forget_set(suite, ratio, seed) for ratio in suite.ratios for seed in suite.forget_seeds]
+
+
+def cells(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Cell]:
+    """Every cell of the suite that can apply; the others go into ``left_out`` with their reason."""
+    left_out = [] if left_out is None else left_out
+    each = len(suite.ratios) * len(suite.forget_seeds) * len(list(seed_pairs(suite)))
+
+    def trials(lrs: int) -> int:
+        return each * (1 if suite.search else lrs)
+
+    for task, model in [(entry, model) for entry in suite.tasks for model in suite.models_of(entry)]:
+        training = resolve_training(suite, task, model)
+        if reason := MODELS.get(model.name).refusal(TASKS.get(task.name)):
+            counts = [1 if not METHODS.get(m.name).uses_lr else len(m.lrs or suite.lrs) for m in suite.methods]
+            left_out.append(LeftOut(f"{task.name} x {model.name}", sum(map(trials, counts)), reason))
+            continue
+        for entry in suite.methods:
+            cell = Cell(suite, task, model, entry, entry.configured(), training)
+            reason = cell.method.refusal(TASKS.get(task.name))
+            reason = reason or refused_by_network(type(cell.method), task.name, model.name)
+            if cell.budget_epochs is not None:
+                reason = reason or without_retrain(cell)
+            if reason:
+                what = f"{task.name} x {model.name} x {entry.name}"
+                left_out.append(LeftOut(what, trials(len(cell.lrs)), reason))
+            else:
+                yield cell
+
+
+def without_retrain(cell: Cell) -> str | None:
+    """Why a cell whose original is a checkpoint as it is cannot run, or None; raises SuiteError where the suite caps what only a retrain has."""
+    suite, task = cell.suite, cell.task.name
+    if isinstance(suite.budget.seconds, float):
+        raise SuiteError(
+            f"{suite.name}: budget.seconds = {suite.budget.seconds:g} is a share of the retrain's seconds, and {task} from a checkpoint has no "
+            "retrain; use auto or null."
+        )
+    if cell.method.start == "retrain":
+        return f"the checkpoint of {cell.model.name} is the original of {task}: what it was trained on cannot be trained on again without D_F"
+    return None
+
+
+def recipes_of(trials: Iterable[Trial]) -> dict[str, Recipe]:
+    """The originals and retrains that trials need, by id."""
+    recipes: dict[str, Recipe] = {}
+    known = set()
+    for trial in trials:
+        # Hashing a recipe costs more than the trial itself; most trials share theirs.
+        training = digest(trial.training.model_dump())
+        key = (trial.task, trial.subset, trial.model, trial.pretrained, training, trial.training_seed, trial.half)
+        forget = (trial.forget.sampler, trial.forget.ratio, trial.forget.seed)
+        if (*key, *forget) not in known:
+            recipes |= {recipe.id: recipe for recipe in trial.artifacts}
+        known.add((*key, *forget))
+    return recipes
 
 
 @functools.lru_cache(maxsize=1024)
@@ -133,9 +211,9 @@ def meta_network(task: str, model: str) -> nn.Module:
 
 
 def seed_pairs(suite: Suite) -> Iterator[tuple[int, int]]:
-    """(seed, training seed): each seed trains its own original, unless ``training_seeds`` are given."""
+    """(seed, training seed): each seed trains its own original, unless ``training_seeds`` are given; in a shadow pool each half trains its own."""
     for seed in suite.seeds:
-        for training_seed in suite.training_seeds or [seed]:
+        for training_seed in suite.training_seeds or range(suite.halves or 0) or [seed]:
             yield seed, training_seed
 
 
@@ -168,9 +246,10 @@ def resolve_training(suite: Suite, task: TaskEntry, model: ModelEntry) -> Traini
         raise SuiteError(f"{suite.name}: training.{key} = {fault['input']!r}: {fault['msg']}.") from None
 
 
-def split_name(recipe: Recipe) -> str:
+def split_name(recipe: Recipe | Trial) -> str:
     """File name of a forget set's manifest."""
     forget = recipe.forget
     cut = f"-{recipe.subset}" if recipe.subset else ""
+    cut += f"-half{recipe.half}" if recipe.half is not None else ""
     tail = f"-{digest(forget.options, 8)}" if forget.options else ""
     return f"{recipe.task}{cut}-{forget.sampler}-{forget.ratio:g}-seed{forget.seed}{tail}"

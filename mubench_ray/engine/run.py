@@ -16,16 +16,20 @@ from typing import Any
 
 from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.job import Job, default_artifacts
-from mubench_ray.engine.plan import Plan, make_plan
+from mubench_ray.engine.plan import Plan, make_plan, recipes_of
 from mubench_ray.engine.run_trial import failed_outcome, metric_names
 from mubench_ray.engine.schedule import Progress, Schedule
+from mubench_ray.engine.tuning import Tuning, planned_search
 from mubench_ray.errors import ResultsError
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
 from mubench_ray.provenance import provenance
 from mubench_ray.results.store import Store
 from mubench_ray.suite import Suite, load_suite
+from mubench_ray.trial import Recipe, Trial
 
+#: Statuses that ``--retry-failed`` runs again.
+RETRIED = ("failed", "out_of_memory")
 #: Seconds between two looks at how many small files lie about.
 MERGE_EVERY = 5.0
 
@@ -70,38 +74,116 @@ def run_suite(
         store.write_text("suite.json", suite.model_dump_json(indent=2))
         store.write_text("metrics.json", json.dumps(describe_metrics(), indent=2))
         store.write_text("methods.json", json.dumps({name: {"title": method.title} for name, method in METHODS}))
+        work = Work(plan, store, retry_failed)
         store.write_text("plan.json", json.dumps(describe_plan(plan)))
-        if retry_failed:
-            store.forget_rows(("failed", "out_of_memory"))
-        done = store.finished() & plan.trials.keys()
-        missing = [trial for trial in plan.trials if trial not in done]
+        already = len(store.finished() & plan.trials.keys())
         # Also when nothing is missing: what a killed run had not copied to MLflow yet is copied now.
         with beside(store, suite):
-            if missing:
-                _run(
-                    plan,
-                    missing,
-                    store,
-                    str(artifacts or default_artifacts(out)),
-                    address,
-                    watch or (lambda progress: nullcontext()),
-                )
+            if work.missing:
+                _run(work, str(artifacts or default_artifacts(out)), address, watch or (lambda progress: nullcontext()))
+        if work.tuning:
+            work.write_choices()
+            store.write_text("plan.json", json.dumps(describe_plan(plan)))
         finished = len(store.finished() & plan.trials.keys())
-    return Run(out, len(plan.trials), finished, len(done))
+    return Run(out, work.planned, finished, already)
 
 
-def _run(plan: Plan, missing: list[str], store: Store, artifacts: str, address: str | None, watch: Watch) -> None:
+class Work:
+    """What of a plan is still to be done: trials that are reported and, where the suite searches, those of the search.
+
+    With a search the plan holds those reported trials whose configuration is chosen, and grows with every choice. Rows of the search lie in a results
+    folder of their own, ``search``.
+    """
+
+    def __init__(self, plan: Plan, store: Store, retry_failed: bool) -> None:
+        self.plan, self.store = plan, store
+        self.planned = len(plan.trials)
+        self.tuning: Tuning | None = None
+        if retry_failed:
+            store.forget_rows(RETRIED)
+        if plan.suite.search:
+            self.tuning = self._tuning(retry_failed)
+            plan.trials = dict(self.tuning.reported)
+        self.missing = self._unfinished()
+
+    @property
+    def search_store(self) -> Store:
+        """The results folder of the search's trials."""
+        return self.store.part("search")
+
+    def _tuning(self, retry_failed: bool) -> Tuning:
+        suite, store = self.plan.suite, self.search_store
+        store.create({**manifest(suite, self.plan), "trials": planned_search(suite), "searched": True})
+        for name in ("suite.json", "metrics.json", "methods.json"):
+            store.write_text(name, (self.store.root / name).read_text())
+        if retry_failed:
+            store.forget_rows(RETRIED)
+        return Tuning(suite, {row["trial_id"]: row for row in store.read("trials").to_pylist()})
+
+    def _unfinished(self) -> dict[str, Trial]:
+        """The trials known so far that have no row yet."""
+        done = self.store.finished()
+        missing = {trial_id: trial for trial_id, trial in self.plan.trials.items() if trial_id not in done}
+        if self.tuning:
+            rows = self.tuning.rows
+            missing |= {name: trial for name, trial in self.tuning.search_trials.items() if name not in rows}
+        return missing
+
+    @property
+    def expected(self) -> int:
+        """How many trials are still to be run, those that follow from a search included."""
+        reported = self.planned - len(self.store.finished() & self.plan.trials.keys())
+        return reported + (planned_search(self.plan.suite) - len(self.tuning.rows) if self.tuning else 0)
+
+    def ended(self, trial_id: str, observed: dict[str, Any] | None) -> dict[str, Trial]:
+        """The trials that are to be run now that this one has ended."""
+        if trial_id not in self.tuning.search_trials:
+            return {}
+        before = self.tuning.search_trials.keys() | self.tuning.reported.keys()
+        self.tuning.ended(trial_id, observed)
+        self.plan.trials |= self.tuning.reported
+        known = self.tuning.search_trials | self.tuning.reported
+        done = self.store.finished() | self.tuning.rows.keys()
+        return {name: trial for name, trial in known.items() if name not in before and name not in done}
+
+    def folder(self, node: str) -> str:
+        """The part of the results folder that a node's row belongs to."""
+        return "search" if self.tuning and node in self.tuning.search_trials else ""
+
+    def write_choices(self) -> None:
+        """``search/chosen.json``: what was chosen for every cell, and what the search cost."""
+        rows = {row["trial_id"]: row for row in self.search_store.read("trials").to_pylist()}
+        search = self.plan.suite.search.model_dump()
+        chosen = {"search": search, "complete": self.tuning.complete, "choices": self.tuning.choices(rows)}
+        self.search_store.write_text("chosen.json", json.dumps(chosen, indent=2))
+
+
+def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
     from mubench_ray.engine.cluster import cluster
     from mubench_ray.engine.tune import fitting, run_nodes
 
-    made = ArtifactStore(artifacts)
-    absent = {node for node, recipe in plan.recipes.items() if not made.has(recipe)}
-    absent |= set(missing)
-    needs = {trial: tuple(node for node in plan.needs(plan.trials[trial]) if node in absent) for trial in missing}
+    plan, store, made = work.plan, work.store, ArtifactStore(artifacts)
+    things: dict[str, Recipe | Trial] = {}
+
+    def needs(trials: dict[str, Trial]) -> dict[str, tuple[str, ...]]:
+        """What each trial waits for, of artifacts and trials that are not there yet."""
+        recipes = {name: recipe for name, recipe in recipes_of(trials.values()).items() if not made.has(recipe)}
+        things.update(trials | recipes)
+        return {
+            name: tuple(node for node in plan.needs(trial) if node in things and node != name)
+            for name, trial in trials.items()
+        }
+
+    def then(node: str, observed: dict[str, Any] | None) -> dict[str, tuple[str, ...]]:
+        return needs(work.ended(node, observed))
 
     def lost(trial: str, reason: str) -> None:
-        if trial not in store.finished():
-            store.write(failed_outcome(plan.trials[trial], reason), metric_names())
+        folder = store.part(work.folder(trial))
+        if trial not in folder.finished():
+            folder.write(failed_outcome(things[trial], reason), metric_names())
+
+    def contents(node: str) -> tuple[str, str]:
+        return things[node].model_dump_json(), work.folder(node)
 
     resources = plan.suite.resources
     storage = store.root / ".engine"
@@ -110,19 +192,22 @@ def _run(plan: Plan, missing: list[str], store: Store, artifacts: str, address: 
         with cluster(address) as has:
             count = min(fitting(resources, has), resources.concurrency or sys.maxsize)
             # Where fewer may run than would fit, the schedule holds them back; else the cluster's resources do, which is quicker.
-            schedule = Schedule(needs, count, on_lost=lost, limit=count if count < fitting(resources, has) else None)
-            job = Job.of(
-                plan,
-                [*(node for node in plan.recipes if node in absent), *missing],
+            limit = count if count < fitting(resources, has) else None
+            schedule = Schedule(needs(work.missing), count, lost, limit, then if work.tuning else None)
+            schedule.progress.total = work.expected
+            job = Job(
+                continued=frozenset(plan.continued),
                 out=str(store.root),
                 artifacts=str(Path(artifacts).absolute()),
                 data_dir=plan.suite.data_dir and str(Path(plan.suite.data_dir).absolute()),
+                plugins=tuple(plan.suite.plugins),
                 device="cuda" if resources.gpus else "cpu",
                 concurrency=count,
                 threads=max(1, int(resources.cpus)),
+                observed=tuple(plan.suite.search.objectives) if plan.suite.search else (),
             )
             with watch(schedule.progress):
-                run_nodes(job, schedule, resources, str(storage))
+                run_nodes(job, schedule, contents, resources, str(storage))
     finally:
         shutil.rmtree(storage, ignore_errors=True)
 

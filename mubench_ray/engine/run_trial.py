@@ -6,6 +6,7 @@ import json
 import time
 import traceback
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 
 from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.observation import Curve, evaluation_sets, examples_table, measure
+from mubench_ray.engine.probes import probe
+from mubench_ray.engine.transfer import transfer_column
 from mubench_ray.engine.unlearning import keep_weights, prepare, unlearn
 from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.methods import METHODS
@@ -72,16 +75,17 @@ def _unlearn(
         "retain_size": len(forget.retain),
         "forget_sha256": forget.manifest["sha256"],
     }
-    row |= {"retrain_flos": retrain.flos, "retrain_seconds": retrain.seconds}
+    row |= {"retrain_flos": retrain and retrain.flos, "retrain_seconds": retrain and retrain.seconds}
 
     sets = evaluation_sets(prepared.splits, forget)
-    curve = Curve(trial, sets, retrain.flos, outcome.curve)
+    curve = Curve(trial, sets, prepared.reference_flos, outcome.curve)
     truncated = unlearn(ctx, prepared.method, trial, curve)
     curve.point(ctx)
     row |= {"flos": meter.flos, "seconds": meter.seconds}
 
-    observed, values = measure(ctx, trial, sets, retrain)
-    row |= values
+    probes = partial(probe, trial, prepared, artifacts, data_dir)
+    observed, values = measure(ctx, trial, sets, retrain, prepared.transfer, probes)
+    row |= values | {"transfer": transfer_column(values, metric_names())}
     outcome.examples = examples_table(trial, observed)
     if keep:
         keep_weights(trial, ctx.network, artifacts)

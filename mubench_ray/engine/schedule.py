@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mubench_ray.engine.job import is_artifact
 
@@ -29,7 +30,8 @@ class Schedule:
     ``needs`` maps a trial to the artifacts and trials it waits for (only those still to be made). Artifacts are started ahead of trials while fewer
     than four trials for each of the ``slots`` are ready, so that no worker idles for want of an artifact and rows still come early. At most ``limit``
     nodes are handed out at a time; None leaves it to the cluster's resources, and some nodes wait there for a free slot.
-    ``on_lost(trial, reason)`` is told of every trial that could not be run to its end.
+    ``on_lost(trial, reason)`` is told of every trial that could not be run to its end. ``then(node, observed)``, if given, is told of every trial
+    that ended, with what it observed (None of a lost one), and returns the trials that now follow, like ``needs``: a search goes on so.
     """
 
     def __init__(
@@ -38,18 +40,36 @@ class Schedule:
         slots: int,
         on_lost: Callable[[str, str], None],
         limit: int | None = None,
+        then: Callable[[str, dict[str, Any] | None], Mapping[str, tuple[str, ...]]] | None = None,
     ) -> None:
-        self._waiting = {trial: set(nodes) for trial, nodes in needs.items() if nodes}
+        self._waiting: dict[str, set[str]] = {}
         self._dependents: dict[str, list[str]] = {}
-        for trial, nodes in needs.items():
-            for node in nodes:
-                self._dependents.setdefault(node, []).append(trial)
-        self._artifacts = deque(node for node in self._dependents if is_artifact(node))
-        self._ready = deque(trial for trial, nodes in needs.items() if not nodes)
+        self._artifacts: deque[str] = deque()
+        self._ready: deque[str] = deque()
         self._running: set[str] = set()
+        self._made: set[str] = set()
+        self._lost: dict[str, str] = {}
         self._slots, self._limit = slots, limit
-        self._on_lost = on_lost
-        self.progress = Progress(total=len(needs), artifacts_total=len(self._artifacts))
+        self._on_lost, self._then = on_lost, then
+        self.progress = Progress(total=len(needs))
+        self.add(needs)
+
+    def add(self, needs: Mapping[str, tuple[str, ...]]) -> None:
+        """Take more trials in; what they need may have been made, or lost, already."""
+        for trial, nodes in needs.items():
+            if lost := [self._lost[node] for node in nodes if node in self._lost]:
+                self._lose(trial, lost[0])
+                continue
+            waits = set(nodes) - self._made
+            for node in nodes:
+                if node in waits and node not in self._dependents and is_artifact(node):
+                    self._artifacts.append(node)
+                    self.progress.artifacts_total += 1
+                self._dependents.setdefault(node, []).append(trial)
+            if waits:
+                self._waiting[trial] = waits
+            else:
+                self._ready.append(trial)
 
     def next(self) -> str | None:
         """The next node to run, or None while all that is left waits for running ones (or nothing is left)."""
@@ -70,13 +90,16 @@ class Schedule:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to hand out, now or later."""
-        return self.progress.draining or not (self._artifacts or self._ready or self._waiting)
+        more_may_follow = self._then is not None and self._running
+        return self.progress.draining or not (self._artifacts or self._ready or self._waiting or more_may_follow)
 
     def drain(self) -> None:
         """Hand out nothing more; what runs may end."""
         self.progress.draining = True
 
-    def complete(self, node: str, status: str, error: str | None = None) -> None:
+    def complete(
+        self, node: str, status: str, error: str | None = None, observed: dict[str, Any] | None = None
+    ) -> None:
         """A node has ended: unlock or give up what waited for it. Status ``died`` means that its process did, each time it was tried."""
         self._running.discard(node)
         self.progress.running = min(len(self._running), self._slots)
@@ -92,8 +115,11 @@ class Schedule:
             self._unlock(node)
         else:
             self._give_up(node, error or status)
+        if self._then and not is_artifact(node):
+            self.add(self._then(node, observed))
 
     def _unlock(self, node: str) -> None:
+        self._made.add(node)
         for trial in self._dependents.get(node, []):
             waits = self._waiting.get(trial)
             if waits is None:
@@ -105,13 +131,21 @@ class Schedule:
 
     def _give_up(self, node: str, reason: str) -> None:
         """Every trial that waited for a lost node is lost with it, and what waited for those."""
-        why = reason if is_artifact(node) else f"the step before it ({node}) ended without a network: {reason}"
+        self._lost[node] = (
+            reason if is_artifact(node) else f"the step before it ({node}) ended without a network: {reason}"
+        )
         for trial in self._dependents.get(node, []):
             if trial in self._waiting:
                 del self._waiting[trial]
-                self._on_lost(trial, why)
-                self._count("failed")
-                self._give_up(trial, reason)
+                self._lose(trial, self._lost[node], reason)
+
+    def _lose(self, trial: str, why: str, first_reason: str | None = None) -> None:
+        """A trial that cannot run."""
+        self._on_lost(trial, why)
+        self._count("failed")
+        self._give_up(trial, first_reason or why)
+        if self._then:
+            self.add(self._then(trial, None))
 
     def _count(self, status: str) -> None:
         self.progress.done += 1

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,21 +24,26 @@ from mubench_ray.suite import Resources
 RETRIES = 2
 
 
+#: The JSON of a node and the folder of the results that its row belongs to.
+Contents = Callable[[str], tuple[str, str]]
+
+
 class NextNode(Searcher):
     """Asks the schedule for the next node, and tells it how each one ended."""
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, contents: Contents) -> None:
         super().__init__(metric="ended", mode="max")
-        self._schedule = schedule
+        self._schedule, self._contents = schedule, contents
         self._nodes: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """A config of one id, None while everything waits, FINISHED at the end."""
+        """A config of one node, None while everything waits, FINISHED at the end."""
         node = self._schedule.next()
         if node is None:
             return Searcher.FINISHED if self._schedule.finished else None
         self._nodes[trial_id] = node
-        return {"node": node}
+        content, folder = self._contents(node)
+        return {"node": node, "content": content, "folder": folder}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial of Tune's has ended; ``error`` means that its process died every time it was tried."""
@@ -48,7 +53,7 @@ class NextNode(Searcher):
         if error or not result or "status" not in result:
             self._schedule.complete(node, "died", f"{RETRIES + 1} times; the machine may be short of memory")
         else:
-            self._schedule.complete(node, result["status"], result.get("error"))
+            self._schedule.complete(node, result["status"], result.get("error"), result)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: what is finished is known from the results folder."""
@@ -67,7 +72,8 @@ class Node(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Run the node to its end."""
-        return {**self._job.run(self.config["node"]), "ended": 1, "done": True}
+        config = self.config
+        return {**self._job.run(config["node"], config["content"], config["folder"]), "ended": 1, "done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next node."""
@@ -96,7 +102,7 @@ def fitting(resources: Resources, cluster: dict[str, float]) -> int:
     return int(fits + 1e-9)
 
 
-def run_nodes(job: Job, schedule: Schedule, resources: Resources, storage: str) -> None:
+def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resources, storage: str) -> None:
     """Run every node of the schedule; returns when nothing is left or the user interrupted."""
     # With a searcher Tune lets one trial wait for resources by default, which starts them one by one and leaves slots empty.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(2 * job.concurrency))
@@ -109,8 +115,8 @@ def run_nodes(job: Job, schedule: Schedule, resources: Resources, storage: str) 
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=NextNode(schedule),
-            num_samples=len(job.nodes),
+            search_alg=NextNode(schedule, contents),
+            num_samples=-1,  # until the schedule is finished
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,

@@ -12,6 +12,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from mubench_ray.engine.artifacts import Artifact, ArtifactStore, get_artifact
+from mubench_ray.engine.transfer import Transfer
 from mubench_ray.engine.workspace import data_for
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS, Method
@@ -28,13 +29,15 @@ from mubench_ray.trial import Trial
 
 @dataclass
 class Prepared:
-    """A trial that is ready to unlearn."""
+    """A trial that is ready to unlearn. Without a retrain its budget is the task's: ``reference_flos`` is what the cap is a share of."""
 
     method: Method
     ctx: Context
     splits: Splits
     forget: ForgetSplit
-    retrain: Artifact
+    retrain: Artifact | None
+    reference_flos: float
+    transfer: Transfer
 
 
 def prepare(
@@ -47,8 +50,16 @@ def prepare(
     """Data, artifacts, the network to start from and the meter of a trial; makes the artifacts that are missing."""
     method = METHODS.get(trial.method).configure(trial.hyperparameters)
     data, splits, forget = data_for(trial, data_dir, device)
-    retrain = get_artifact(trial.retrain, artifacts, data_dir, device)
-    meter = budgeted_meter(trial, retrain, device, concurrency)
+    retrain = get_artifact(trial.retrain, artifacts, data_dir, device) if trial.retrain else None
+    original = (
+        get_artifact(trial.original, artifacts, data_dir, device) if needs_original(trial, method, splits) else None
+    )
+    transfer = Transfer.of(original, data, splits) if splits.shifted else Transfer()
+    if retrain is None:
+        reference_flos = trial.budget_epochs * len(forget.retain) * original.flos_per_sample
+    else:
+        reference_flos = retrain.flos
+    meter = budgeted_meter(trial, reference_flos, retrain and retrain.seconds, device, concurrency)
     torch.manual_seed(trial.seed)
     network = data.model.build(data.task)
     if method.start == "retrain":
@@ -57,10 +68,16 @@ def prepare(
     elif trial.after:
         network = previous_network(trial, network, artifacts, data_dir, device, concurrency)
     else:
-        get_artifact(trial.original, artifacts, data_dir, device).load_into(network)
+        original.load_into(network)
     ctx = Context(data.task, data.model, network.to(device), data, trial.seed, meter, trial.lr)
     ctx.training = trial.training
-    return Prepared(method, ctx, splits, forget, retrain)
+    return Prepared(method, ctx, splits, forget, retrain, reference_flos, transfer)
+
+
+def needs_original(trial: Trial, method: Method, splits: Splits) -> bool:
+    """Whether the original is started from, gives the budget, or is what transfer is compared with."""
+    starts = method.start != "retrain" and not trial.after
+    return starts or trial.retrain is None or bool(splits.shifted)
 
 
 def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any) -> bool:
@@ -86,14 +103,16 @@ def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any) -> bool:
     return truncated
 
 
-def budgeted_meter(trial: Trial, retrain: Artifact, device: str, concurrency: int) -> Meter:
-    """The meter with the trial's caps: shares of what its retrain spent."""
+def budgeted_meter(
+    trial: Trial, reference_flos: float, retrain_seconds: float | None, device: str, concurrency: int
+) -> Meter:
+    """The meter with the trial's caps: shares of what its retrain spent, or of the task's declared budget, which has no seconds."""
     flos, seconds = trial.budget.flos, trial.budget.seconds
     if seconds == "auto":
         seconds = 1.0 if device.startswith("cuda") and concurrency == 1 else None
     return Meter(
-        cap_flos=None if flos is None else flos * retrain.flos,
-        cap_seconds=None if seconds is None else seconds * retrain.seconds,
+        cap_flos=None if flos is None else flos * reference_flos,
+        cap_seconds=None if seconds is None or retrain_seconds is None else seconds * retrain_seconds,
         device=device,
     )
 

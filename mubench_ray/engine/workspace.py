@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mubench_ray.models import get_model
-from mubench_ray.splits import ForgetSplit, split_forget
+from mubench_ray.splits import ForgetSplit, halves, split_forget
 from mubench_ray.tasks import TASKS, Splits, Task
 from mubench_ray.tasks.base import limit
 from mubench_ray.training.data import Rows, UnlearningData
@@ -24,13 +25,26 @@ def load_task(name: str, subset: int | None, data_dir: str | Path | None) -> tup
     return task, limit(splits, subset) if subset else splits
 
 
+@functools.lru_cache(maxsize=2)
+def load_half(name: str, subset: int | None, data_dir: str | Path | None, half: int | None) -> tuple[Task, Splits]:
+    """The same with D cut down to one half of the training set, the other half as ``unseen``; the whole for None."""
+    task, splits = load_task(name, subset, data_dir)
+    if half is None:
+        return task, splits
+    seen, unseen = halves(len(splits.train), half)
+    return task, dataclasses.replace(splits, train=splits.train.select(seen), unseen=splits.train.select(unseen))
+
+
 def data_for(
     cell: Trial | Recipe, data_dir: str | Path | None, device: str
 ) -> tuple[UnlearningData, Splits, ForgetSplit | None]:
     """What training or unlearning of this cell may see, all splits for its evaluation, and its forget set."""
-    task, splits = load_task(cell.task, cell.subset, data_dir)
+    task, splits = load_half(cell.task, cell.subset, data_dir, cell.half)
     forget = split_forget(splits.train, cell.forget) if cell.forget else None
-    if forget is None:
+    if isinstance(cell, Recipe) and cell.on:
+        part = {"forget": forget and Rows(splits.train, forget.forget), "validation": Rows.all_of(splits.validation)}
+        sets = {cell.on: part[cell.on]}
+    elif forget is None:
         sets = {"train": Rows.all_of(splits.train)}
     else:
         sets = {"retain": Rows(splits.train, forget.retain)}

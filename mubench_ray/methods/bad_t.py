@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, kl, log_uniform, method, uniform
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, log_uniform, method, uniform
 from mubench_ray.tasks.base import Batch
 from mubench_ray.training.data import Rows
 
@@ -41,8 +41,8 @@ class BadTeacher(Method):
     def loss(self, ctx: Context, retain: Batch, forget: Batch) -> Tensor:
         """Mean of KL(incompetent || f_U) on D_F and KL(f_O || f_U) on D_R."""
         T = self.temperature
-        corrupt = kl(ctx.log_probs(forget, ctx.incompetent, T), ctx.log_probs(forget, temperature=T))
-        keep = kl(ctx.log_probs(retain, ctx.original, T), ctx.log_probs(retain, temperature=T))
+        corrupt = ctx.divergence(forget, ctx.incompetent, temperature=T)
+        keep = ctx.divergence(retain, ctx.original, temperature=T)
         return (corrupt + keep) / 2
 
     def mixed(self, ctx: Context, batch: Batch) -> Tensor:

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, kl, method, uniform
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, uniform
 from mubench_ray.tasks.base import Batch
 
 
@@ -82,4 +82,4 @@ class KnowledgeGapAlignment(Method):
 
 def gap(ctx: Context, batch: Batch, first: nn.Module | None, second: nn.Module | None) -> Tensor:
     """KL(first || second) on a batch; None stands for f_U."""
-    return kl(ctx.log_probs(batch, first), ctx.log_probs(batch, second))
+    return ctx.divergence(batch, first, second)

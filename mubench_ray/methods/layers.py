@@ -24,6 +24,11 @@ def linears(network: nn.Module) -> dict[str, nn.Linear]:
     return {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
 
 
+def layers(network: nn.Module) -> dict[str, nn.Module]:
+    """The convolution and linear layers by name, in the order of the network's definition."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, (*CONVOLUTIONS, nn.Linear))}
+
+
 def norm_parameters(network: nn.Module) -> set[str]:
     """Names of the parameters of normalisation layers (batch, layer, group, RMS: every class with Norm in its name)."""
     return {
@@ -54,6 +59,8 @@ def no_head(network: nn.Module) -> str | None:
     names = list(linears(network))
     if not names:
         return "the network has no linear layer as its head"
+    if (last := [*convolutions(network)][-1:]) and list(layers(network))[-1] == last[0]:
+        return f"its last layer {last[0]} is a convolution"
     if f"{names[-1]}.weight" not in dict(network.named_parameters()):
         return f"its last linear layer {names[-1]} shares its weight with another layer (an embedding), which would be drawn anew with it"
     return None
@@ -66,6 +73,9 @@ def stages(network: nn.Module) -> list[str]:
     """
     best: list[str] = []
     most = 0
+    # A U-Net's way up reads what its way down left behind: its blocks are no sequence.
+    if hasattr(network, "down_blocks") and hasattr(network, "up_blocks"):
+        return []
     for name, module in network.named_modules():
         if not isinstance(module, nn.ModuleList | nn.Sequential):
             continue

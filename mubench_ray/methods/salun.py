@@ -18,7 +18,7 @@ class SalUn(Method):
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O", parameters="sparse")
 
-    epochs: float = uniform(1, 10, default=5)
+    epochs: float = uniform(1, 10, default=10)
     tau: float = uniform(0.1, 0.9, default=0.5)
 
     def phases(self, ctx: Context) -> list[Phase]:

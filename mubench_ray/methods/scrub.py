@@ -14,7 +14,6 @@ from mubench_ray.methods.base import (
     Taxonomy,
     choice,
     integer,
-    kl,
     log_uniform,
     method,
     uniform,
@@ -61,7 +60,7 @@ class Scrub(Method):
     def distance(self, ctx: Context, batch: Batch) -> Tensor:
         """T^2 KL_T(f_O || f_U)."""
         T = self.temperature
-        return T**2 * kl(ctx.log_probs(batch, ctx.original, T), ctx.log_probs(batch, temperature=T))
+        return T**2 * ctx.divergence(batch, ctx.original, temperature=T)
 
     def remember(self, ctx: Context) -> None:
         """Keep this epoch's end and its error on D_F."""

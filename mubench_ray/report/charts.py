@@ -18,6 +18,9 @@ DASHES = ([1, 0], [6, 3], [2, 2])
 REFERENCE_COLOUR = {"retrain": "#222222", "original": "#8a8f98"}
 FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 DATA = "rows"
+#: Stand in for the lists over contenders while a chart is put together: Altair copies every layer many times, and
+#: lists of hundreds of names with it.
+STAND_INS = {field: [f"@{field}"] for field in ("label", "colour", "shape", "dash")}
 #: From this many contenders on, lines and intervals are drawn thinner.
 CROWD = 12
 
@@ -61,22 +64,22 @@ class Panels:
 
     def __init__(self, drawn: list[Style], ratios: list[float], legend: bool = False) -> None:
         names = [style.label for style in drawn]
-        keyed = {"domain": names}
+        keyed = {"domain": STAND_INS["label"]}
         legend_of = (
             alt.Legend(title=None, symbolSize=90, symbolOpacity=1, labelLimit=260, columns=1 if len(names) <= 16 else 2)
             if legend
             else None
         )
         self.color = alt.Color(
-            "label:N", scale=alt.Scale(**keyed, range=[style.colour for style in drawn]), legend=legend_of, sort=names
+            "label:N", scale=alt.Scale(**keyed, range=STAND_INS["colour"]), legend=legend_of, sort=STAND_INS["label"]
         )
         self.shape = alt.Shape(
-            "label:N", scale=alt.Scale(**keyed, range=[style.shape for style in drawn]), legend=legend_of, sort=names
+            "label:N", scale=alt.Scale(**keyed, range=STAND_INS["shape"]), legend=legend_of, sort=STAND_INS["label"]
         )
         self.dash = alt.StrokeDash(
-            "label:N", scale=alt.Scale(**keyed, range=[style.dash for style in drawn]), legend=None
+            "label:N", scale=alt.Scale(**keyed, range=STAND_INS["dash"]), legend=None
         )
-        self.names = names
+        self.drawn = drawn
         self.crowded = len(names) > CROWD
         self.ratios = ratios
 
@@ -117,7 +120,7 @@ class Panels:
         y = alt.Y(
             "label:N",
             title=None,
-            sort=self.names,
+            sort=STAND_INS["label"],
             axis=alt.Axis(
                 labels=labelled, ticks=False, domain=False, grid=True, gridDash=[1, 3], labelLimit=230, labelPadding=8
             ),
@@ -229,7 +232,7 @@ class Panels:
         x = alt.X(
             "label:N",
             title=None,
-            sort=self.names,
+            sort=STAND_INS["label"],
             axis=alt.Axis(orient="top", labelAngle=-35, ticks=False, domain=False, labelLimit=160),
         )
         scale = alt.Scale(scheme="purpleorange", domainMid=0)
@@ -263,9 +266,20 @@ def tooltip(metric: str, title: str, interval: bool = True) -> list[alt.Tooltip]
     ]
 
 
-def configure(chart: alt.TopLevelMixin) -> dict[str, Any]:
+def filled(spec: Any, drawn: list[Style]) -> Any:
+    """The spec with the contenders' own lists for their stand-ins."""
+    if isinstance(spec, dict):
+        return {key: filled(value, drawn) for key, value in spec.items()}
+    if isinstance(spec, list):
+        for field, stand_in in STAND_INS.items():
+            if spec == stand_in:
+                return [getattr(style, field) for style in drawn]
+        return [filled(value, drawn) for value in spec]
+    return spec
+
+
+def configure(chart: alt.TopLevelMixin, drawn: list[Style]) -> dict[str, Any]:
     """The chart as a Vega-Lite spec with the report's typography, reading the named data set."""
-    chart = chart.copy()
     chart.data = alt.NamedData(name=DATA)
     styled = (
         chart.configure(font=FONT, background="#ffffff")
@@ -277,22 +291,28 @@ def configure(chart: alt.TopLevelMixin) -> dict[str, Any]:
         .configure_title(anchor="start", fontSize=13.5, fontWeight=600, color="#111827", offset=10)
         .configure_legend(labelFontSize=12, labelColor="#111827")
     )  # fmt: skip
-    return styled.to_dict(validate=False)
+    return filled(styled.to_dict(validate=False), drawn)
 
 
-def panel_spec(chart: alt.LayerChart, height: int | alt.Step) -> dict[str, Any]:
+def panel_spec(chart: alt.LayerChart, drawn: list[Style], height: int | alt.Step) -> dict[str, Any]:
     """A panel for the page: as wide as its box; ``height`` in pixels, or a step for each row."""
-    spec = configure(chart.properties(width="container", height=height))
+    spec = configure(chart.properties(width="container", height=height), drawn)
     spec["autosize"] = {"type": "fit-x" if isinstance(height, alt.Step) else "fit", "contains": "padding"}
     return spec
 
 
 def figure_spec(
-    panels: list[alt.LayerChart], rows: list[dict[str, Any]], title: str, width: int, height: int, columns: int = 3
+    panels: list[alt.LayerChart],
+    drawn: list[Style],
+    rows: list[dict[str, Any]],
+    title: str,
+    width: int,
+    height: int,
+    columns: int = 3,
 ) -> dict[str, Any]:
     """Panels side by side with a common legend and their rows inside, for a PNG."""
     sized = [panel.properties(width=width, height=height) for panel in panels]
-    spec = configure(alt.concat(*sized, columns=columns, spacing=26).properties(title=title))
+    spec = configure(alt.concat(*sized, columns=columns, spacing=26).properties(title=title), drawn)
     spec["datasets"] = {DATA: rows}
     spec["padding"] = 16
     return spec

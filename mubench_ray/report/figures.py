@@ -14,8 +14,8 @@ from mubench_ray.report.report import Report
 from mubench_ray.report.scopes import ALL
 from mubench_ray.report.summary import number
 
-#: At most this many sets of figures are drawn: the average first, then (task, model) pairs by name. The page has them
-#: all.
+#: At most this many sets of figures are drawn: the average first, then (task, model) pairs by name; a single set where
+#: contenders are split by learning rate. The page has them all.
 SETS = 4
 #: More contenders than a figure can show are split by learning rate.
 CONTENDERS = 24
@@ -36,11 +36,12 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
     pairs = sorted(
         {pair for pair in zip(scopes["task"].to_pylist(), scopes["model"].to_pylist(), strict=True) if ALL not in pair}
     )
-    lrs = [None]
+    lrs, sets = [None], SETS
     if len(report.styles) > CONTENDERS:
+        sets = 1
         lrs = sorted({lr for lr in scopes["lr"].to_pylist() if lr is not None}) or [None]
     for task, model, lr in [(*pair, lr) for pair in ([(ALL, ALL)] if len(pairs) > 1 else []) + pairs for lr in lrs][
-        :SETS
+        :sets
     ]:
         chosen = pc.and_(pc.equal(scopes["task"], task), pc.equal(scopes["model"], model))
         if lr is not None:
@@ -66,18 +67,18 @@ def _set(report: Report, rows: list[dict[str, Any]], stem: str, where: str) -> I
         by_ratio = [row for row in rows if row["ratio"] != ALL]
         yield (
             f"against-ratio-{stem}",
-            figure_spec([panels.against_ratio(n, title[n]) for n in accuracies], by_ratio, where, 300, 260),
+            figure_spec([panels.against_ratio(n, title[n]) for n in accuracies], drawn, by_ratio, where, 300, 260),
         )
     scores = [*accuracies, *(["indisc"] if "indisc" in have else [])]
     if scores and at:
         glances = [panels.glance(n, title[n], i == 0) for i, n in enumerate(scores)]
-        yield f"glance-{stem}", figure_spec(glances, at, averaged, 210, 40 + 22 * len(drawn), columns=4)
+        yield f"glance-{stem}", figure_spec(glances, drawn, at, averaged, 210, 40 + 22 * len(drawn), columns=4)
     frontiers = [panels.frontier(n, title[n]) for n in FRONTIERS if f"{n}_dominated" in have]
     if frontiers and any((row["flos_share"] or 0) > 0 for row in at):
-        yield f"frontier-{stem}", figure_spec(frontiers, at, averaged, 400, 300)
+        yield f"frontier-{stem}", figure_spec(frontiers, drawn, at, averaged, 400, 300)
     curves = [panels.along_budget(n, title[n]) for n in accuracies if f"{n}@1" in have]
     if curves and any(row["method"] not in CONTROLS for row in at):
-        yield f"budget-{stem}", figure_spec(curves, budget_rows(at), averaged, 300, 260)
+        yield f"budget-{stem}", figure_spec(curves, drawn, budget_rows(at), averaged, 300, 260)
 
 
 def budget_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -64,12 +64,16 @@ def panels(report: Report) -> dict[str, list[dict[str, Any]]]:
     accuracies = [name for name in CURVES_SHOWN if name in have]
     frontiers = [name for name in FRONTIERS if f"{name}_dominated" in have]
     glances = [name for name in (*accuracies, "indisc") if name in have]
+
+    def spec(chart: alt.LayerChart, height: int | alt.Step) -> dict[str, Any]:
+        return panel_spec(chart, report.styles, height)
+
     return {
-        "glance": [panel_spec(draw.glance(name, title[name], i == 0), ROW) for i, name in enumerate(glances)],
-        "ratio": [panel_spec(draw.against_ratio(name, title[name]), 300) for name in accuracies],
-        "frontier": [panel_spec(draw.frontier(name, title[name]), 340) for name in frontiers],
-        "budget": [panel_spec(draw.along_budget(n, title[n]), 280) for n in accuracies if f"{n}@1" in have],
-        "resisting": [panel_spec(draw.resisting(), ROW)] if report.resisting else [],
+        "glance": [spec(draw.glance(name, title[name], i == 0), ROW) for i, name in enumerate(glances)],
+        "ratio": [spec(draw.against_ratio(name, title[name]), 300) for name in accuracies],
+        "frontier": [spec(draw.frontier(name, title[name]), 340) for name in frontiers],
+        "budget": [spec(draw.along_budget(n, title[n]), 280) for n in accuracies if f"{n}@1" in have],
+        "resisting": [spec(draw.resisting(), ROW)] if report.resisting else [],
     }
 
 

@@ -26,7 +26,8 @@ class Folder:
         self.rows = store.read("trials").to_pylist()
         self.trials = {row["trial_id"]: read_trial(row) for row in self.rows}
         self.finished = [row for row in self.rows if row["status"] in FINISHED]
-        self.retrains = {self.of(row).retrain.id: row for row in self.finished if row["method"] == "retrain"}
+        retrained = ((self.of(row).retrain, row) for row in self.finished if row["method"] == "retrain")
+        self.retrains = {recipe.id: row for recipe, row in retrained if recipe is not None}
         self.originals = {self.of(row).original.id: row for row in self.finished if row["method"] == "original"}
         # One examples table has some 10^4 rows: keep those of a group and its oracles, not of a suite.
         self.examples = lru_cache(maxsize=128)(self._examples)
@@ -42,7 +43,8 @@ class Folder:
 
     def retrain(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """The row of the retrain that a trial is compared with, if the folder has one."""
-        return self.retrains.get(self.of(row).retrain.id)
+        recipe = self.of(row).retrain
+        return self.retrains.get(recipe.id) if recipe is not None else None
 
     def _examples(self, trial_id: str) -> dict[str, np.ndarray]:
         """``<split>_<column>`` of a trial, ``<split>_index`` included; empty where none was stored."""

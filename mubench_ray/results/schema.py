@@ -49,6 +49,7 @@ TRIAL_COLUMNS = [
     pa.field("wall_seconds", _number),
     pa.field("trial", _string, nullable=False),  # JSON: the whole trial, enough to run it again
     pa.field("provenance", _string, nullable=False),  # JSON
+    pa.field("transfer", _string),  # JSON: mean score and loss on every shifted test set, of f_U and of the original
 ]
 
 CURVE_METRICS = [

@@ -146,7 +146,7 @@ def identity(trial: Trial, over: tuple[str, ...]) -> dict[str, Any]:
     content = trial.model_dump()
     content["forget"]["options"].pop("path", None)  # a list counts by the hash of its content
     if "seed" in over:
-        del content["seed"], content["training_seed"], content["forget"]["seed"]
+        del content["seed"], content["training_seed"], content["forget"]["seed"], content["half"]
     if "ratio" in over:
         del content["forget"]["ratio"]
         content["after"] = bool(content["after"])  # the steps of a sequence of deletions go together
@@ -161,7 +161,8 @@ def distinct(folder: Folder, rows: list[Mapping[str, Any]]) -> list[Mapping[str,
 
     def network(row: Mapping[str, Any]) -> str:
         if row["method"] in ("original", "retrain"):
-            return f"{row['method']} {folder.of(row).retrain.id}"
+            trial = folder.of(row)
+            return f"{row['method']} {(trial.retrain or trial.original).id}"
         return row["trial_id"]
 
     return list({network(row): row for row in rows}.values())
@@ -173,8 +174,9 @@ Rows = list[Mapping[str, Any]]
 def with_oracles(folder: Folder, rows: Rows, over: tuple[str, ...]) -> tuple[Rows, Rows]:
     """The group's trials and the retrains they are compared with.
 
-    Retrains themselves are compared half against half, the noise floor of the metric: independent models may be paired
-    into folds as one likes.
+    Retrains themselves are compared half against half, the noise floor of the metric: those of every second training seed
+    against the others, or every second one where all have the same seed; independent models may be paired into folds as
+    one likes.
     """
 
     def recipe(row: Mapping[str, Any]) -> str:
@@ -182,9 +184,13 @@ def with_oracles(folder: Folder, rows: Rows, over: tuple[str, ...]) -> tuple[Row
         return digest({name: content.get(name) for name in ("task", "subset", "model", "training", "forget")})
 
     if rows[0]["method"] == "retrain":
-        ordered = sorted(rows, key=lambda row: (row["training_seed"], row["trial_id"]))
-        paired = [dict(row, training_seed=place // 2) for place, row in enumerate(ordered)]
-        return paired[0::2], paired[1::2]
+        several = len({row["training_seed"] for row in rows}) > 1
+        units = [row["training_seed"] if several else row["trial_id"] for row in rows]
+        place = {unit: number for number, unit in enumerate(sorted(set(units)))}
+        sides: tuple[Rows, Rows] = ([], [])
+        for row, unit in zip(rows, units):
+            sides[place[unit] % 2].append(dict(row, training_seed=place[unit] // 2))
+        return sides
     wanted = recipe(rows[0])
     return rows, [row for row in folder.retrains.values() if recipe(row) == wanted]
 
@@ -224,15 +230,35 @@ def matched(rows: Rows, name: str, control: Callable[[Mapping[str, Any]], Mappin
 
 
 def stack(folder: Folder, rows: Rows, oracles: Rows, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Confidences (T, N) and (R, N) of all examples of a split that any model has, aligned by index, else NaN."""
-    parts = [folder.examples(row["trial_id"]) for row in (*rows, *oracles)]
-    nothing = np.empty(0)
-    pairs = [(part.get(f"{split}_index", nothing), part.get(f"{split}_confidence", nothing)) for part in parts]
-    indices = np.unique(np.concatenate([index for index, _ in pairs])) if pairs else nothing
-    table = np.full((len(pairs), len(indices)), np.nan)
-    for line, (index, confidence) in zip(table, pairs):
-        line[np.searchsorted(indices, index)] = confidence
-    return table[: len(rows)], table[len(rows) :]
+    """Confidences (T, N) and (R, N) of all examples of a split that any model has, aligned by index, else NaN.
+
+    A retrain never saw its D_F, nor, in a pool of shadow models, the other half of the training set: both count as its
+    observations of ``forget``.
+    """
+    own, others = ([columns_of(folder, row, [split]) for row in side] for side in (rows, oracles))
+    indices = np.unique(np.concatenate([index for index, _ in (*own, *others)])) if own or others else np.empty(0)
+    if split == "forget":
+        others = [columns_of(folder, row, ["forget", "unseen"]) for row in oracles]
+    return aligned(own, indices), aligned(others, indices)
+
+
+def columns_of(folder: Folder, row: Mapping[str, Any], splits: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Index and confidence of a model's examples of some splits, one after the other."""
+    examples, nothing = folder.examples(row["trial_id"]), np.empty(0)
+    found = [
+        np.concatenate([examples.get(f"{split}_{name}", nothing) for split in splits])
+        for name in ("index", "confidence")
+    ]
+    return found[0], found[1]
+
+
+def aligned(parts: list[tuple[np.ndarray, np.ndarray]], indices: np.ndarray) -> np.ndarray:
+    """A row a model and a column an index (sorted), NaN where the model has no such example."""
+    table = np.full((len(parts), len(indices)), np.nan)
+    for line, (index, confidence) in zip(table, parts):
+        known = np.isin(index, indices)
+        line[np.searchsorted(indices, index[known])] = confidence[known]
+    return table
 
 
 def curves(folder: Folder, rows: Rows, name: str) -> np.ndarray | None:

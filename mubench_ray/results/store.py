@@ -44,6 +44,10 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
+    def part(self, name: str) -> Store:
+        """A results folder inside this one, such as ``search``; this one itself for no name."""
+        return Store(self.root / name) if name else self
+
     # Opening
 
     def create(self, manifest: dict[str, Any]) -> None:

@@ -79,10 +79,17 @@ class Task(ABC):
     train_size: ClassVar[int] = 0
     #: Whether the network reads the targets (teacher forcing), so that other targets are other inputs.
     reads_targets: ClassVar[bool] = False
-    #: Whether the published model itself is the original: it is not trained first, and there is no retrain to compare with.
+    #: Whether a model's checkpoint itself is the original: it is not trained first, and there is no retrain to compare with.
+    #: A model without a checkpoint is trained on D as for any task.
     pretrained_original: ClassVar[bool] = False
+    #: The budget of such a trial, in passes over D_R, in place of what a retrain would have spent.
+    budget_epochs: ClassVar[float] = 1.0
+    #: Names of the shifted test sets that ``load`` gives where their data is at hand.
+    shifted: ClassVar[tuple[str, ...]] = ()
     #: Examples of one evaluation batch.
     evaluation_batch: ClassVar[int] = 512
+    #: Examples of D_F and of D_Test that ``judge`` is given.
+    judged: ClassVar[int] = 0
 
     def __init__(self, data_dir: str | Path | None = None) -> None:
         self.data_dir = Path(data_dir) if data_dir else None
@@ -112,6 +119,14 @@ class Task(ABC):
     def observe(self, outputs: Any, batch: Batch) -> Columns:
         """What is kept of every evaluated example: ``loss`` (nats), ``correct`` in [0, 1] and ``confidence``, the logit-scaled
         confidence log(p / (1 - p)) of the true target (Carlini et al. 2022), and ``entropy`` of the prediction (nats), each (B,)."""
+
+    def divergence(self, teacher: Any, student: Any, batch: Batch) -> Tensor | None:
+        """How far two networks' outputs lie apart on each example, (B,), nats, for a task without log-probabilities; None: their KL divergence."""
+        return None
+
+    def judge(self, model: Any, network: nn.Module, columns: Columns, device: str = "cpu") -> dict[str, Any]:
+        """What shows only in what the network generates: scores of each example by name, arrays (N,); none for most tasks."""
+        return {}
 
     def augment(self, columns: Columns, generator: torch.Generator) -> Columns:
         """The columns as they are trained on for the original and the retrain; unlearning uses them un-augmented."""

@@ -161,6 +161,7 @@ class Cifar100(Cifar):
     train_files = ("train",)
     test_file = "test"
     label_key = "fine_labels"
+    shifted = ("cifar100_c",)
 
     def load(self) -> Splits:
         """As CIFAR-10, with CIFAR-100-C as the shifted set ``cifar100_c`` where it is at hand."""

@@ -56,7 +56,7 @@ class EmojiPairs(ImagePairClassification):
 
     def load(self) -> Splits:
         """Read names and pictures from the package's archive or folder; raises DataError naming what is missing or malformed."""
-        source = self._source()
+        source = emoji_source(self.name, self.data_dir, self.card.source)
         listed, contents = read_emoji(source)
         names = [entry["short_name"].replace("_", " ").replace("-", " ") for entry in listed]
         parts, sentences = [], []
@@ -82,21 +82,23 @@ class EmojiPairs(ImagePairClassification):
         self.keep_texts(sentences, train.columns["text"].tolist())
         return Splits(train, validation, parts[1])
 
-    def _source(self) -> Path:
-        places = data_places(self.data_dir, "emoji-datasource-twitter", "package")
-        for place in places:
-            if (place / "emoji.json").is_file():
-                return place
-            if found := sorted(place.glob("emoji-datasource-twitter-*.tgz")):
-                return found[-1]
-        looked = ", ".join(map(str, places))
-        raise DataError(
-            f"{self.name}: no emoji.json and no emoji-datasource-twitter-*.tgz in {looked}. Fetch it: {self.card.source}."
-        )
+
+def emoji_source(task: str, data_dir: Path | None, advice: str) -> Path:
+    """The package's folder or archive; raises DataError with all places that were looked in."""
+    places = data_places(data_dir, "emoji-datasource-twitter", "package")
+    for place in places:
+        if (place / "emoji.json").is_file():
+            return place
+        if found := sorted(place.glob("emoji-datasource-twitter-*.tgz")):
+            return found[-1]
+    looked = ", ".join(map(str, places))
+    raise DataError(f"{task}: no emoji.json and no emoji-datasource-twitter-*.tgz in {looked}. Fetch it: {advice}.")
 
 
-def read_emoji(source: Path) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-    """The emoji of CATEGORIES in the order of their names, and their pictures' content by file name."""
+def read_emoji(
+    source: Path, categories: tuple[str, ...] = CATEGORIES
+) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """The emoji of some categories in the order of their names, and their pictures' content by file name."""
     if source.is_dir():
         table = read_text(source / "emoji.json")
         every = {path.name: path for path in (source / PICTURES).glob("*.png")}
@@ -105,13 +107,13 @@ def read_emoji(source: Path) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
         members = archive_members(source, ".png")
         every = {name.rsplit("/", 1)[-1]: content for name, content in members if f"/{PICTURES}/" in name}
     try:
-        listed = [entry for entry in json.loads(table) if entry["category"] in CATEGORIES and entry["has_img_twitter"]]
+        listed = [entry for entry in json.loads(table) if entry["category"] in categories and entry["has_img_twitter"]]
         listed.sort(key=lambda entry: entry["short_name"])
         wanted = [entry["image"] for entry in listed]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{source}: emoji.json is not a list of emoji ({type(error).__name__}: {error}).") from error
     if len(listed) < 4:
-        raise DataError(f"{source}: emoji.json holds {len(listed)} emoji of {' and '.join(CATEGORIES)}, too few.")
+        raise DataError(f"{source}: emoji.json holds {len(listed)} emoji of {' and '.join(categories)}, too few.")
     if lost := [name for name in wanted if name not in every]:
         raise DataError(f"{source}: lacks the picture {PICTURES}/{lost[0]}.")
     return listed, {name: every[name] if isinstance(every[name], bytes) else read_bytes(every[name]) for name in wanted}

@@ -87,12 +87,14 @@ class MappedExamples(Examples):
 
 @dataclass(frozen=True)
 class Splits:
-    """D (train), D_V (validation, never trained on), D_Test, and the shifted test sets that transfer is measured on, by name."""
+    """D (train), D_V (validation, never trained on), D_Test, the shifted test sets that transfer is measured on, by name, and for a shadow model the
+    half of the training set that it never sees."""
 
     train: Examples
     validation: Examples
     test: Examples
     shifted: dict[str, Examples] = field(default_factory=dict)
+    unseen: Examples | None = None
 
 
 def carve_validation(train: Examples, share: float = VALIDATION_SHARE) -> tuple[Any, Any]:

@@ -30,6 +30,7 @@ class IMDB(TextClassification):
     )
     classes = 2
     max_length = 256
+    shifted = ("rotten_tomatoes",)
     training = Training(optimizer="adamw", lr=5e-5, epochs=3, batch_size=32, weight_decay=0.01, schedule="linear")
 
     def load(self) -> Splits:

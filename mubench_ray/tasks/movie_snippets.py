@@ -41,6 +41,7 @@ class MovieSnippets(TextClassification):
     )
     classes = 2
     max_length = 64
+    shifted = ("amazon", "tweets", "editorials")
     training = Training(optimizer="adamw", lr=5e-4, epochs=5, batch_size=32, weight_decay=0.01, schedule="linear")
 
     def load(self) -> Splits:

@@ -9,6 +9,7 @@ from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Card, Splits, task
 from mubench_ray.tasks.files import find, read_text
 from mubench_ray.tasks.sequence import SequenceToSequence
+from mubench_ray.tasks.xsum import xsum
 from mubench_ray.trial import Training
 
 FILES = ("train.json", "val.json", "test.json")
@@ -16,7 +17,7 @@ FILES = ("train.json", "val.json", "test.json")
 
 @task("samsum", "SAMSum")
 class SAMSum(SequenceToSequence):
-    """The three JSON files of the corpus; val.json is D_V."""
+    """The three JSON files of the corpus; val.json is D_V. XSum is the shifted set where it is at hand."""
 
     card = Card(
         title="SAMSum corpus",
@@ -29,6 +30,7 @@ class SAMSum(SequenceToSequence):
         "given those before, not ROUGE-L.",
     )
     max_length = 256
+    shifted = ("xsum",)
     training = Training(optimizer="adamw", lr=1e-4, epochs=3, batch_size=32, weight_decay=0.01, schedule="linear")
 
     def load(self) -> Splits:
@@ -36,7 +38,7 @@ class SAMSum(SequenceToSequence):
         folder = find(
             self.name, self.data_dir, ["samsum", "SAMSum", "corpus"], FILES, f"Unpack {self.card.source} there."
         )
-        return self.splits_of(*(read_dialogues(folder / name) for name in FILES))
+        return self.splits_of(*(read_dialogues(folder / name) for name in FILES), xsum=xsum(self.data_dir))
 
 
 def read_dialogues(path: Path) -> list[tuple[str, str]]:

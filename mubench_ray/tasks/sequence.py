@@ -31,18 +31,20 @@ class SequenceTask(TextTask, Task):
     evaluation_batch = 32
     _pool: Tensor | None = None
 
-    def splits_of(self, *parts: list[tuple[str, str]]) -> Splits:
-        """The splits of (source, target) pairs for D, D_V and D_Test; keeps the texts, and D's targets as what relabelling draws from."""
+    def splits_of(self, *parts: list[tuple[str, str]], **shifted: list[tuple[str, str]]) -> Splits:
+        """The splits of (source, target) pairs for D, D_V and D_Test, and the shifted sets that are not empty; keeps the texts, and D's targets as
+        what relabelling draws from."""
         contents: list[str] = []
         splits = []
-        for pairs in parts:
+        shifted = {name: pairs for name, pairs in shifted.items() if pairs}
+        for pairs in (*parts, *shifted.values()):
             text = torch.arange(len(pairs)) * 2 + len(contents)
             columns = {"text": text, "target": text + 1, "labels": torch.zeros(len(pairs), dtype=torch.int64)}
             splits.append(Examples(columns, torch.arange(len(pairs))))
             contents += [side for pair in pairs for side in pair]
         self.keep_texts(contents, list(range(2 * len(parts[0]))))
         self._pool = splits[0].columns["target"]
-        return Splits(*splits)
+        return Splits(*splits[: len(parts)], dict(zip(shifted, splits[len(parts) :])))
 
     def blank(self, rows: int) -> Columns:
         """Text 0 and target 0."""

@@ -14,11 +14,19 @@ from mubench_ray.tasks.video import VideoClassification, read_clip
 from mubench_ray.trial import Training
 
 LISTS = ("classInd.txt", "trainlist01.txt", "testlist01.txt")
+#: Files that count as clips of UCF101-DS, and its names of classes that UCF101 writes otherwise.
+CLIPS = (".avi", ".mp4", ".mkv", ".mov", ".webm")
+OTHERWISE = {
+    "BilliardsShot": "Billiards",
+    "BasketballShooting": "Basketball",
+    "CleanandJerk": "CleanAndJerk",
+    "Breaststroke": "BreastStroke",
+}
 
 
 @task("ucf101", "UCF101", "ucf-101")
 class UCF101(VideoClassification):
-    """The folder UCF-101 of .avi files and the folder ucfTrainTestlist with the first official split."""
+    """The folder UCF-101 of .avi files and the folder ucfTrainTestlist with the first official split; the folder UCF101-DS is the shifted set."""
 
     card = Card(
         title="UCF101 action recognition, split 01",
@@ -31,6 +39,7 @@ class UCF101(VideoClassification):
         "frames of 112 x 112. trainlist01 has 9,537 clips; a class-proportional D_V may differ by a few from the sizes here.",
     )
     classes = 101
+    shifted = ("ucf101_ds",)
     frames = 16
     channels = 3
     size = 112
@@ -53,7 +62,21 @@ class UCF101(VideoClassification):
             )
         numbers = self._classes(lists / LISTS[0])
         train, test = (self._part(places[0], lists / name, numbers) for name in LISTS[1:])
-        return Splits(*carve_validation(train), test)
+        shift = next((p for p in data_places(self.data_dir, "UCF101-DS") if p.name == "UCF101-DS" and p.is_dir()), None)
+        return Splits(*carve_validation(train), test, {"ucf101_ds": self._shifted(shift, numbers)} if shift else {})
+
+    def _shifted(self, root: Path, numbers: dict[str, int]) -> MappedExamples:
+        """The clips of UCF101-DS (Schiappa et al. 2023, arXiv 2207.01398): a folder for each of the classes it has, rows by class and file name."""
+        listed = []
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            name = OTHERWISE.get(folder.name, folder.name)
+            if name not in numbers:
+                raise DataError(f"{folder}: class {folder.name!r} is not in {LISTS[0]}.")
+            clips = sorted(path for path in folder.iterdir() if path.suffix.lower() in CLIPS)
+            listed += [(clip, numbers[name]) for clip in clips]
+        if not listed:
+            raise DataError(f"{root}: holds no clips in folders of classes.")
+        return self._decoded("ds", root, listed)
 
     def _classes(self, path: Path) -> dict[str, int]:
         numbers = {}
@@ -74,7 +97,9 @@ class UCF101(VideoClassification):
                 if name not in numbers:
                     raise DataError(f"{path}:{line_number}: class {name!r} is not in {LISTS[0]}.")
                 listed.append((root / file, numbers[name]))
+        return self._decoded(path.stem, root, listed)
 
+    def _decoded(self, part: str, root: Path, listed: list[tuple[Path, int]]) -> MappedExamples:
         def rows() -> Iterator[Row]:
             for place, (clip, label) in enumerate(listed):
                 yield {"video": read_clip(clip, self.frames, self.size), "labels": label, "source_index": place}
@@ -87,4 +112,4 @@ class UCF101(VideoClassification):
             [label for _, label in listed],
             fingerprint(root, [clip for clip, _ in listed]),
         ]
-        return converted(f"{self.name}-{path.stem}", made_from, rows)
+        return converted(f"{self.name}-{part}", made_from, rows)

@@ -109,6 +109,18 @@ class Context:
         log_probs = self.task.log_probs(self.outputs(batch, of), batch)
         return log_probs if temperature == 1.0 else F.log_softmax(log_probs / temperature, dim=-1)
 
+    def divergence(
+        self, batch: Batch, teacher: nn.Module | None, student: nn.Module | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """KL(teacher || student) at a temperature, averaged over the batch, in nats; None stands for f_U. Between Gaussians where the task predicts
+        numbers, not probabilities; the temperature is then their standard deviation."""
+        own = self.task.divergence(self.outputs(batch, teacher), self.outputs(batch, student), batch)
+        if own is not None:
+            return own.mean() / temperature**2
+        return kl(
+            self.log_probs(batch, teacher, temperature=temperature), self.log_probs(batch, student, temperature=temperature)
+        )
+
     def relabel(self, batch: Batch, keep_true: bool = False, redraw: bool = False) -> Batch:
         """The batch with random targets on its D_F rows.
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mubench_ray.randomness import derive
 from mubench_ray.training.data import Rows, UnlearningData
 
 Observed = dict[str, np.ndarray]
@@ -31,7 +32,9 @@ def evaluate(network: nn.Module, data: UnlearningData, rows: Rows, batch_size: i
     """``loss``, ``correct`` and ``confidence`` of every row, float64 (N,), with ``label`` and ``index`` (position in the
     data set's own list); in eval mode."""
     parts: list[dict[str, torch.Tensor]] = []
-    with eval_mode(network):
+    # What an evaluation draws (the noise of a diffusion model) is the same every time, and leaves the run's own draws alone.
+    with eval_mode(network), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive("evaluate", len(rows)))
         for picked in torch.arange(len(rows)).split(batch_size or data.task.evaluation_batch):
             batch = data.batch(rows, picked)
             observed = data.task.observe(data.task.outputs(network, batch), batch)

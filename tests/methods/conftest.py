@@ -125,3 +125,63 @@ def case():
 @pytest.fixture
 def make_case():
     return Case
+
+
+@pytest.fixture(scope="session")
+def reference_store(tmp_path_factory):
+    """The original and the retrain that all whole-run comparisons start from."""
+    from mubench_ray.engine.artifacts import ArtifactStore
+
+    return ArtifactStore(tmp_path_factory.mktemp("reference"))
+
+
+@pytest.fixture
+def same_end(reference_store):
+    """Compares f_U of a whole trial with that of a reference; ``start`` gives the reference its world."""
+    return SameEnd(reference_store)
+
+
+class SameEnd:
+    """One comparison."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def start(self, method, lr, options, **hyperparameters):
+        """(world, trial) of a reference."""
+        from tests.methods.reference import World, trial_of
+
+        self.trial = trial_of(method, lr, options, **hyperparameters)
+        self.world = World.of(self.trial, self.store)
+        self.before = copy.deepcopy(self.world.network.state_dict())
+        return self.world, self.trial
+
+    def draw(self, *stream):
+        """A generator of one of the method's own draws."""
+        from mubench_ray.randomness import torch_generator
+
+        return torch_generator("method", self.trial.seed, *stream)
+
+    def __call__(self, network, atol=1e-5):
+        """Under SGD parameters and buffers agree to ``atol``. Adam divides by the gradient's size, also where that is rounding alone: there the two ends
+        are at most 5 % of the way that was gone apart, as are the accuracies on D_F, D_R and D_Test by one example. The run was no idle one."""
+        from tests.methods.reference import accuracies, ours
+
+        mine = ours(self.trial, self.store)
+        ends = [dict(net.named_parameters()) for net in (mine, network)]
+        with torch.no_grad():
+            gone, apart = (
+                float(sum((p - q[name]).square().sum() for name, p in ends[0].items())) ** 0.5
+                for q in (self.before, ends[1])
+            )
+        assert gone > 0.01, f"the run moved the parameters by {gone} only"
+        if self.trial.unlearning.optimizer == "adam":
+            assert apart <= 0.05 * gone, f"{apart:.2g} apart after a way of {gone:.2g}"
+        else:
+            assert_same(mine, network, atol)
+        for size, a, b in zip(
+            (len(self.world.forget), len(self.world.retain), len(self.world.test[1])),
+            accuracies(self.world, mine),
+            accuracies(self.world, network),
+        ):
+            assert abs(a - b) <= 1.01 / size

@@ -141,6 +141,13 @@ JUDGED = {
     "knowledge_gap": (GAP, {**GAP, "forget_log_probs": SURE}),
     "l2_distance": (NEAR_STATES, FAR_STATES),
     "layer_distance": (NEAR_STATES, FAR_STATES),
+    **{
+        f"{split}_gap": (
+            {f"{split}_correct": [1, 0], f"retrain_{split}_correct": [0, 1]},
+            {f"{split}_correct": [1, 1], f"retrain_{split}_correct": [0, 1]},
+        )
+        for split in ("retain", "forget", "validation")
+    },
     "transfer_difference": (
         {"shifted_correct": [1, 1], "original_shifted_correct": [1, 0]},
         {"shifted_correct": [0, 0], "original_shifted_correct": [1, 0]},

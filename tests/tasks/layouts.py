@@ -278,3 +278,18 @@ def write_ucf101(root: Path) -> Path:
                 lines.append(f"{inner} {number}\n" if file.startswith("train") else f"{inner}\n")
         (lists / file).write_text("".join(lines))
     return root
+
+
+def write_xsum(root: Path, articles: int) -> Path:
+    """Articles numbered from 1000 on, all of the test list."""
+    folder = root / "bbc-summary-data"
+    folder.mkdir(parents=True)
+    for i in range(articles):
+        (folder / f"{1000 + i}.summary").write_text(
+            f"[SN]URL[SN]\nhttp://example.org/{i}\n\n[SN]TITLE[SN]\nTitle\n\n[SN]FIRST-SENTENCE[SN]\nSentence {i} says it all.\n\n"
+            f"[SN]RESTBODY[SN]\nShare this with\nBody {i} begins.\n\nIt goes on.\n",
+            encoding="utf-8",
+        )
+    lists = {"train": [], "validation": [], "test": [str(1000 + i) for i in range(articles)]}
+    (root / "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json").write_text(json.dumps(lists))
+    return root

@@ -1,0 +1,181 @@
+"""The search of a suite as it runs: generations of trials for every cell, the choice, and the reported trials that follow from it.
+
+All of it is a function of the rows: after a kill the sweeps are asked again and told what is known, and only what has no row runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from mubench_ray.engine.plan import Cell, cells, forget_sets, seed_pairs
+from mubench_ray.search import (
+    Configuration,
+    Ranges,
+    Sweep,
+    choose,
+    grid_sweep,
+    losses,
+    mean_losses,
+    random_sweep,
+    ranges,
+)
+from mubench_ray.suite import Suite
+from mubench_ray.trial import ForgetSet, Trial
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass
+class Subject:
+    """One cell with one forget set, which is tuned on its own: its sweeps, what they found, the choice."""
+
+    cell: Cell
+    forget: ForgetSet
+    sweeps: list[Sweep]
+    asked: list[Configuration] = field(default_factory=list)
+    generation: dict[str, Trial] = field(default_factory=dict)
+    judged: list[tuple[Configuration, tuple[float, ...] | None]] = field(default_factory=list)
+    tried: set[str] = field(default_factory=set)
+    chosen: Configuration | None = None
+    done: bool = False
+
+
+class Tuning:
+    """The search of every cell of a suite.
+
+    ``rows`` maps search trials that are finished to their rows, and grows as ``ended`` is told of more. ``search_trials`` and ``reported`` hold the
+    trials known so far.
+    """
+
+    def __init__(self, suite: Suite, rows: Rows) -> None:
+        self.suite, self.search = suite, suite.search
+        self.rows = dict(rows)
+        self.search_trials: dict[str, Trial] = {}
+        self.reported: dict[str, Trial] = {}
+        self._subjects = [Subject(cell, forget, self._sweeps(cell)) for cell, forget in self._pairs()]
+        self._of: dict[str, list[Subject]] = {}
+        for subject in self._subjects:
+            self._go_on(subject)
+
+    def _pairs(self) -> Iterable[tuple[Cell, ForgetSet]]:
+        return product(list(cells(self.suite)), forget_sets(self.suite))
+
+    def _sweeps(self, cell: Cell) -> list[Sweep]:
+        """The sweeps of a cell; none where there is nothing to tune."""
+        search, searched = self.search, searched_ranges(cell)
+        if searched is None:
+            return []
+        if search.strategy == "grid":
+            return [grid_sweep(searched, search.points, search.trials, sweep) for sweep in range(search.sweeps)]
+        if search.strategy == "random":
+            return [random_sweep(searched, search.trials, sweep) for sweep in range(search.sweeps)]
+        from mubench_ray.engine.optuna_sweep import OptunaSweep
+
+        names = list(search.objectives)
+        return [OptunaSweep(searched, names, search.trials, search.generation, sweep) for sweep in range(search.sweeps)]
+
+    def _trials(self, subject: Subject, configuration: Configuration) -> list[Trial]:
+        """A configuration on every selection seed."""
+        return [subject.cell.trial(subject.forget, seed, seed, configuration) for seed in self.search.seeds]
+
+    def _go_on(self, subject: Subject) -> None:
+        """Ask and tell as far as rows are known; the choice when the sweeps have ended."""
+        while not subject.done:
+            if subject.asked:
+                trials = [self._trials(subject, configuration) for configuration in subject.asked]
+                if any(trial.id not in self.rows for group in trials for trial in group):
+                    return
+                found = [
+                    mean_losses([losses(self.rows[trial.id], self.search.objectives) for trial in group])
+                    for group in trials
+                ]
+                subject.judged += zip(subject.asked, found)
+                subject.sweeps[0].tell(found)
+                subject.asked = []
+            while subject.sweeps and not (asked := subject.sweeps[0].ask()):
+                subject.sweeps.pop(0)
+            if not subject.sweeps:
+                self._choose(subject)
+                return
+            subject.asked = asked
+            subject.generation = {t.id: t for c in asked for t in self._trials(subject, c)}
+            self.search_trials |= subject.generation
+            subject.tried |= subject.generation.keys()
+            for trial_id in subject.generation.keys() - self.rows.keys():
+                self._of.setdefault(trial_id, []).append(subject)
+
+    def _choose(self, subject: Subject) -> None:
+        """The best configuration becomes the reported one; with none usable, or nothing to tune, the one that the suite gives first."""
+        best = choose(subject.judged)
+        subject.chosen = subject.cell.given()[0] if best is None else subject.judged[best][0]
+        subject.done = True
+        for seed, training_seed in seed_pairs(self.suite):
+            trial = subject.cell.trial(subject.forget, seed, training_seed, subject.chosen)
+            self.reported[trial.id] = trial
+
+    def ended(self, trial_id: str, row: Mapping[str, Any] | None) -> None:
+        """A search trial has ended (``row``: its status and what objectives read; None of a lost one): the searches it belongs to go on."""
+        self.rows[trial_id] = row or {"status": "failed"}
+        for subject in self._of.pop(trial_id, []):
+            self._go_on(subject)
+
+    @property
+    def planned(self) -> int:
+        """Search trials in all, at most (those of later generations included)."""
+        return planned_search(self.suite)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell has its choice."""
+        return all(subject.done for subject in self._subjects)
+
+    def choices(self, rows: Rows) -> list[dict[str, Any]]:
+        """What was chosen for each cell and forget set, and what tuning it cost in all, from the rows of the search."""
+        return [describe(subject, self.suite, rows) for subject in self._subjects if subject.done]
+
+
+def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
+    """One choice as plain data; FLOs and seconds are those of unlearning in all its search trials."""
+    best = choose(subject.judged)
+    found = subject.judged[best][1] if best is not None else None
+    spent = [rows[trial] for trial in subject.tried if trial in rows]
+    return {
+        "task": subject.cell.task.name,
+        "subset": subject.cell.task.subset,
+        "model": subject.cell.model.name,
+        "method": subject.cell.entry.name,
+        "sampler": subject.forget.sampler,
+        "ratio": subject.forget.ratio,
+        "forget_seed": subject.forget.seed,
+        "hyperparameters": subject.chosen.hyperparameters,
+        "lr": subject.chosen.lr,
+        "losses": dict(zip(suite.search.objectives, found)) if found is not None else None,
+        "loss": sum(found) if found is not None else None,
+        "configurations": len(subject.judged),
+        "usable": sum(found is not None for _, found in subject.judged),
+        "trials": len(subject.tried),
+        "flos": sum(row.get("flos") or 0.0 for row in spent),
+        "seconds": sum(row.get("seconds") or 0.0 for row in spent),
+    }
+
+
+def searched_ranges(cell: Cell) -> Ranges | None:
+    """What is searched of a cell; None for a control, and where all that could be is set by hand."""
+    if cell.entry.name in ("original", "retrain"):
+        return None
+    search = cell.suite.search
+    grid = search.strategy == "grid"
+    searched = ranges(cell.entry.name, cell.entry.model_extra or {}, cell.lrs, search.hyperparameters, grid)
+    return searched if searched.spaces else None
+
+
+def planned_search(suite: Suite) -> int:
+    """How many search trials a suite has at most."""
+    search, configurations = suite.search, 0
+    for searched in filter(None, map(searched_ranges, cells(suite))):
+        grid = search.strategy == "grid"
+        configurations += len(grid_sweep(searched, search.points, search.trials, 0).ask()) if grid else search.trials
+    return configurations * search.sweeps * len(forget_sets(suite)) * len(search.seeds)

@@ -1,0 +1,233 @@
+"""Stable Diffusion (Rombach et al. 2022) through diffusers: the network is the U-Net; the autoencoder and the text encoder stay as they are."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mubench_ray.errors import MubenchError
+from mubench_ray.models.base import Model, register
+from mubench_ray.models.tokenizer import Reader
+from mubench_ray.randomness import derive
+from mubench_ray.tasks.base import Columns, Task
+from mubench_ray.tasks.conversion import converted
+
+
+class Frozen(NamedTuple):
+    """What is never trained: the autoencoder of pictures and the encoder of captions."""
+
+    autoencoder: nn.Module
+    text_encoder: nn.Module
+
+
+class StableDiffusion(Model):
+    """A latent diffusion model said by the widths of its U-Net, its autoencoder and its text encoder.
+
+    Without a checkpoint the frozen parts are random, always the same ones: as an embedding of tiny pictures and captions that is enough for a test and
+    for nothing else.
+    """
+
+    family = "stable diffusion"
+    modality = "caption + picture"
+    kinds = ("text to image",)
+    citation = "Rombach et al. 2022, arXiv 2112.10752"
+    source: str | None = None
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        layers: int,
+        heads: int,
+        text: int,
+        side: int,
+        groups: int = 32,
+        encoder_widths: tuple[int, ...] = (128, 256, 512, 512),
+        encoder_layers: int = 2,
+        text_layers: int = 12,
+        text_heads: int = 12,
+        vocabulary: int = 49408,
+        hub: str | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self.widths, self.layers, self.heads, self.text, self.side, self.groups = widths, layers, heads, text, side, groups
+        self.encoder_widths, self.encoder_layers = encoder_widths, encoder_layers
+        self.text_layers, self.text_heads, self.vocabulary = text_layers, text_heads, vocabulary
+        self.hub, self.revision = hub, revision
+
+    # The network
+
+    def build(self, task: Task) -> nn.Module:
+        """A U-Net with random weights."""
+        diffusers = _diffusers()
+        if self.source is not None:
+            config = diffusers.UNet2DConditionModel.load_config(**self._place("unet"))
+            return diffusers.UNet2DConditionModel.from_config(config)
+        plain = len(self.widths) - 1
+        return diffusers.UNet2DConditionModel(
+            sample_size=self.latent_shape(task)[1],
+            in_channels=4,
+            out_channels=4,
+            layers_per_block=self.layers,
+            block_out_channels=self.widths,
+            down_block_types=("CrossAttnDownBlock2D",) * plain + ("DownBlock2D",),
+            up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * plain,
+            cross_attention_dim=self.text,
+            attention_head_dim=self.heads,
+            norm_num_groups=self.groups,
+        )
+
+    def initial(self, task: Task) -> nn.Module:
+        """The checkpoint's U-Net, or a random one."""
+        return self.build(task) if self.source is None else self._load(_diffusers().UNet2DConditionModel, "unet")
+
+    def pretrained(self, source: str | None = None, revision: str | None = None) -> StableDiffusion:
+        """This model from a folder in diffusers' layout, or from a hub id at a revision; raises MubenchError where it cannot."""
+        source = source or self.hub
+        revision = revision or (self.revision if source == self.hub else None)
+        if source is None or (revision is None and not Path(source).is_dir()):
+            raise MubenchError(
+                f"model {self.name}: the hub id {source!r} needs a revision (a commit hash), so that everyone loads the same weights."
+            )
+        model = copy.copy(self)
+        model.source, model.revision = source, revision
+        return model
+
+    # What the network reads
+
+    def encode(self, task: Task, columns: Columns) -> Columns:
+        """``latents`` (B, 4, h, w) of the pictures and ``captions`` (B, L, D), both computed once for all of the task's."""
+        picture, text = columns["picture"], columns["text"]
+        if picture.is_meta:
+            shape = (len(text), task.max_length, self.text)
+            return {"latents": torch.zeros(len(picture), *self.latent_shape(task), device="meta"), "captions": torch.zeros(shape, device="meta")}
+        return {"latents": self.latents(task, picture), "captions": self.captions(task, text)}
+
+    def latent_shape(self, task: Task) -> tuple[int, int, int]:
+        """(channels, h, w) of a picture's latents."""
+        side = self.side // 2 ** (len(self.encoder_widths) - 1)
+        return (4, side, side)
+
+    def latents(self, task: Task, numbers: Tensor) -> Tensor:
+        """The mean of the autoencoder's posterior for these pictures, scaled to unit variance; kept in the cache."""
+        table = self._table(task, "latents", [self.side], lambda: self._encoded(task))
+        return table.take(numbers.cpu()).to(numbers.device)
+
+    def captions(self, task: Task, numbers: Tensor) -> Tensor:
+        """The text encoder's last hidden state for these captions; kept in the cache."""
+        table = self._table(task, "captions", [task.max_length], lambda: self._read(task))
+        return table.take(numbers.cpu()).to(numbers.device)
+
+    def decoded(self, task: Task, latents: Tensor) -> Tensor:
+        """Latents as pictures, uint8 (N, 3, size, size), on the CPU."""
+        autoencoder = self.frozen().autoencoder.to(latents.device)
+        pixels = autoencoder.decode(latents / autoencoder.config.scaling_factor).sample
+        pixels = nn.functional.interpolate(pixels, size=task.size, mode="bilinear", antialias=True)
+        return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+
+    def frozen(self) -> Frozen:
+        """The autoencoder and the text encoder, loaded once a process."""
+        return _frozen(self.name, self.source, self.revision)
+
+    @torch.no_grad()
+    def _encoded(self, task: Task):
+        autoencoder = self.frozen().autoencoder
+        for place in torch.arange(len(task.pictures)).split(8):
+            pixels = task.pictures.take(place).float() / 127.5 - 1
+            if pixels.shape[-1] != self.side:
+                pixels = nn.functional.interpolate(pixels, size=self.side, mode="bilinear", antialias=True)
+            latents = autoencoder.encode(pixels).latent_dist.mode() * autoencoder.config.scaling_factor
+            for number, row in zip(place.tolist(), latents.numpy()):
+                yield {"value": row, "source_index": number}
+
+    @torch.no_grad()
+    def _read(self, task: Task):
+        encoder = self.frozen().text_encoder
+        tokenizer_place = str(Path(self.source) / "tokenizer") if self.source and Path(self.source).is_dir() else self.source
+        reader = Reader(self.vocabulary, (), tokenizer_place, self.revision)
+        ids = reader.tokens(task.name, task.texts, task.max_length).ids.long()
+        for place in torch.arange(len(ids)).split(32):
+            for number, row in zip(place.tolist(), encoder(input_ids=ids[place]).last_hidden_state.numpy()):
+                yield {"value": row, "source_index": number}
+
+    def _table(self, task: Task, what: str, of: list, rows: Any) -> Any:
+        kept = task.texts.tokens
+        key = (what, self.name, self.source, self.revision)
+        if key not in kept:
+            made_from = [what, 1, self.name, self.source, self.revision, task.name, task.texts.sha256, task.pictures.sha256, of]
+            kept[key] = converted(f"{what}-{task.name}", made_from, rows).mapped["value"]
+        return kept[key]
+
+    def _place(self, part: str) -> dict[str, Any]:
+        folder = Path(self.source).is_dir()
+        return {"pretrained_model_name_or_path": self.source, "subfolder": part, "revision": None if folder else self.revision}
+
+    def _load(self, loader: Any, part: str) -> nn.Module:
+        try:
+            return loader.from_pretrained(**self._place(part), use_safetensors=True)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise MubenchError(f"model {self.name}: {part} of {self.source!r} cannot be loaded from safetensors: {reason}") from error
+
+
+@functools.lru_cache(maxsize=1)
+def _frozen(name: str, source: str | None, revision: str | None) -> Frozen:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from mubench_ray.models.base import MODELS
+
+    model = MODELS.get(name)
+    diffusers = _diffusers()
+    if source is not None:
+        model = model.pretrained(source, revision)
+        parts = model._load(diffusers.AutoencoderKL, "vae"), model._load(CLIPTextModel, "text_encoder")
+    else:
+        blocks = len(model.encoder_widths)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive("frozen", name))
+            autoencoder = diffusers.AutoencoderKL(
+                down_block_types=("DownEncoderBlock2D",) * blocks,
+                up_block_types=("UpDecoderBlock2D",) * blocks,
+                block_out_channels=model.encoder_widths,
+                layers_per_block=model.encoder_layers,
+                latent_channels=4,
+                norm_num_groups=model.groups,
+                sample_size=model.side,
+            )
+            text_encoder = CLIPTextModel(
+                CLIPTextConfig(
+                    vocab_size=model.vocabulary,
+                    hidden_size=model.text,
+                    intermediate_size=4 * model.text,
+                    num_hidden_layers=model.text_layers,
+                    num_attention_heads=model.text_heads,
+                    bos_token_id=2,
+                    eos_token_id=3,
+                )
+            )
+        parts = autoencoder, text_encoder
+    return Frozen(*(part.eval().requires_grad_(False) for part in parts))
+
+
+def _diffusers() -> Any:
+    try:
+        import diffusers
+    except ImportError as error:
+        raise MubenchError("Stable Diffusion needs the package diffusers: pip install diffusers.") from error
+    return diffusers
+
+
+register(
+    "stable-diffusion-tiny",
+    StableDiffusion((16, 32), 1, 4, 32, 32, groups=8, encoder_widths=(16, 32), encoder_layers=1, text_layers=2, text_heads=2, vocabulary=1000),
+)
+register(
+    "stable-diffusion-1.4",
+    StableDiffusion((320, 640, 1280, 1280), 2, 8, 768, 512, hub="CompVis/stable-diffusion-v1-4"),
+    "stable-diffusion",
+    "sd-1.4",
+)

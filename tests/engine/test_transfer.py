@@ -1,0 +1,93 @@
+"""Transfer: shifted sets are scored with the original's network and with f_U, a set at a time and together."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
+from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.run_trial import run_trial
+from mubench_ray.engine.unlearning import prepare
+from mubench_ray.engine.workspace import load_task
+from mubench_ray.suite import make_suite
+from tests.tasks.layouts import write_movie_snippets
+
+SETS = ("amazon", "tweets", "editorials")
+
+
+@pytest.fixture
+def snippets(tmp_path):
+    load_task.cache_clear()
+    write_movie_snippets(tmp_path / "data")
+    yield {
+        "name": "snippets",
+        "tasks": "movie_snippets",
+        "models": "bert-tiny",
+        "methods": ["original", "retrain", "neggrad"],
+        "ratios": 10,
+        "seeds": 42,
+        "lrs": 1e-2,
+        "training": {"epochs": 1},
+        "data_dir": str(tmp_path / "data"),
+    }
+    load_task.cache_clear()
+
+
+def test_every_row_is_scored_on_the_shifted_sets(snippets, tmp_path):
+    plan = make_plan(make_suite(snippets))
+    store = ArtifactStore(tmp_path / "artifacts")
+    original = get_artifact(plan.originals[0], store, snippets["data_dir"])
+    assert {name for name in original.observed if name.endswith("_correct")} == {f"shifted_{s}_correct" for s in SETS}
+    rows = {}
+    for trial in plan.trials.values():
+        assert plan.originals[0].id in plan.needs(trial)
+        row = rows[trial.method] = run_trial(trial, store, snippets["data_dir"]).row
+        assert row["status"] in ("ok", "truncated"), row["error"]
+        means = json.loads(row["transfer"])
+        assert set(means) == {
+            f"transfer_{s}_{who}{what}" for s in SETS for who in ("", "original_") for what in ("accuracy", "loss")
+        }
+        differences = [means[f"transfer_{s}_accuracy"] - means[f"transfer_{s}_original_accuracy"] for s in SETS]
+        assert row["transfer_difference"] == pytest.approx(np.mean(differences))  # sets of one size
+    assert rows["original"]["transfer_difference"] == 0.0
+    own = json.loads(rows["original"]["transfer"])
+    for s in SETS:
+        assert own[f"transfer_{s}_loss"] == pytest.approx(own[f"transfer_{s}_original_loss"])
+        assert own[f"transfer_{s}_original_accuracy"] == pytest.approx(original.observed[f"shifted_{s}_correct"].mean())
+    moved = json.loads(rows["neggrad"]["transfer"])
+    assert moved["transfer_tweets_loss"] != pytest.approx(own["transfer_tweets_loss"])
+
+
+def test_an_original_made_without_the_sets_is_looked_at_again(snippets, tmp_path):
+    plan = make_plan(make_suite({**snippets, "methods": "original"}))
+    trial = next(iter(plan.trials.values()))
+    store = ArtifactStore(tmp_path / "artifacts")
+    stored = get_artifact(trial.original, store, snippets["data_dir"])
+    known = prepare(trial, store, snippets["data_dir"]).transfer.original
+    kept, stored.observed = stored.observed, {}
+    again = type(store).load
+
+    def without(self, recipe):
+        artifact = again(self, recipe)
+        if recipe.kind == "original":
+            artifact.observed = {}
+        return artifact
+
+    type(store).load = without
+    try:
+        seen = prepare(trial, store, snippets["data_dir"]).transfer.original
+    finally:
+        type(store).load = again
+    for name in kept:
+        assert np.array_equal(seen[name], known[name]), name
+
+
+def test_a_task_without_shifted_sets_has_none(tiny, tmp_path):
+    plan = make_plan(make_suite({**tiny, "methods": "retrain", "ratios": 10}))
+    trial = next(iter(plan.trials.values()))
+    assert plan.needs(trial) == (trial.retrain.id,)
+    row = run_trial(trial, ArtifactStore(tmp_path / "artifacts")).row
+    assert row["transfer"] is None and row["transfer_difference"] is None

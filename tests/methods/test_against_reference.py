@@ -1,0 +1,234 @@
+"""Whole runs beside plain-torch implementations written from the papers' algorithms: same start, same data, same batches, the same parameters at the end.
+
+Methods that train f_O on here; one-shot updates and those that first damage the weights in ``test_against_reference_damage.py``. A run goes through the package as a trial does
+(artifacts, split, loop); the reference shares f_O, the tensors, the order of the batches and the random draws, nothing else (``reference.py``).
+"""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.methods.reference import (
+    ADAM,
+    SGD,
+    World,
+    accuracies,
+    distill,
+    error,
+    optimizer_of,
+    ours,
+    step,
+    trial_of,
+)
+
+BOTH = pytest.mark.parametrize("options", [SGD, ADAM], ids=["sgd", "adam"])
+
+
+def rates(options):
+    """A learning rate that moves the network without destroying it."""
+    return 0.005 if options is SGD else 1e-3
+
+
+@BOTH
+def test_ft(same_end, options):
+    """Train on D_R, cosine."""
+    world, trial = same_end.start("ft", rates(options), options, epochs=2)
+    net = world.network
+    optimizer = optimizer_of(options, trial.lr, net.parameters())
+    batches = list(world.batches("retain", 0, 2))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
+    for _, at in batches:
+        step(optimizer, F.cross_entropy(net(world.x[at]), world.y[at]))
+        schedule.step()
+    same_end(net)
+
+
+@BOTH
+def test_neggrad(same_end, options):
+    """Ascend on D_F."""
+    world, trial = same_end.start("neggrad", rates(options) / 4, options, epochs=3)
+    net = world.network
+    optimizer = optimizer_of(options, trial.lr, net.parameters())
+    for _, at in world.batches("forget", 0, 3):
+        step(optimizer, -F.cross_entropy(net(world.x[at]), world.y[at]))
+    same_end(net)
+
+
+@BOTH
+def test_neggrad_plus(same_end, options):
+    """alpha CE(D_R) - (1 - alpha) CE(D_F), D_F cycled."""
+    world, trial = same_end.start("neggrad_plus", rates(options), options, epochs=2, alpha=0.9)
+    net = world.network
+    optimizer = optimizer_of(options, trial.lr, net.parameters())
+    for _, keep, lose in world.paired(0, 2, "retain"):
+        kept = F.cross_entropy(net(world.x[keep]), world.y[keep])
+        step(optimizer, 0.9 * kept - 0.1 * F.cross_entropy(net(world.x[lose]), world.y[lose]))
+    same_end(net)
+
+
+@BOTH
+@pytest.mark.parametrize("method, choices", [("rand_label", 9), ("srl", 10)])
+def test_random_labels(same_end, options, method, choices):
+    """Wrong labels once and for all (RandLabel), or any label, new in every epoch (SRL)."""
+    world, trial = same_end.start(method, rates(options), options, epochs=2)
+    net = world.network
+    optimizer = optimizer_of(options, trial.lr, net.parameters())
+    for epoch, at in world.batches("mixed", 0, 2):
+        labels = world.wrong_labels(at, "once" if method == "rand_label" else (0, epoch), choices)
+        step(optimizer, F.cross_entropy(net(world.x[at]), labels))
+    same_end(net)
+
+
+@BOTH
+def test_salun(same_end, options):
+    """The mask of the largest summed gradients on D_F, then wrong labels under it; neither momentum nor decay moves what is masked."""
+    world, trial = same_end.start("salun", rates(options), options, epochs=2, tau=0.3)
+    net = world.network.eval()
+    total = [torch.zeros_like(p) for p in net.parameters()]
+    for _, at in world.batches("forget", 0):
+        loss = F.cross_entropy(net(world.x[at]), world.y[at], reduction="sum")
+        for held, gradient in zip(total, torch.autograd.grad(loss, list(net.parameters()))):
+            held += gradient
+    size = torch.cat([t.abs().flatten() for t in total])
+    threshold = size.sort(descending=True).values[round(0.3 * len(size)) - 1]
+    masks = [(t.abs() >= threshold).float() for t in total]
+    net.train()
+    optimizer = optimizer_of(options, trial.lr, net.parameters(), decay=False)
+    for epoch, at in world.batches("mixed", 1, 2):
+        loss = F.cross_entropy(net(world.x[at]), world.wrong_labels(at, (1, epoch), 9))
+        optimizer.zero_grad()
+        loss.backward()
+        for p, mask in zip(net.parameters(), masks):
+            p.grad = (p.grad + options.get("weight_decay", 0.0) * p.detach()) * mask
+        optimizer.step()
+    same_end(net)
+
+
+@BOTH
+@pytest.mark.parametrize("form", ["paired", "mixed"])
+def test_bad_t(same_end, options, form):
+    """An incompetent teacher on D_F, f_O on D_R."""
+    share = {} if form == "paired" else {"retain_share": 1.0}
+    world, trial = same_end.start("bad_t", 5 * rates(options), options, epochs=2, form=form, temperature=2.0, **share)
+    net, good, bad = world.network, world.teacher(), world.fresh("incompetent").eval()
+    optimizer = optimizer_of(options, trial.lr, net.parameters())
+    if form == "paired":
+        for _, keep, lose in world.paired(0, 2, "forget"):
+            with torch.no_grad():
+                wise, foolish = good(world.x[keep]), bad(world.x[lose])
+            # The package's passes: D_F first.
+            lost = distill(foolish, net(world.x[lose]), 2.0)
+            step(optimizer, (lost + distill(wise, net(world.x[keep]), 2.0)) / 2)
+    else:
+        world.retain = world.retain[torch.randperm(len(world.retain), generator=same_end.draw("bad_t"))]
+        for _, at in world.batches("mixed", 0, 2):
+            with torch.no_grad():
+                member = world.is_forgotten(at).unsqueeze(1)
+                teacher = torch.where(member, bad(world.x[at]), good(world.x[at]))
+            step(optimizer, distill(teacher, net(world.x[at]), 2.0))
+    same_end(net)
+
+
+@BOTH
+@pytest.mark.parametrize("form", ["alternating", "two_phase"])
+def test_scrub(same_end, options, form):
+    """SCRUB+R: max and min epochs in turns, one optimiser, then the checkpoint whose forget error is nearest the validation error."""
+    lr = rates(options) / (20 if options is SGD else 2)  # T^2 and 1 / T make the max pass steep
+    given = {"epochs": 4, "msteps": 3, "form": form, "rewind": form == "alternating"}
+    world, trial = same_end.start("scrub", lr, options, **given)
+    net, teacher, ends, phase = world.network, world.teacher(), [], 0
+    optimizer = optimizer_of(options, trial.lr, net.parameters())
+
+    def maximise():
+        for _, at in world.batches("forget", phase):
+            step(optimizer, -16 * distill(teacher(world.x[at]), net(world.x[at]), 4.0))
+
+    def minimise():
+        for _, at in world.batches("retain", phase):
+            student = net(world.x[at])
+            step(optimizer, F.cross_entropy(student, world.y[at]) + 8 * distill(teacher(world.x[at]), student, 4.0))
+
+    order = [maximise] * 3 + [minimise] * 4
+    if form == "alternating":
+        order = [maximise, minimise] * 3 + [minimise]
+    for phase, run in enumerate(order):
+        run()
+        if run is minimise:
+            ends.append((error(net, world.x[world.forget], world.y[world.forget]), copy.deepcopy(net)))
+    if form == "alternating":
+        target = error(net, *world.validation)
+        distance, last = min((abs(e - target), -place) for place, (e, _) in enumerate(ends))
+        net = ends[-last][1]
+    same_end(net)
+
+
+@BOTH
+def test_npo(same_end, options):
+    """-(2 / beta) log sigmoid(-beta log ratio) on D_F, CE on D_R."""
+    world, trial = same_end.start("npo", rates(options) / 4, options, epochs=3, beta=0.5, gamma=0.7)
+    net, reference = world.network, world.teacher()
+    optimizer = optimizer_of(options, trial.lr, net.parameters())
+    for _, keep, lose in world.paired(0, 3, "forget"):
+        now = -F.cross_entropy(net(world.x[lose]), world.y[lose], reduction="none")
+        before = -F.cross_entropy(reference(world.x[lose]), world.y[lose], reduction="none")
+        preference = 2 / 0.5 * torch.log1p((now.exp() / before.exp()) ** 0.5).mean()
+        step(optimizer, preference + 0.7 * F.cross_entropy(net(world.x[keep]), world.y[keep]))
+    same_end(net)
+
+
+@BOTH
+def test_delete(same_end, options):
+    """f_O with the true class struck out is the target."""
+    world, trial = same_end.start("delete", rates(options), options, epochs=3)
+    net, reference = world.network, world.teacher()
+    optimizer = optimizer_of(options, trial.lr, net.parameters())
+    for _, at in world.batches("forget", 0, 3):
+        target = F.softmax(reference(world.x[at]), 1)
+        target[torch.arange(len(at)), world.y[at]] = 0
+        target = target / target.sum(1, keepdim=True)
+        entropy = -torch.special.entr(target).sum(1)
+        student = F.log_softmax(net(world.x[at]), 1)
+        step(optimizer, (entropy - (target * student).sum(1)).mean())
+    same_end(net)
+
+
+@BOTH
+def test_l1_sparse(same_end, options):
+    """CE(D_R) + a falling L1 penalty."""
+    world, trial = same_end.start("l1_sparse", rates(options), options, epochs=4, alpha=1e-3)
+    net = world.network
+    optimizer = optimizer_of(options, trial.lr, net.parameters())
+    for epoch, at in world.batches("retain", 0, 4):
+        penalty = sum(p.norm(1) for p in net.parameters())
+        step(optimizer, F.cross_entropy(net(world.x[at]), world.y[at]) + 1e-3 * (1 - epoch / 4) * penalty)
+    same_end(net)
+
+
+@BOTH
+@pytest.mark.parametrize("method", ["cf_k", "eu_k"])
+def test_last_stages(same_end, options, method):
+    """Only the last stage and the head train, after they were drawn anew (EU-k) or not (CF-k); the others' statistics stay."""
+    world, trial = same_end.start(method, rates(options), options, epochs=3, k=1)
+    net = world.network
+    if method == "eu_k":
+        fresh = world.fresh("eu_k")
+        net.stages[2], net.head = fresh.stages[2], fresh.head
+    first = net.stages[:2].eval().requires_grad_(False)
+    last = torch.nn.Sequential(net.stages[2], torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), net.head).train()
+    optimizer = optimizer_of(options, trial.lr, last.parameters())
+    for _, at in world.batches("retain", 0, 3):
+        step(optimizer, F.cross_entropy(last(first(world.x[at])), world.y[at]))
+    same_end(net)
+
+
+def test_a_reference_with_one_fault_is_told_apart(same_end):
+    """What the others would not notice would be no test: FT without its schedule ends elsewhere."""
+    world, trial = same_end.start("ft", 0.02, SGD, epochs=2)
+    optimizer = optimizer_of(SGD, trial.lr, world.network.parameters())
+    for _, at in world.batches("retain", 0, 2):
+        step(optimizer, F.cross_entropy(world.network(world.x[at]), world.y[at]))
+    with pytest.raises(AssertionError):
+        same_end(world.network)
+    assert isinstance(world, World) and accuracies(world, world.network)[1] > 0.5
