@@ -37,7 +37,7 @@ def show_registry(kind: str, name: str | None) -> None:
         return
     rows = [DESCRIBE[kind](known, thing) for known, thing in registry]
     # Where the terminal is narrow, the columns that need room are left to `mubench list KIND NAME`.
-    shown = [label for label in rows[0] if console.width >= 150 or label not in ROOMY]
+    shown = [label for label in rows[0] if label not in DETAILS and (console.width >= 150 or label not in ROOMY)]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for label in shown:
         table.add_column(label, overflow="fold", no_wrap=label == shown[0])
@@ -58,13 +58,35 @@ def _task(name: str, task: Any) -> dict[str, str]:
 
 
 def _model(name: str, model: Any) -> dict[str, str]:
+    from mubench_ray.models.counts import kept
+    from mubench_ray.tasks import TASKS
+
+    counted = kept().get(name, {})
+    shown, known = next(iter(counted.items()), ("", None))
+    serves = [task for task, thing in TASKS if model.refusal(thing) is None]
     return {
         "model": name,
         "family": model.family,
-        "modality": model.modality,
+        "parameters": _short(known.parameters) if known else "",
+        "FLOs a sample": f"{known.forward:.1e} {known.training:.1e}" if known else "",
+        "counted on": shown,
+        "serves": f"{model.modality} ({len(serves)})" if len(serves) > 1 else ", ".join(serves),
         "hub id": model.hub or "",
+        "tasks": ", ".join(serves),
+        "counts": "; ".join(
+            f"{task}: {c.parameters:,} parameters, {c.forward:.3e} FLOs forward, {c.training:.3e} a training step"
+            for task, c in counted.items()
+        ),
+        "revision": model.revision or "",
         "citation": model.citation,
     }
+
+
+def _short(number: int) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
 
 
 def _method(name: str, method: Any) -> dict[str, str]:
@@ -86,7 +108,8 @@ def _metric(name: str, metric: Any) -> dict[str, str]:
 
 
 DESCRIBE = {"tasks": _task, "models": _model, "methods": _method, "metrics": _metric}
-ROOMY = {"what", "title", "hyperparameters", "search space", "cites", "citation", "source", "revision", "traps"}
+DETAILS = {"tasks", "counts"}
+ROOMY = {"hub id", "what", "title", "hyperparameters", "search space", "cites", "citation", "source", "revision", "traps"}
 
 
 def show_plan(plan: Plan, trials: bool) -> None:

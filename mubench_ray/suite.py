@@ -68,6 +68,8 @@ class ModelEntry(Part):
     """
 
     name: str
+    #: Processes that share each of its trials and trainings; None takes ``resources.workers``.
+    workers: int | None = Field(None, ge=1)
     pretrained: bool | str = False
     training: dict[str, Any] = {}
 
@@ -119,11 +121,26 @@ class SamplerEntry(Part):
 
 
 class Resources(Part):
-    """What one trial takes, and how many may run at a time (as many as fit, unless said)."""
+    """What one worker of a trial takes, how many workers share a trial, and how many trials may run at a time (as many as fit, unless said).
+
+    None of it changes a trial's identity: the batches and the result are those of one worker. A trial saves itself every ``checkpoint_seconds``.
+    """
 
     cpus: float = Field(1, gt=0)
     gpus: float = Field(0, ge=0)
     concurrency: int | None = Field(None, ge=1)
+    workers: int = Field(1, ge=1)
+    checkpoint_seconds: float = Field(300.0, gt=0)
+
+    def widest(self, workers: int) -> Resources:
+        """What a trial that ``workers`` share takes as a whole."""
+        return self.model_copy(update={"cpus": self.cpus * workers, "gpus": self.gpus * workers})
+
+    @model_validator(mode="after")
+    def _whole_devices(self) -> Resources:
+        if self.workers > 1 and 0 < self.gpus < 1:
+            raise ValueError(f"workers: {self.workers} need whole devices; gpus = {self.gpus:g} shares one")
+        return self
 
 
 #: What the two papers do.
@@ -203,6 +220,11 @@ class Suite(Part):
     data_dir: str | None = None
     plugins: Annotated[list[str], Listed] = []
     mlflow_uri: str | None = None
+
+    def workers_of(self, model: str) -> int:
+        """How many processes share a trial of this model."""
+        own = [entry.workers for entry in self.models if entry.name == model and entry.workers]
+        return own[0] if own else self.resources.workers
 
     def models_of(self, task: TaskEntry) -> list[ModelEntry]:
         """The models of a task: its own by name (with the suite's training for them), or all of the suite's."""

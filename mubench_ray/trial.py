@@ -28,6 +28,12 @@ class Training(Frozen):
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     clip: float | None = Field(None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
+    #: Compute activations again in the backward pass, for less memory and a third more FLOs.
+    gradient_checkpointing: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """What enters an id: everything, but options that came later only where they are set."""
+        return self.model_dump(exclude=None if self.gradient_checkpointing else {"gradient_checkpointing"})
 
 
 class Unlearning(Frozen):
@@ -44,6 +50,8 @@ class Unlearning(Frozen):
     superloss: float | None = Field(None, gt=0)
     #: Share of parameters that LoRA adapters hold; None trains the network itself.
     lora: float | None = Field(None, gt=0, le=1)
+    #: Compute activations again in the backward pass, for less memory and a third more FLOs.
+    gradient_checkpointing: bool = False
 
 
 class Budget(Frozen):
@@ -107,6 +115,8 @@ class Recipe(Frozen):
     def id(self) -> str:
         """The kind and a hash of the recipe, ``original-...`` say."""
         content = {**self.model_dump(exclude_none=True), "forget": _identity(self.forget)}
+        if self.training is not None:
+            content["training"] = {k: v for k, v in self.training.identity().items() if v is not None}
         return f"{self.kind}-{digest(content)}"
 
     @property
@@ -153,7 +163,7 @@ class Trial(Frozen):
         """
         content = self.model_dump(exclude_defaults=True)
         content["hyperparameters"] = self.hyperparameters
-        content["training"] = self.training.model_dump()
+        content["training"] = self.training.identity()
         content["forget"] = _identity(self.forget)
         return digest(content)
 

@@ -20,12 +20,15 @@ from mubench_ray.engine.workspace import data_for
 from mubench_ray.provenance import provenance
 from mubench_ray.randomness import derive
 from mubench_ray.tasks import Batch, Splits
+from mubench_ray.training.checkpoint import Checkpoint
 from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows, UnlearningData
+from mubench_ray.training.distributed import World
 from mubench_ray.training.evaluate import Observed, eval_mode, evaluate
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.meter import Meter, count_flos
 from mubench_ray.training.phase import Optimizer, Phase
+from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.trial import Recipe
 
 
@@ -53,8 +56,15 @@ class Artifact:
 class ArtifactStore:
     """A folder of artifacts on storage that every worker reaches."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, checkpoint_seconds: float | None = None) -> None:
         self.root = Path(root)
+        self.checkpoint_seconds = checkpoint_seconds
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """Where a run that takes long saves itself, by its trial's or artifact's id; None where nothing is to be saved."""
+        if self.checkpoint_seconds is None:
+            return None
+        return Checkpoint(self.root / "progress" / f"{name}.pt", self.checkpoint_seconds)
 
     def has(self, recipe: Recipe) -> bool:
         """Whether the artifact was made (its content is checked when it is loaded)."""
@@ -110,36 +120,70 @@ class ArtifactStore:
         except FileNotFoundError:
             pass
         except Damaged:
-            aside = self.root / f".damaged-{recipe.id}.{os.getpid()}"
-            (self.root / recipe.id).rename(aside)
-            shutil.rmtree(aside)
+            self._remove(recipe)
         return make()
+
+    def usable(self, recipe: Recipe) -> bool:
+        """Whether the artifact is there and undamaged; a damaged one is removed."""
+        try:
+            self.load(recipe)
+        except FileNotFoundError:
+            return False
+        except Damaged:
+            self._remove(recipe)
+            return False
+        return True
+
+    def _remove(self, recipe: Recipe) -> None:
+        aside = self.root / f".damaged-{recipe.id}.{os.getpid()}"
+        (self.root / recipe.id).rename(aside)
+        shutil.rmtree(aside)
 
 
 def get_artifact(
-    recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None = None, device: str = "cpu"
+    recipe: Recipe,
+    store: ArtifactStore,
+    data_dir: str | Path | None = None,
+    device: str = "cpu",
+    world: World | None = None,
 ) -> Artifact:
-    """The trained original or retrain of a recipe: from the store, or trained here and now. Raises Diverged when training does."""
-    return store.get(recipe, lambda: _make(recipe, store, data_dir, device))
+    """The trained original or retrain of a recipe: from the store, or trained here and now. Raises Diverged when training does.
+
+    Several processes (``world``) train it together; rank 0 says whether it is there already, and saves it.
+    """
+    if world is None or world.size == 1:
+        return store.get(recipe, lambda: _make(recipe, store, data_dir, device, World()))
+    if world.first(lambda: store.usable(recipe)):
+        return store.load(recipe)
+    return _make(recipe, store, data_dir, device, world)
 
 
-def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, device: str) -> Artifact:
+def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, device: str, world: World) -> Artifact:
     data, splits, forget = data_for(recipe, data_dir, device)
     extra: dict[str, Any] = {}
+    progress: Checkpoint | None = None
     if recipe.training is None:
         network, meter = checkpoint(recipe, data), Meter(device=data.device)
         extra = {"flos_per_sample": flos_of_a_step(network, data)}
     else:
-        network, meter = train(recipe, data)
-    if recipe.on:
-        observed = {}
-    elif forget is None:
-        observed = flatten({name: evaluate(network, data, rows) for name, rows in shifted_rows(splits).items()})
-    else:
-        sets = {"forget": Rows(splits.train, forget.forget), "retain": data.rows("retain")} | held_out(splits)
-        observed = flatten({name: evaluate(network, data, rows) for name, rows in sets.items()})
-        extra = {"forget_sha256": forget.manifest["sha256"], "forget_size": len(forget.forget)}
-    return store.save(recipe, network, meter, observed, extra)
+        progress = store.checkpoint(recipe.id)
+        network, meter = train(recipe, data, world, progress)
+
+    def observe_and_save() -> None:
+        sets: dict[str, Rows] = {}
+        told = dict(extra)
+        if forget is not None:
+            sets = {"forget": Rows(splits.train, forget.forget), "retain": data.rows("retain")} | held_out(splits)
+            told = {"forget_sha256": forget.manifest["sha256"], "forget_size": len(forget.forget)}
+        elif not recipe.on:
+            sets = shifted_rows(splits)
+        observed = {} if recipe.on else flatten({name: evaluate(network, data, rows) for name, rows in sets.items()})
+        store.save(recipe, network, meter, observed, {"workers": world.size, **told})
+        if progress is not None:
+            progress.remove()
+
+    world.first(observe_and_save)
+    return store.load(recipe)
 
 
 def checkpoint(recipe: Recipe, data: UnlearningData) -> nn.Module:
@@ -163,13 +207,17 @@ def _drop(parameter: nn.Parameter) -> None:
     parameter.grad = None
 
 
-def train(recipe: Recipe, data: UnlearningData) -> tuple[nn.Module, Meter]:
-    """Train the recipe's network from scratch on all the data that ``data`` holds: D for an original, D_R for a retrain."""
+def train(
+    recipe: Recipe, data: UnlearningData, world: World | None = None, progress: Checkpoint | None = None
+) -> tuple[nn.Module, Meter]:
+    """Train the recipe's network from scratch on all the data that ``data`` holds: D for an original, D_R for a retrain; going on from ``progress``."""
     options = recipe.training
     task, model = data.task, data.model
     torch.manual_seed(derive("initialise", recipe.seed))
     network = model.initial(task).to(data.device)
-    meter = Meter(device=data.device)
+    if options.gradient_checkpointing:
+        recompute_activations(network)
+    meter = Meter(device=data.device, world=world)
     ctx = Context(task, model, network, data, derive("train", recipe.seed), meter, options.lr)
     name = recipe.on or ("train" if recipe.forget is None else "retain")
 
@@ -179,7 +227,7 @@ def train(recipe: Recipe, data: UnlearningData) -> tuple[nn.Module, Meter]:
     phase = Phase(
         "train", name, loss, epochs=options.epochs, optimizer=Optimizer(schedule=options.schedule), augment=True
     )
-    Loop(ctx, [phase], options).run()
+    Loop(ctx, [phase], options, checkpoint=progress).run()
     return network, meter
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from mubench_ray.engine.plan import Plan
-from mubench_ray.models import MODELS
-from mubench_ray.models.base import flos_per_sample
+from mubench_ray.models.counts import count
 from mubench_ray.tasks import TASKS
+from mubench_ray.trial import ForgetSet
 
 #: Rates that the hours are told for, in FLOs a second of real training (not the vendor's peak).
 RATES = {"CPU core": 5e9, "A100-class GPU in fp32": 2e13}
@@ -13,27 +15,24 @@ RATES = {"CPU core": 5e9, "A100-class GPU in fp32": 2e13}
 
 def plan_flos(plan: Plan) -> float:
     """An upper bound: every original and retrain in full, every trial up to its cap."""
-    cells: dict[tuple[str, str], float] = {}
-    total = 0.0
+    shares: Counter[tuple] = Counter()
     for recipe in plan.recipes.values():
         if recipe.training is not None:
-            total += _training_flos(recipe, cells)
+            shares[recipe.task, recipe.model, recipe.subset, kept(recipe.forget), recipe.training.epochs] += 1
     for trial in plan.trials.values():
         if trial.lr is not None:
-            # Where there is no retrain, the task's own budget stands for it: passes over D_R.
-            training = trial.training.model_copy(update={"epochs": trial.budget_epochs or trial.training.epochs})
-            reference = trial.original.model_copy(update={"training": training, "forget": trial.forget})
-            total += (trial.budget.flos or 1.0) * _training_flos(reference, cells)
-    return total
+            # Where there is no retrain, the task's own budget stands for it.
+            epochs = trial.budget_epochs or trial.training.epochs
+            shares[trial.task, trial.model, trial.subset, kept(trial.forget), epochs] += trial.budget.flos or 1.0
+    return sum(
+        share * part * epochs * (subset or TASKS.get(task).train_size) * count(task, model).training
+        for (task, model, subset, part, epochs), share in shares.items()
+    )
 
 
-def _training_flos(recipe, cells: dict[tuple[str, str], float]) -> float:
-    key = (recipe.task, recipe.model)
-    if key not in cells:
-        _, cells[key] = flos_per_sample(TASKS.get(recipe.task)(), MODELS.get(recipe.model))
-    rows = recipe.subset or TASKS.get(recipe.task).train_size
-    kept = 1 - recipe.forget.ratio / 100 if recipe.forget else 1
-    return cells[key] * rows * kept * recipe.training.epochs
+def kept(forget: ForgetSet | None) -> float:
+    """Share of D that is trained on."""
+    return 1 - forget.ratio / 100 if forget else 1.0
 
 
 def estimate(plan: Plan) -> str:

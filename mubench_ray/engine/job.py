@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from mubench_ray.engine.workspace import load_half
 from mubench_ray.registry import load_plugin
 from mubench_ray.results.store import Store
 from mubench_ray.splits import split_forget
+from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.trial import Recipe, Trial
 
 
 @dataclass(frozen=True)
 class Job:
     """Everything that is the same for all nodes of a run. ``continued`` names the trials that another one goes on from, ``observed`` the columns of a
-    row that the driver is told when a trial ends."""
+    row that the driver is told when a trial ends, ``workers`` how many processes share a node of a model (1 of those not named)."""
 
     continued: frozenset[str]
     out: str
@@ -31,6 +33,8 @@ class Job:
     concurrency: int
     threads: int
     observed: tuple[str, ...] = ()
+    workers: Mapping[str, int] = field(default_factory=dict)
+    checkpoint_seconds: float | None = None
 
     def prepare(self) -> None:
         """Make this process ready to run nodes."""
@@ -38,24 +42,38 @@ class Job:
         for plugin in self.plugins:
             load_plugin(plugin)
 
-    def run(self, node: str, content: str, folder: str = "") -> dict[str, Any]:
+    def workers_of(self, content: str) -> int:
+        """How many processes share the node."""
+        return self.workers.get(json.loads(content)["model"], 1) if self.workers else 1
+
+    @property
+    def _store(self) -> ArtifactStore:
+        return ArtifactStore(self.artifacts, self.checkpoint_seconds)
+
+    def run(self, node: str, content: str, folder: str = "", world: World | None = None) -> dict[str, Any]:
         """Make an artifact or run a trial, given as JSON, and write it (a trial's row into ``folder`` of the results); returns ``status`` and, of a
-        failure, ``error``, and the columns that ``observed`` names."""
+        failure, ``error``, and the columns that ``observed`` names. Of several processes (``world``) rank 0 writes."""
         if is_artifact(node):
-            return self._make(Recipe.model_validate_json(content))
+            return self._make(Recipe.model_validate_json(content), world)
         trial = Trial.model_validate_json(content)
-        store = ArtifactStore(self.artifacts)
+        store = self._store
         if trial.retrain is None:
             self._write_split(trial)
-        outcome = run_trial(trial, store, self.data_dir, self.device, self.concurrency, keep=node in self.continued)
-        Store(self.out).part(folder).write(outcome, metric_names())
+        keep = node in self.continued
+        outcome = run_trial(trial, store, self.data_dir, self.device, self.concurrency, keep, world)
+        if world is None or world.rank == 0:
+            Store(self.out).part(folder).write(outcome, metric_names())
+            if progress := store.checkpoint(trial.id):
+                progress.remove()
         return {name: outcome.row.get(name) for name in ("status", "error", *self.observed)}
 
-    def _make(self, recipe: Recipe) -> dict[str, Any]:
+    def _make(self, recipe: Recipe, world: World | None) -> dict[str, Any]:
         try:
             if recipe.forget:
                 self._write_split(recipe)
-            get_artifact(recipe, ArtifactStore(self.artifacts), self.data_dir, self.device)
+            get_artifact(recipe, self._store, self.data_dir, self.device, world)
+        except WorkerLost:
+            raise
         except Exception as error:  # noqa: BLE001 - the reason goes into the row of every trial that needed it
             return {
                 "status": "failed",

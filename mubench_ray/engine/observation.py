@@ -52,6 +52,14 @@ class Curve:
             while self.due and ctx.meter.flos >= self.due[0] * self.reference_flos:
                 del self.due[0]
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"points": list(self.points), "due": list(self.due)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.points[:], self.due = state["points"], state["due"]
+
     def point(self, ctx: Context) -> None:
         """Evaluate now, unless the last point is of this very moment."""
         if self.points and self.points[-1]["flos"] == ctx.meter.flos and len(self.points) > 1:
@@ -67,7 +75,7 @@ class Curve:
             }
             for name, rows in self.sets.items():
                 observed = evaluate(ctx.network, ctx.data, rows)
-                point |= {f"{name}_accuracy": observed["correct"].mean(), f"{name}_loss": observed["loss"].mean()}
+                point |= {f"{name}_accuracy": known(observed["correct"].mean()), f"{name}_loss": observed["loss"].mean()}
             self.points.append(point)
 
 
@@ -115,6 +123,7 @@ def measure(
     if retrain is not None:
         measured |= {f"retrain_{name}": values for name, values in retrain.observed.items()}
         measured |= weights_beside_retrain(ctx, retrain)
+    measured |= judged(ctx, sets)
     shifted, means = (transfer or Transfer()).measure(ctx.network, ctx.data)
     costs = {
         "seconds": ctx.meter.seconds,
@@ -125,6 +134,24 @@ def measure(
     return observed, means | compute_all(
         measured | probes() | shifted | costs | {"ratio": trial.ratio, "seed": trial.seed}
     ) | costs
+
+
+def known(value: float) -> float | None:
+    """A mean, or None where a task has none to show."""
+    return None if np.isnan(value) else value
+
+
+def judged(ctx: Context, sets: dict[str, Rows]) -> dict[str, np.ndarray]:
+    """Scores of what f_U generates for the first examples of D_F and D_Test, as ``forget_<score>``; examples without a score are left out."""
+    found: dict[str, np.ndarray] = {}
+    if ctx.task.judged:
+        with eval_mode(ctx.network):
+            for name in ("forget", "test"):
+                columns = sets[name].examples.take(sets[name].positions[: ctx.task.judged])
+                columns = {key: column.to(ctx.device) for key, column in columns.items()}
+                scores = ctx.task.judge(ctx.model, ctx.network, columns, ctx.device)
+                found |= {f"{name}_{key}": values[~np.isnan(values)] for key, values in scores.items()}
+    return found
 
 
 @torch.no_grad()

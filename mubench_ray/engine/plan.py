@@ -158,6 +158,8 @@ def cells(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Cell]
             cell = Cell(suite, task, model, entry, entry.configured(), training)
             reason = cell.method.refusal(TASKS.get(task.name))
             reason = reason or refused_by_network(type(cell.method), task.name, model.name)
+            examples = task.subset or TASKS.get(task.name).train_size or None
+            reason = reason or cell.method.refusal_for_options(suite.unlearning, examples)
             if cell.budget_epochs is not None:
                 reason = reason or without_retrain(cell)
             if reason:

@@ -190,9 +190,13 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
     shutil.rmtree(storage, ignore_errors=True)
     try:
         with cluster(address) as has:
-            count = min(fitting(resources, has), resources.concurrency or sys.maxsize)
+            workers = {entry.model: plan.suite.workers_of(entry.model) for entry in plan.trials.values()}
+            workers = {model: number for model, number in workers.items() if number > 1}
+            # As many as fit of the widest: a trial that workers share then never waits for what another one holds.
+            fit = fitting(resources.widest(max(workers.values(), default=1)), has)
+            count = min(fit, resources.concurrency or sys.maxsize)
             # Where fewer may run than would fit, the schedule holds them back; else the cluster's resources do, which is quicker.
-            limit = count if count < fitting(resources, has) else None
+            limit = count if workers or count < fit else None
             schedule = Schedule(needs(work.missing), count, lost, limit, then if work.tuning else None)
             schedule.progress.total = work.expected
             job = Job(
@@ -204,6 +208,8 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
                 device="cuda" if resources.gpus else "cpu",
                 concurrency=count,
                 threads=max(1, int(resources.cpus)),
+                workers=workers,
+                checkpoint_seconds=resources.checkpoint_seconds,
                 observed=tuple(plan.suite.search.objectives) if plan.suite.search else (),
             )
             with watch(schedule.progress):
@@ -233,7 +239,7 @@ def beside(store: Store, suite: Suite) -> Iterator[None]:
 
     An MLflow outage is a warning; `mubench report --sync-mlflow` catches up.
     """
-    from mubench_ray.results.mlflow_sink import MlflowSink
+    from mubench_ray.results.mlflow_process import following
 
     stop = threading.Event()
 
@@ -241,16 +247,14 @@ def beside(store: Store, suite: Suite) -> Iterator[None]:
         while not stop.wait(MERGE_EVERY):
             store.compact()
 
-    copy = MlflowSink(store.root, suite.mlflow_uri).follow
-    threads = [threading.Thread(target=copy, args=(stop,), daemon=True), threading.Thread(target=merge, daemon=True)]
-    for thread in threads:
-        thread.start()
+    merging = threading.Thread(target=merge, daemon=True)
+    merging.start()
     try:
-        yield
+        with following(store.root, suite.mlflow_uri):
+            yield
     finally:
         stop.set()
-        for thread in threads:
-            thread.join(timeout=120)  # an MLflow server that hangs does not hang the run
+        merging.join()
         store.compact()
 
 

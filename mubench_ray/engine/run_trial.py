@@ -22,6 +22,7 @@ from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
 from mubench_ray.provenance import provenance
 from mubench_ray.results.store import Outcome
+from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.trial import Trial
 
 
@@ -32,17 +33,23 @@ def run_trial(
     device: str = "cpu",
     concurrency: int = 1,
     keep: bool = False,
+    world: World | None = None,
 ) -> Outcome:
     """Unlearn and evaluate one trial. Never raises for what goes wrong inside: the row says ``diverged``, ``out_of_memory`` or ``failed``.
 
-    ``keep`` saves the unlearned weights beside the artifacts, for the next step of a sequence.
+    ``keep`` saves the unlearned weights beside the artifacts, for the next step of a sequence. ``world``: the processes that run it together; the outcome
+    of rank 0 is the trial's. Raises WorkerLost when one of them dies.
     """
+    world = world or World()
     started = datetime.now(UTC)
     clock = time.perf_counter()
     row = planned_row(trial) | {"device": device_name(device), "concurrency": concurrency, "started_at": started}
+    row["workers"] = world.size
     outcome = Outcome(row)
     try:
-        _unlearn(trial, artifacts, data_dir, device, concurrency, outcome, keep)
+        _unlearn(trial, artifacts, data_dir, device, concurrency, outcome, keep, world)
+    except WorkerLost:
+        raise
     except Diverged as error:
         row |= {"status": "diverged", "error": str(error)}
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -66,9 +73,10 @@ def _unlearn(
     concurrency: int,
     outcome: Outcome,
     keep: bool,
+    world: World,
 ) -> None:
     row = outcome.row
-    prepared = prepare(trial, artifacts, data_dir, device, concurrency)
+    prepared = prepare(trial, artifacts, data_dir, device, concurrency, world)
     ctx, forget, retrain, meter = prepared.ctx, prepared.forget, prepared.retrain, prepared.ctx.meter
     row |= {
         "forget_size": len(forget.forget),
@@ -79,7 +87,12 @@ def _unlearn(
 
     sets = evaluation_sets(prepared.splits, forget)
     curve = Curve(trial, sets, prepared.reference_flos, outcome.curve)
-    truncated = unlearn(ctx, prepared.method, trial, curve)
+    observer = curve if world.rank == 0 else lambda ctx: None
+    truncated = unlearn(ctx, prepared.method, trial, observer, artifacts.checkpoint(trial.id))
+    if world.rank:
+        row["status"] = "truncated" if truncated else "ok"
+        return
+    ctx.world = ctx.meter.world = World()  # what is looked at from here on is looked at by rank 0 alone
     curve.point(ctx)
     row |= {"flos": meter.flos, "seconds": meter.seconds}
 

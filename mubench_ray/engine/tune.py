@@ -65,15 +65,22 @@ class NextNode(Searcher):
 class Node(tune.Trainable):
     """Runs one node in one step; the actor goes on to the next one."""
 
-    def setup(self, config: dict[str, Any], job: Job | None = None) -> None:
+    def setup(self, config: dict[str, Any], job: Job | None = None, resources: Resources | None = None) -> None:
         """Once an actor."""
-        self._job = job
+        self._job, self._resources = job, resources
         job.prepare()
 
     def step(self) -> dict[str, Any]:
         """Run the node to its end."""
         config = self.config
-        return {**self._job.run(config["node"], config["content"], config["folder"]), "ended": 1, "done": True}
+        node = config["node"], config["content"], config["folder"]
+        if (workers := self._job.workers_of(config["content"])) > 1:
+            from mubench_ray.engine.train import run_on_workers
+
+            result = run_on_workers(self._job, *node, workers, self._resources)
+        else:
+            result = self._job.run(*node)
+        return {**result, "ended": 1, "done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next node."""
@@ -108,9 +115,14 @@ def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resou
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(2 * job.concurrency))
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="ray.*")
+    alone = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+
+    def takes(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        # Train asks for its workers itself; the trial that waits for them takes next to nothing (Tune wants something), or each would wait for the other.
+        return tune.PlacementGroupFactory([alone if job.workers_of(config["content"]) == 1 else {"memory": 1.0}])
+
     trainable = tune.with_resources(
-        tune.with_parameters(Node, job=job),
-        {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
+        tune.with_parameters(Node, job=job, resources=resources), takes if job.workers else alone
     )
     tuner = tune.Tuner(
         trainable,

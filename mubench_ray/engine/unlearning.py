@@ -19,10 +19,13 @@ from mubench_ray.methods import METHODS, Method
 from mubench_ray.randomness import derive
 from mubench_ray.splits import ForgetSplit
 from mubench_ray.tasks import Splits
+from mubench_ray.training.checkpoint import Checkpoint
 from mubench_ray.training.context import Context
+from mubench_ray.training.distributed import World
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.lora import add_lora, merge_lora
 from mubench_ray.training.meter import BudgetSpent, Meter
+from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.training.superloss import SuperLoss
 from mubench_ray.trial import Trial
 
@@ -46,27 +49,25 @@ def prepare(
     data_dir: str | Path | None = None,
     device: str = "cpu",
     concurrency: int = 1,
+    world: World | None = None,
 ) -> Prepared:
-    """Data, artifacts, the network to start from and the meter of a trial; makes the artifacts that are missing."""
+    """Data, artifacts, the network to start from and the meter of a trial; makes the artifacts that are missing. ``world``: the processes that share it."""
     method = METHODS.get(trial.method).configure(trial.hyperparameters)
     data, splits, forget = data_for(trial, data_dir, device)
-    retrain = get_artifact(trial.retrain, artifacts, data_dir, device) if trial.retrain else None
+    retrain = get_artifact(trial.retrain, artifacts, data_dir, device, world) if trial.retrain else None
     original = (
-        get_artifact(trial.original, artifacts, data_dir, device) if needs_original(trial, method, splits) else None
+        get_artifact(trial.original, artifacts, data_dir, device, world) if needs_original(trial, method, splits) else None
     )
     transfer = Transfer.of(original, data, splits) if splits.shifted else Transfer()
-    if retrain is None:
-        reference_flos = trial.budget_epochs * len(forget.retain) * original.flos_per_sample
-    else:
-        reference_flos = retrain.flos
-    meter = budgeted_meter(trial, reference_flos, retrain and retrain.seconds, device, concurrency)
+    reference_flos = retrain.flos if retrain else declared_flos(trial, len(forget.retain), original)
+    meter = budgeted_meter(trial, reference_flos, retrain and retrain.seconds, device, concurrency, world)
     torch.manual_seed(trial.seed)
     network = data.model.build(data.task)
     if method.start == "retrain":
         retrain.load_into(network)
         meter.load_state_dict({"flos": retrain.flos, "seconds": retrain.seconds, "examples": 0, "per_example": {}})
     elif trial.after:
-        network = previous_network(trial, network, artifacts, data_dir, device, concurrency)
+        network = previous_network(trial, network, artifacts, data_dir, device, concurrency, world)
     else:
         original.load_into(network)
     ctx = Context(data.task, data.model, network.to(device), data, trial.seed, meter, trial.lr)
@@ -80,10 +81,15 @@ def needs_original(trial: Trial, method: Method, splits: Splits) -> bool:
     return starts or trial.retrain is None or bool(splits.shifted)
 
 
-def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any) -> bool:
-    """Run a method's phases and its finish under the context's meter; True when the budget cut them short. ``ctx.network`` is f_U afterwards."""
+def unlearn(
+    ctx: Context, method: Method, trial: Trial, observer: Any, progress: Checkpoint | None = None
+) -> bool:
+    """Run a method's phases and its finish under the context's meter; True when the budget cut them short. ``ctx.network`` is f_U afterwards.
+
+    ``progress`` is where it saves itself now and then, and goes on from.
+    """
     options = trial.unlearning
-    if reason := method.refusal_for_network(ctx.network):
+    if reason := method.refusal_for_network(ctx.network) or method.refusal_for_options(options):
         raise MubenchError(reason)
     ctx.keep_original()
     if options.superloss is not None:
@@ -91,20 +97,28 @@ def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any) -> bool:
     if options.lora is not None:
         torch.manual_seed(derive("lora", trial.seed))
         ctx.network = add_lora(ctx.network, options.lora).to(ctx.device)
-    truncated = Loop(ctx, method.phases(ctx), options, observer).run()
+    if options.gradient_checkpointing:
+        recompute_activations(ctx.network)
+    truncated = Loop(ctx, method.phases(ctx), options, observer, progress).run()
     ctx.meter.start()
     try:
         method.finish(ctx)
     except BudgetSpent:
         truncated = True
     ctx.meter.stop()
+    ctx.world.check_equal(ctx.network, "at the method's end")
     if options.lora is not None:
         ctx.network = merge_lora(ctx.network)
     return truncated
 
 
+def declared_flos(trial: Trial, retained: int, original: Artifact) -> float:
+    """FLOs of the task's own budget: its passes over D_R at what a step that trains the whole network costs."""
+    return trial.budget_epochs * retained * original.flos_per_sample
+
+
 def budgeted_meter(
-    trial: Trial, reference_flos: float, retrain_seconds: float | None, device: str, concurrency: int
+    trial: Trial, reference_flos: float, retrain_seconds: float | None, device: str, concurrency: int, world: World | None = None
 ) -> Meter:
     """The meter with the trial's caps: shares of what its retrain spent, or of the task's declared budget, which has no seconds."""
     flos, seconds = trial.budget.flos, trial.budget.seconds
@@ -114,6 +128,7 @@ def budgeted_meter(
         cap_flos=None if flos is None else flos * reference_flos,
         cap_seconds=None if seconds is None or retrain_seconds is None else seconds * retrain_seconds,
         device=device,
+        world=world,
     )
 
 
@@ -124,14 +139,16 @@ def previous_network(
     data_dir: str | Path | None,
     device: str,
     concurrency: int,
+    world: World | None = None,
 ) -> nn.Module:
     """f_U of the step before in a sequence: as that step left it, or unlearned once more where its weights are gone."""
     before = trial.previous
     path = kept_weights(before, artifacts)
-    if path.is_file():
+    if world.first(path.is_file) if world else path.is_file():
+        network = METHODS.get(before.method).configure(before.hyperparameters).result_of(network)
         load_model(network, path)
         return network
-    prepared = prepare(before, artifacts, data_dir, device, concurrency)
+    prepared = prepare(before, artifacts, data_dir, device, concurrency, world)
     unlearn(prepared.ctx, prepared.method, before, lambda ctx: None)
     return prepared.ctx.network
 

@@ -15,6 +15,7 @@ from mubench_ray.registry import Registry
 from mubench_ray.tasks.base import Task
 from mubench_ray.training.context import Context, kl
 from mubench_ray.training.phase import Optimizer, Phase, Source
+from mubench_ray.trial import Unlearning
 
 __all__ = [
     "METHODS",
@@ -112,6 +113,8 @@ class Method:
     uses_lr: ClassVar[bool] = True
     #: Whether it reads D_V, which is also the selection set; every row of such a method says so.
     uses_validation: ClassVar[bool] = False
+    #: What it does that LoRA rules out: adapters leave all other weights as they are.
+    without_lora: ClassVar[str | None] = None
     #: Batches of the single phase of a method that defines only ``loss``, what drives an epoch, and its schedule.
     on: ClassVar[Source] = "retain"
     driver: ClassVar[Literal["retain", "forget"]] = "retain"
@@ -138,6 +141,16 @@ class Method:
     def refusal_for_network(cls, network: nn.Module) -> str | None:
         """Why the method cannot apply to a built network (it has no convolutions, say), or None."""
         return None
+
+    def refusal_for_options(self, options: Unlearning, examples: int | None = None) -> str | None:
+        """Why the method, so configured, cannot run with these options of the trial on so many training examples (if known), or None."""
+        if options.lora is not None and self.without_lora:
+            return f"{self.name} {self.without_lora}; leave lora out for it"
+        return None
+
+    def result_of(self, network: nn.Module) -> nn.Module:
+        """A network of f_U's architecture, whatever its weights, to load a finished step of a sequence into."""
+        return network
 
     @classmethod
     def spaces(cls) -> dict[str, Space]:

@@ -25,6 +25,7 @@ class ConfuseWeights(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    without_lora = "puts noise on the kernels themselves, which LoRA keeps as they are"
 
     epochs: int = integer(1, 10, default=4)
     std: float = uniform(0.0, 1.0, default=0.6)

@@ -17,6 +17,7 @@ class ExactUnlearning(CatastrophicForgetting):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss", parameters="last k stages")
+    without_lora = "draws the last stages anew, which LoRA keeps as they are"
 
     def phases(self, ctx: Context) -> list[Phase]:
         """CF-k's phase, the end of the network drawn anew before it."""

@@ -18,6 +18,7 @@ class KnowledgeDistillation(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss + logits", measured_by="f_O")
+    without_lora = "draws the first and the last layer anew, which LoRA keeps as they are"
     uses_validation = True
 
     warmup_epochs: float = uniform(1, 10, default=3)

@@ -64,7 +64,7 @@ class KnowledgeGapAlignment(Method):
         """KL(f_O || A_n), mean over D_n."""
         rows = ctx.data.rows("validation")
         total = 0.0
-        for picked in torch.arange(len(rows)).split(256):
+        for picked in torch.arange(len(rows)).split(min(256, ctx.task.evaluation_batch)):
             batch = ctx.data.batch(rows, picked)
             total += len(batch) * float(
                 ctx.meter.charge(

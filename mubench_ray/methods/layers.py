@@ -101,27 +101,13 @@ def last_stages(network: nn.Module, k: int) -> set[str]:
     return {name for place, name in enumerate(names) if inside[place] or place > last}
 
 
-def has_adapters(network: nn.Module) -> bool:
-    """Whether LoRA adapters are what is trained."""
-    return hasattr(network, "merge_and_unload")
-
-
-def plain_name(name: str) -> str:
-    """A parameter's name in the network without LoRA adapters around it."""
-    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
-
-
 @torch.no_grad()
 def reinitialise(ctx: Context, names: Iterable[str], stream: str) -> None:
-    """Draw these parameters and buffers of f_U anew, as the architecture itself initialises them; ``stream`` names the draw.
-
-    Adapters among them stay: they are new already.
-    """
+    """Draw these parameters and buffers of f_U anew, as the architecture itself initialises them; ``stream`` names the draw."""
     fresh = ctx.fresh_network(stream).state_dict()
     state = ctx.network.state_dict(keep_vars=True)
     for name in names:
-        if plain_name(name) in fresh:
-            state[name].copy_(fresh[plain_name(name)])
+        state[name].copy_(fresh[name])
 
 
 def layer_state(network: nn.Module, layer: str) -> list[str]:

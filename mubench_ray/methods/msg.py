@@ -28,6 +28,7 @@ class MaskSmallGradients(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    without_lora = "draws weights of the network itself anew, which LoRA keeps as they are"
 
     epochs: float = uniform(1, 10, default=5)
     rate: float = uniform(0.0, 1.0, default=0.3)

@@ -20,6 +20,7 @@ class PruneRedrawQuantise(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss + entropy", measured_by="f_O")
+    without_lora = "prunes and rounds the weights themselves, which LoRA keeps as they are"
 
     epochs: float = uniform(1, 10, default=3.2)
     prune_rate: float = uniform(0.0, 1.0, default=0.99)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, log_uniform, method
-from mubench_ray.methods.layers import has_adapters
 from mubench_ray.tasks.base import Batch
 
 
@@ -20,6 +19,7 @@ class SelectiveSynapticDampening(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", parameters="sparse")
+    without_lora = "shrinks the weights themselves, which LoRA keeps as they are"
     uses_lr = False
 
     alpha: float = log_uniform(0.5, 100.0, default=2.0)
@@ -27,8 +27,6 @@ class SelectiveSynapticDampening(Method):
 
     def phases(self, ctx: Context) -> list[Phase]:
         """One pass for both importances, then the dampening."""
-        if has_adapters(ctx.network):
-            raise MubenchError("ssd shrinks weights towards zero, where LoRA adapters start; leave lora out for it.")
         forget, size = len(ctx.data.rows("forget")), len(ctx.data.rows("forget")) + len(ctx.data.rows("retain"))
         if self.alpha >= size / forget:
             raise MubenchError(

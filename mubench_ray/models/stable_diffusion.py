@@ -54,7 +54,14 @@ class StableDiffusion(Model):
         hub: str | None = None,
         revision: str | None = None,
     ) -> None:
-        self.widths, self.layers, self.heads, self.text, self.side, self.groups = widths, layers, heads, text, side, groups
+        self.widths, self.layers, self.heads, self.text, self.side, self.groups = (
+            widths,
+            layers,
+            heads,
+            text,
+            side,
+            groups,
+        )
         self.encoder_widths, self.encoder_layers = encoder_widths, encoder_layers
         self.text_layers, self.text_heads, self.vocabulary = text_layers, text_heads, vocabulary
         self.hub, self.revision = hub, revision
@@ -104,7 +111,10 @@ class StableDiffusion(Model):
         picture, text = columns["picture"], columns["text"]
         if picture.is_meta:
             shape = (len(text), task.max_length, self.text)
-            return {"latents": torch.zeros(len(picture), *self.latent_shape(task), device="meta"), "captions": torch.zeros(shape, device="meta")}
+            return {
+                "latents": torch.zeros(len(picture), *self.latent_shape(task), device="meta"),
+                "captions": torch.zeros(shape, device="meta"),
+            }
         return {"latents": self.latents(task, picture), "captions": self.captions(task, text)}
 
     def latent_shape(self, task: Task) -> tuple[int, int, int]:
@@ -147,7 +157,9 @@ class StableDiffusion(Model):
     @torch.no_grad()
     def _read(self, task: Task):
         encoder = self.frozen().text_encoder
-        tokenizer_place = str(Path(self.source) / "tokenizer") if self.source and Path(self.source).is_dir() else self.source
+        tokenizer_place = (
+            str(Path(self.source) / "tokenizer") if self.source and Path(self.source).is_dir() else self.source
+        )
         reader = Reader(self.vocabulary, (), tokenizer_place, self.revision)
         ids = reader.tokens(task.name, task.texts, task.max_length).ids.long()
         for place in torch.arange(len(ids)).split(32):
@@ -158,20 +170,36 @@ class StableDiffusion(Model):
         kept = task.texts.tokens
         key = (what, self.name, self.source, self.revision)
         if key not in kept:
-            made_from = [what, 1, self.name, self.source, self.revision, task.name, task.texts.sha256, task.pictures.sha256, of]
+            made_from = [
+                what,
+                1,
+                self.name,
+                self.source,
+                self.revision,
+                task.name,
+                task.texts.sha256,
+                task.pictures.sha256,
+                of,
+            ]
             kept[key] = converted(f"{what}-{task.name}", made_from, rows).mapped["value"]
         return kept[key]
 
     def _place(self, part: str) -> dict[str, Any]:
         folder = Path(self.source).is_dir()
-        return {"pretrained_model_name_or_path": self.source, "subfolder": part, "revision": None if folder else self.revision}
+        return {
+            "pretrained_model_name_or_path": self.source,
+            "subfolder": part,
+            "revision": None if folder else self.revision,
+        }
 
     def _load(self, loader: Any, part: str) -> nn.Module:
         try:
             return loader.from_pretrained(**self._place(part), use_safetensors=True)
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise MubenchError(f"model {self.name}: {part} of {self.source!r} cannot be loaded from safetensors: {reason}") from error
+            raise MubenchError(
+                f"model {self.name}: {part} of {self.source!r} cannot be loaded from safetensors: {reason}"
+            ) from error
 
 
 @functools.lru_cache(maxsize=1)
@@ -223,7 +251,19 @@ def _diffusers() -> Any:
 
 register(
     "stable-diffusion-tiny",
-    StableDiffusion((16, 32), 1, 4, 32, 32, groups=8, encoder_widths=(16, 32), encoder_layers=1, text_layers=2, text_heads=2, vocabulary=1000),
+    StableDiffusion(
+        (16, 32),
+        1,
+        4,
+        32,
+        32,
+        groups=8,
+        encoder_widths=(16, 32),
+        encoder_layers=1,
+        text_layers=2,
+        text_heads=2,
+        vocabulary=1000,
+    ),
 )
 register(
     "stable-diffusion-1.4",

@@ -40,6 +40,7 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
     if len(report.styles) > CONTENDERS:
         sets = 1
         lrs = sorted({lr for lr in scopes["lr"].to_pylist() if lr is not None}) or [None]
+    wanted = [name for name in scopes.column_names if not name.endswith("_sd") and name != "seconds"]
     for task, model, lr in [(*pair, lr) for pair in ([(ALL, ALL)] if len(pairs) > 1 else []) + pairs for lr in lrs][
         :sets
     ]:
@@ -50,7 +51,7 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"average of {len(pairs)} (task, model) pairs" if task == ALL else f"{task}, {model}"
         if lr is not None:
             stem, where = f"{stem}-lr-{number(lr)}", f"{where}, lr {number(lr)}"
-        yield from _set(report, scopes.filter(chosen).to_pylist(), safe(stem), where)
+        yield from _set(report, scopes.filter(chosen).select(wanted).to_pylist(), safe(stem), where)
 
 
 def _set(report: Report, rows: list[dict[str, Any]], stem: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:

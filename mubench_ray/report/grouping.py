@@ -61,8 +61,14 @@ def encode(column: pa.ChunkedArray) -> np.ndarray:
 def combine(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Dense codes of the pairs, and for each pair its left code."""
     width = int(right.max(initial=0)) + 1
-    pairs, code = np.unique(left * width + right, return_inverse=True)
-    return code, pairs // width
+    pair = left * width + right
+    span = (int(left.max(initial=-1)) + 1) * width
+    if span > 8 * len(pair) + 1024:
+        pairs, code = np.unique(pair, return_inverse=True)
+        return code, pairs // width
+    there = np.zeros(span, bool)  # numbering what is there is quicker than sorting it
+    there[pair] = True
+    return np.cumsum(there)[pair] - 1, np.flatnonzero(there) // width
 
 
 def position_within(code: np.ndarray, inner: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,13 +115,15 @@ class SeedLevels:
         with np.errstate(invalid="ignore"):
             return (total / np.where(count > 0, count, np.nan)).reshape(size, width, depth)
 
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Mean over the cells, (G,); NaN where there is no value."""
+        return _mean(self.cells(values))
+
     def estimate(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean over the cells and its 95% interval, each (G,); NaN where there is no value, or too few seeds for an
         interval."""
         cells = self.cells(values)
-        there = np.isfinite(cells)
-        with np.errstate(invalid="ignore"):
-            mean = np.where(there, cells, 0).sum(axis=(1, 2)) / np.where((n := there.sum(axis=(1, 2))) > 0, n, np.nan)
+        mean = _mean(cells)
         plain = np.where(self.crossed, np.nan, cells[:, :, 0].T).T
         low, high = bootstrap_interval(plain)
         for group in np.flatnonzero(self.crossed):
@@ -126,3 +134,9 @@ class SeedLevels:
             elif cell.size > 1:
                 low[group], high[group] = bootstrap_interval(cell.ravel())
         return mean, low, high
+
+
+def _mean(cells: np.ndarray) -> np.ndarray:
+    there = np.isfinite(cells)
+    with np.errstate(invalid="ignore"):
+        return np.where(there, cells, 0).sum(axis=(1, 2)) / np.where((n := there.sum(axis=(1, 2))) > 0, n, np.nan)

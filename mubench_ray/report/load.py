@@ -54,7 +54,7 @@ def load(root: str | Path) -> Results:
     """Everything but curves and examples; raises ResultsError where the folder is none or of another version."""
     store = Store(root)
     manifest = store.check(must_exist=True)
-    trials = with_subset(with_all_columns(store.read("trials")))
+    trials = with_tuned(with_subset(with_all_columns(store.read("trials"))), read_json(root, "search/chosen.json"))
     fixed = {column.name for column in TRIAL_COLUMNS}
     present = [
         column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)
@@ -82,6 +82,19 @@ def with_subset(trials: pa.Table) -> pa.Table:
     )
     position = trials.schema.get_field_index("task")
     return trials.set_column(position, trials.schema.field("task"), pc.coalesce(labelled, trials["task"]))
+
+
+def with_tuned(trials: pa.Table, chosen: dict[str, Any]) -> pa.Table:
+    """Where a search chose every configuration, a method with what was chosen for it is one contender on all cells: what was chosen is emptied here, and
+    has a table of its own."""
+    if not chosen.get("choices"):
+        return trials
+    for name, empty in (
+        ("lr", pa.nulls(len(trials), pa.float64())),
+        ("hyperparameters", pa.array(["{}"] * len(trials))),
+    ):
+        trials = trials.set_column(trials.schema.get_field_index(name), name, empty)
+    return trials
 
 
 def read_json(root: str | Path, name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.load import Results
 from mubench_ray.report.payload import embedded, payload
 from mubench_ray.report.report import Report
-from mubench_ray.report.sections import blocks
+from mubench_ray.report.sections import Block
 from mubench_ray.results.schema import STATUSES
 
 METHOD_NOTE = (
@@ -25,8 +25,8 @@ METHOD_NOTE = (
 FAILURES_SHOWN = 50
 
 
-def render(report: Report) -> str:
-    """The whole page as HTML."""
+def render(report: Report, shown: list[Block]) -> str:
+    """The whole page as HTML, with the blocks ``shown``."""
     results = report.results
     count = len(results.trials)
     environment = Environment(
@@ -38,7 +38,7 @@ def render(report: Report) -> str:
         lead=lead(report),
         cards=cards(results),
         count=count,
-        blocks=blocks(report) if count else [],
+        blocks=shown,
         failures=failures(results.trials),
         provenance=provenance_rows(results),
         method_note=METHOD_NOTE,

@@ -1,7 +1,11 @@
-"""What the page's script works on, as JSON: the leaderboard, the scopes, the noise floor, the chart specifications."""
+"""What the page's script works on, as JSON: the leaderboard, the scopes, the noise floor, the chart specifications.
+
+Tables are packed by column, so that a page of 20,000 configurations stays a few megabytes and is made in a second.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from dataclasses import asdict
@@ -17,13 +21,18 @@ from mubench_ray.report.charts import Panels, panel_spec
 from mubench_ray.report.columns import SHOWN, difference_name
 from mubench_ray.report.frontier import CURVES_SHOWN, FRONTIERS
 from mubench_ray.report.grouping import group_by
+from mubench_ray.report.load import Results
 from mubench_ray.report.report import Report
-from mubench_ray.report.rerun import rerun_command
+from mubench_ray.report.rerun import rerun_command, ui_command
+from mubench_ray.report.runs import UI, runs_of
 from mubench_ray.report.summary import CELL, CONTENDER
 
-#: Significant digits on the table and in the charts.
+#: Significant digits of numbers that are not packed.
 DIGITS = 6
-CHART_DIGITS = 4
+#: Numbers that filters compare, and so are not packed in single precision.
+EXACT = ("ratio", "lr")
+#: Columns of ids.
+IDS = ("id", "run")
 #: Columns of the page's table beside the metrics.
 BOARD = ["task", "model", "ratio", "method", "lr", "hyperparameters", "options", "after", "label", "control"]
 BOARD += ["uses_validation", "n", "planned", "truncated", "interval_over", "group"]
@@ -43,15 +52,18 @@ def payload(report: Report) -> dict[str, Any]:
     results = report.results
     shown = {column.name for column in SHOWN if not column.folded}
     keys = ("name", "title", "direction", "summary", "cites", "share")
+    board = board_columns(report)
     charted = report.scopes.select([name for name in report.scopes.column_names if not unseen(name)])
     return {
         "columns": [{key: getattr(c, key) for key in keys} | {"shown": c.name in shown} for c in results.columns],
-        "board": table_payload(board_columns(report)),
-        "scopes": table_payload(charted, CHART_DIGITS),
+        "board": table_payload(board.drop_columns(["method", "after"])),
+        "trials": table_payload(trials_of(results, board)),
+        "scopes": table_payload(charted),
         "noise": noise_payload(report.noise),
         "styles": [asdict(style) for style in report.styles],
         "panels": panels(report),
         "resisting": report.resisting,
+        "ui": {"server": UI, "command": ui_command(results.root)},
         "rerun": rerun_command(results.root, "TRIAL_ID"),
     }
 
@@ -78,47 +90,63 @@ def panels(report: Report) -> dict[str, list[dict[str, Any]]]:
 
 
 def board_columns(report: Report) -> pa.Table:
-    """The leaderboard's rows with their trials, in the order the page opens with: by cell, controls first, then by
-    deviation from the retrain."""
-    results, board = report.results, report.board
-    metrics = [*results.metrics, *(name for name in BOARD_DIFFERENCES if name in board.column_names)]
+    """The leaderboard's rows in the order the page opens with: by cell, controls first, then by deviation from the
+    retrain."""
+    board = report.board
+    metrics = [*report.results.metrics, *(name for name in BOARD_DIFFERENCES if name in board.column_names)]
     board = board.select([*BOARD, *(name + edge for name in metrics for edge in ("", "_low", "_high"))])
-    groups = group_by(results.trials, [*CELL, *CONTENDER])
-    first = results.trials.take(pa.array(groups.first)).select([*CELL, *CONTENDER])
-    members = np.split(np.argsort(groups.code, kind="stable"), np.cumsum(groups.count())[:-1])
-    ids, seeds, statuses = (results.trials[name].to_pylist() for name in ("trial_id", "seed", "status"))
-    of = {
-        tuple(row.values()): [[ids[i], seeds[i], statuses[i]] for i in rows]
-        for row, rows in zip(first.to_pylist(), members, strict=True)
-    }
-    keys = [tuple(row.values()) for row in board.select([*CELL, *CONTENDER]).to_pylist()]
-    board = board.append_column("trials", pa.array([json.dumps(of[key]) for key in keys]))
     board = board.append_column("after_controls", pc.cast(pc.invert(board["control"]), pa.int8()))
     by = [("task", "ascending"), ("model", "ascending"), ("ratio", "ascending"), ("after_controls", "ascending")]
     if "retention_deviation" in board.column_names:
         by.append(("retention_deviation", "ascending"))
-    return board.sort_by([*by, ("label", "ascending")]).drop_columns(["after_controls", "method", "after"])
+    return board.sort_by([*by, ("label", "ascending")]).drop_columns(["after_controls"])
+
+
+def trials_of(results: Results, board: pa.Table) -> pa.Table:
+    """The trials of every row of ``board``: ``row`` (its place there), ``id``, ``seed``, ``status`` and ``run``,
+    ``experiment`` and ``server`` of the MLflow run (null where none is known)."""
+    groups = group_by(results.trials, [*CELL, *CONTENDER])
+    first = results.trials.take(pa.array(groups.first)).select([*CELL, *CONTENDER])
+    place = {tuple(row.values()): index for index, row in enumerate(board.select([*CELL, *CONTENDER]).to_pylist())}
+    row = np.array([place[tuple(keys.values())] for keys in first.to_pylist()], np.int64)[groups.code]
+    order = pa.array(np.argsort(row, kind="stable"))
+    ids = results.trials["trial_id"].combine_chunks()
+    columns = {"row": pa.array(row), "id": ids, "seed": results.trials["seed"], "status": results.trials["status"]}
+    return pa.table(columns | runs_of(results, ids)).take(order)
 
 
 def unseen(name: str) -> bool:
     """Columns of the scopes that no chart reads."""
     if name.startswith(("u_mia", "retrain_time_efficiency", "seconds")):
         return True
-    return name.endswith("_sd") or (("@" in name or name.startswith("flos_share")) and name.endswith(("_low", "_high")))
+    return name.endswith("_sd") or (name.startswith("flos_share") and name.endswith(("_low", "_high")))
 
 
-def table_payload(table: pa.Table, digits: int = DIGITS) -> dict[str, Any]:
-    """A table as field names and rows of values, floats cut to what a reader can see."""
-    columns = []
-    for name in table.column_names:
-        column = table[name]
-        if name == "trials":
-            columns.append([json.loads(text) for text in column.to_pylist()])
-        elif pa.types.is_floating(column.type):
-            columns.append([short(value, digits) for value in column.to_pylist()])
-        else:
-            columns.append(column.to_pylist())
-    return {"fields": table.column_names, "rows": [list(row) for row in zip(*columns, strict=True)]}
+def table_payload(table: pa.Table) -> dict[str, Any]:
+    """A table as its length and packed columns: see ``packed``."""
+    return {"count": len(table), "columns": {name: packed(name, table[name]) for name in table.column_names}}
+
+
+def packed(name: str, column: pa.ChunkedArray) -> Any:
+    """A column as the page's script unpacks it.
+
+    Measured values are ``f32``, little-endian single precision in base64, NaN for null; everything else, and what
+    filters compare, is ``of``, the distinct values, and ``at``, the position of each row's in 1, 2 or 4 bytes; ids of
+    one length stand one after the other in ``text``.
+    """
+    if pa.types.is_floating(column.type) and name not in EXACT:
+        values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        with np.errstate(over="ignore"):
+            return {"f32": base64.b64encode(values.astype("<f4").tobytes()).decode()}
+    if name in IDS and not column.null_count:
+        width = pc.unique(pc.utf8_length(column)).to_pylist()
+        if len(width) == 1:
+            return {"text": "".join(column.to_pylist()), "width": width[0]}
+    encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
+    of = [short(value) if isinstance(value, float) else value for value in encoded.dictionary.to_pylist()]
+    size = 1 if len(of) <= 0xFF else 2 if len(of) <= 0xFFFF else 4
+    at = encoded.indices.to_numpy(zero_copy_only=False).astype(f"<u{size}")
+    return {"of": of, "at": base64.b64encode(at.tobytes()).decode(), "size": size}
 
 
 def short(value: float | None, digits: int = DIGITS) -> float | int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mubench_ray.report.load import Results, load
 from mubench_ray.report.noise import noise_floor
 from mubench_ray.report.resisting import resisting
 from mubench_ray.report.scopes import scoped
-from mubench_ray.report.summary import CELL, CONTENDER, measured, summarise
+from mubench_ray.report.summary import CELL, CONTENDER, measured, ordered, summarise
 
 #: The score by which contenders are told apart with letters.
 GROUPED = "retention_deviation"
@@ -51,15 +52,20 @@ class Report:
         """The ratios of the suite, ascending."""
         return sorted(set(self.board["ratio"].to_pylist()))
 
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The leaderboard's rows, ``ordered``."""
+        return ordered(self.board)
+
 
 def make_report(root: str | Path) -> Report:
     """Compute the report of a results folder; raises ResultsError where it is none."""
     results = load(root)
     directions = {column.name: column.direction for column in results.columns}
     board = with_groups(summarise(results), results, directions)
-    values = {name: column for name, column in measured(results).items() if name in CHARTED} | at_shares(results)
+    values = {name: column for name, column in measured(results).items() if name in CHARTED}
     values["seconds"] = results.values("seconds")
-    scopes = with_offsets(mark_dominated(scoped(results, values), directions)) if len(board) else pa.table({})
+    scopes = with_offsets(mark_dominated(scoped(results, values, at_shares(results)), directions)) if len(board) else pa.table({})
     return Report(results, board, scopes, noise_floor(results), styles(contenders(board)), resisting(results))
 
 

@@ -17,9 +17,10 @@ from mubench_ray.report.summary import CELL, CONTENDER, contender_labels, estima
 ALL = "all"
 
 
-def scoped(results: Results, values: dict[str, np.ndarray]) -> pa.Table:
+def scoped(results: Results, values: dict[str, np.ndarray], means: dict[str, np.ndarray] | None = None) -> pa.Table:
     """A row a scope and contender: ``task, model, ratio`` (text; ``all`` = averaged), ``label``, ``method``, ``lr``,
-    ``control``, ``n`` and each of ``values`` (one number a trial) with ``_sd``, ``_low``, ``_high``.
+    ``control``, ``n``, each of ``values`` (one number a trial) with ``_sd``, ``_low``, ``_high``, and each of ``means``
+    without.
 
     An average first takes the mean over the scope's cells within each set of seeds, then treats those means as the
     values. It is given only for contenders with usable trials in every cell of the scope: a mean over the cells that
@@ -37,11 +38,11 @@ def scoped(results: Results, values: dict[str, np.ndarray]) -> pa.Table:
         kept = [name for name, averaged in zip(CELL, over, strict=True) if not averaged]
         scope = group_by(trials, kept) if kept else None
         scope_code = scope.code if scope else np.zeros(len(trials), np.int64)
-        tables.append(_average(results, kept, scope_code, cells, contenders.code, seeds, values, ranges, names))
+        tables.append(_average(results, kept, scope_code, cells, contenders.code, seeds, values, means or {}, ranges, names))
     return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
 
 
-def _average(results, kept, scope, cells, contender, seeds, values, ranges, names) -> pa.Table:
+def _average(results, kept, scope, cells, contender, seeds, values, means, ranges, names) -> pa.Table:
     trials, usable = results.trials, results.usable
     wanted = position_within(scope, cells, int(scope.max(initial=-1)) + 1)[1]
     group, owner = combine(scope, contender)
@@ -67,6 +68,7 @@ def _average(results, kept, scope, cells, contender, seeds, values, ranges, name
     columns["control"] = pc.is_in(first["method"], pa.array(CONTROLS))
     columns["n"] = pa.array(groups.count(usable[rows]))
     columns |= estimates(groups, levels, {name: column[rows] for name, column in values.items()}, ranges)
+    columns |= {name: pa.array(levels.mean(column[rows]), from_pandas=True) for name, column in means.items()}
     return pa.table(columns)
 
 

@@ -37,8 +37,11 @@ class Block:
 
 def blocks(report: Report) -> list[Block]:
     """Every block that has something to show."""
+    from mubench_ray.report.tuning import tuning_block
+
     made = [
         ranking_block(report),
+        tuning_block(report),
         controls_block(report),
         noise_block(report),
         efficiency_block(report),

@@ -6,13 +6,20 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from mubench_ray.report.columns import DIFFERENCES, SHOWN, difference_name
 from mubench_ray.report.frontier import CURVES_SHOWN
 from mubench_ray.report.report import Report
 from mubench_ray.report.scopes import ALL
-from mubench_ray.report.sections import TextTable, blocks
+from mubench_ray.report.sections import Block, TextTable
 from mubench_ray.report.summary import number, ordered
 
+#: Significant digits of the hub's JSON.
+DIGITS = 8
+#: More leaderboard rows than this are in no paper: they are left to the CSV and the page.
+CONFIGURATIONS = 5_000
 LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -25,13 +32,17 @@ LATEX = {
 LATEX |= {letter: "\\" + letter for letter in "&%$#_{}"}
 
 
-def paper_tables(report: Report) -> Iterator[tuple[str, TextTable]]:
+def paper_tables(report: Report, shown: list[Block]) -> Iterator[tuple[str, TextTable]]:
     """(caption, table): the leaderboard a (task, model, ratio), the accuracies against the ratio a (task, model) and
-    averaged, then the blocks' tables."""
-    for cell, rows in by_cell(report).items():
-        yield f"Leaderboard, {cell}", rows
+    averaged, then the tables of the blocks ``shown``.
+
+    Of more than CONFIGURATIONS leaderboard rows only the averages and blocks are given; the CSV has them all.
+    """
+    if len(report.board) <= CONFIGURATIONS:
+        for cell, rows in by_cell(report).items():
+            yield f"Leaderboard, {cell}", rows
     yield from ratio_tables(report)
-    for block in blocks(report):
+    for block in shown:
         for table in block.tables:
             if table.rows:
                 yield ", ".join(part for part in (block.title, table.caption) if part), table
@@ -45,7 +56,7 @@ def by_cell(report: Report) -> dict[str, TextTable]:
     for column in shown:
         headers += [column.title] + (["D_F − retrain"] if column.name == "forget_accuracy" else [])
     tables: dict[str, TextTable] = {}
-    for row in ordered(report.board):
+    for row in report.rows:
         cell = f"{row['task']}, {row['model']}, {number(row['ratio'])} % deleted"
         table = tables.setdefault(cell, TextTable([*headers, "trials"], []))
         texts = [row["label"]]
@@ -103,15 +114,21 @@ def with_doubt(mean: float | None, low: float | None, high: float | None, share:
     return f"{scale * mean:.{digits}f} ± {scale * (high - low) / 2:.{digits}f}{unit}"
 
 
-def markdown(report: Report) -> str:
-    """Every table in GitHub's Markdown."""
+def left_out(report: Report) -> str:
+    """What the tables say of leaderboards that are too long for them; empty where they have them."""
+    rows = len(report.board)
+    return f"The {rows:,} rows of the leaderboard are in leaderboard.csv." if rows > CONFIGURATIONS else ""
+
+
+def markdown(report: Report, tables: list[tuple[str, TextTable]]) -> str:
+    """``paper_tables`` in GitHub's Markdown."""
     parts = [
         f"# {report.results.manifest.get('suite') or report.results.root.name}",
         "",
-        "Means over seeds ± half the 95% interval.",
+        f"Means over seeds ± half the 95% interval. {left_out(report)}".strip(),
         "",
     ]
-    for caption, table in paper_tables(report):
+    for caption, table in tables:
         parts += [
             f"## {caption}",
             "",
@@ -129,10 +146,10 @@ def line(cells: list[str]) -> str:
     return "| " + " | ".join(escaped) + " |"
 
 
-def latex(report: Report) -> str:
-    """Every table as a LaTeX ``table`` with booktabs rules."""
-    parts = ["% needs \\usepackage{booktabs}"]
-    for caption, table in paper_tables(report):
+def latex(report: Report, tables: list[tuple[str, TextTable]]) -> str:
+    """``paper_tables`` as LaTeX ``table``s with booktabs rules."""
+    parts = ["% needs \\usepackage{booktabs}", *(f"% {text}" for text in [left_out(report)] if text)]
+    for caption, table in tables:
         rows = [" & ".join(map(escape, row)) + r" \\" for row in table.rows]
         columns = "l" + "r" * (len(table.headers) - 1)
         head = " & ".join(map(escape, table.headers)) + r" \\"
@@ -158,13 +175,25 @@ def escape(text: str) -> str:
     return "".join(LATEX.get(letter, letter) for letter in text)
 
 
+def shortened(board: pa.Table, digits: int = DIGITS) -> pa.Table:
+    """The table with its measured values cut to so many significant digits."""
+    for place, field in enumerate(board.schema):
+        if pa.types.is_floating(field.type) and field.name not in ("ratio", "lr"):
+            values = board[field.name].to_numpy(zero_copy_only=False)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(values))))
+                cut = np.where((values == 0) | ~np.isfinite(scale), values, np.round(values * scale) / scale)
+            board = board.set_column(place, field, pa.array(cut, from_pandas=True))
+    return board
+
+
 def hub_json(report: Report) -> str:
     """The leaderboard for a hub: what each metric means, and a row a configuration with mean, sd, low, high, n and
     statuses."""
     results, names = report.results, report.results.metrics
     names = [*names, *(difference_name(name) for name in DIFFERENCES if name in names)]
     rows = []
-    for row in ordered(report.board):
+    for row in ordered(shortened(report.board)):
         metrics = {
             name: {"mean": row[name], "sd": row[f"{name}_sd"], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
             for name in names

@@ -14,8 +14,9 @@ from mubench_ray.report.figures import figures, png
 from mubench_ray.report.load import load
 from mubench_ray.report.page import render
 from mubench_ray.report.report import make_report
+from mubench_ray.report.sections import blocks
 from mubench_ray.report.summary import number, ordered, summarise
-from mubench_ray.report.tables import hub_json, latex, markdown, trial_count, with_doubt
+from mubench_ray.report.tables import hub_json, latex, markdown, paper_tables, trial_count, with_doubt
 
 #: Metrics of the table on the screen.
 SUMMARISED = ("test_accuracy", "forget_accuracy", "retain_accuracy", "u_mia", "retention_deviation", "flos_share")
@@ -31,15 +32,17 @@ def write_report(root: str | Path) -> Path:
     cannot be written.
     """
     report = make_report(root)
+    shown = blocks(report) if len(report.board) else []
+    tables = list(paper_tables(report, shown))
     folder = Path(root) / "report"
     save(folder / "leaderboard.csv", csv(report.board))
     save(folder / "leaderboard.json", hub_json(report).encode())
-    save(folder / "tables.md", markdown(report).encode())
-    save(folder / "tables.tex", latex(report).encode())
+    save(folder / "tables.md", markdown(report, tables).encode())
+    save(folder / "tables.tex", latex(report, tables).encode())
     for name, spec in figures(report):
         save(folder / "figures" / f"{name}.png", png(spec))
     page = folder / "leaderboard.html"
-    save(page, render(report).encode())
+    save(page, render(report, shown).encode())
     return page
 
 

@@ -44,6 +44,7 @@ TRIAL_COLUMNS = [
     pa.field("retrain_seconds", _number),
     pa.field("device", _string),
     pa.field("concurrency", pa.int64()),
+    pa.field("workers", pa.int64()),  # processes that shared the trial; null, in older folders, is one
     pa.field("started_at", pa.timestamp("us", tz="UTC")),
     pa.field("finished_at", pa.timestamp("us", tz="UTC")),
     pa.field("wall_seconds", _number),

@@ -14,6 +14,7 @@ import torch
 from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Card, Columns, Examples, ImageClassification, Splits, carve_validation, task
 from mubench_ray.tasks.files import archive_members, cache_root, data_places, download, read_bytes
+from mubench_ray.tasks.hub import Pin, checked_labels, from_hub, hub_pin
 from mubench_ray.tasks.pictures import random_crop, random_flip
 from mubench_ray.trial import Training
 
@@ -71,9 +72,17 @@ class Cifar(ImageClassification):
     train_files: ClassVar[tuple[str, ...]]
     test_file: ClassVar[str]
     label_key: ClassVar[str]
+    #: The label's column where the data set comes from the hub.
+    hub_label: ClassVar[str]
 
     def load(self) -> Splits:
-        """Read the batches from the unpacked folder or from the archive; raises DataError naming what is missing or malformed."""
+        """Read the batches from the unpacked folder or from the archive, or from the hub where a ``hub.json`` in the folder says so; raises
+        DataError naming what is missing or malformed."""
+        if pin := hub_pin(self.data_dir, self.folder):
+            train, test = (
+                self._hub_part(pin, part) for part in from_hub(pin, ("train", "test"), ("img", self.hub_label))
+            )
+            return Splits(*carve_validation(train), test)
         place, contents = self._contents()
         parts = {}
         for name in (*self.train_files, self.test_file):
@@ -90,6 +99,15 @@ class Cifar(ImageClassification):
     def augment(self, columns: Columns, generator: torch.Generator) -> Columns:
         """Random crop after padding by 4, random horizontal flip."""
         return {**columns, "image": random_flip(random_crop(columns["image"], 4, generator), generator)}
+
+    def _hub_part(self, pin: Pin, rows: Any) -> Examples:
+        images = np.stack([np.asarray(image.convert("RGB")) for image in rows["img"]]).transpose(0, 3, 1, 2)
+        if images.shape[1:] != (3, self.size, self.size):
+            raise DataError(
+                f"{pin.path}: {pin.id} holds pictures of {images.shape[2]} x {images.shape[3]}, expected {self.size} x {self.size}."
+            )
+        labels = torch.tensor(checked_labels(pin, rows[self.hub_label], self.classes))
+        return Examples({"image": torch.from_numpy(images.copy()), "labels": labels}, torch.arange(len(labels)))
 
     def _contents(self) -> tuple[Path, dict[str, bytes]]:
         places = data_places(self.data_dir, self.folder)
@@ -137,6 +155,7 @@ class Cifar10(Cifar):
     train_files = tuple(f"data_batch_{number}" for number in range(1, 6))
     test_file = "test_batch"
     label_key = "labels"
+    hub_label = "label"
 
 
 @task("cifar100", "cifar-100")
@@ -161,6 +180,7 @@ class Cifar100(Cifar):
     train_files = ("train",)
     test_file = "test"
     label_key = "fine_labels"
+    hub_label = "fine_label"
     shifted = ("cifar100_c",)
 
     def load(self) -> Splits:

@@ -37,7 +37,7 @@ class EmojiDrawings(TextToImage):
         licence="MIT (data), CC BY 4.0 (Twemoji pictures)",
         citation="Twitter Twemoji; stands in for the text-to-image setting of MU-Bench, arXiv 2406.14796",
         revision="16.0.0",
-        sizes={"train": 1459, "validation": 256, "test": 191},
+        sizes={"train": 1459, "validation": 257, "test": 190},
         traps="One picture a caption: what is drawn for a name of D_F after unlearning can only come from its words. A published model has seen "
         "emoji elsewhere.",
     )

@@ -95,9 +95,7 @@ def emoji_source(task: str, data_dir: Path | None, advice: str) -> Path:
     raise DataError(f"{task}: no emoji.json and no emoji-datasource-twitter-*.tgz in {looked}. Fetch it: {advice}.")
 
 
-def read_emoji(
-    source: Path, categories: tuple[str, ...] = CATEGORIES
-) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+def read_emoji(source: Path, categories: tuple[str, ...] = CATEGORIES) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     """The emoji of some categories in the order of their names, and their pictures' content by file name."""
     if source.is_dir():
         table = read_text(source / "emoji.json")

@@ -17,13 +17,15 @@ from mubench_ray.trial import digest
 
 #: Passes over the real pictures, their batch, and the rate of Adam, with which the classifier is trained.
 EPOCHS, BATCH, RATE = 10, 64, 2e-3
+#: Side that the classifier sees pictures at, and its width.
+SIDE, WIDTH = 32, 16
 
 
 def recognised(task: Any, drawn: Tensor) -> Tensor:
     """The class that the task's classifier sees in each picture, int64 (N,)."""
     network = classifier(task)
     with torch.no_grad():
-        return torch.cat([network(part.float() / 127.5 - 1) for part in drawn.cpu().split(256)]).argmax(-1)
+        return torch.cat([network(seen(part)) for part in drawn.cpu().split(256)]).argmax(-1)
 
 
 def classifier(task: Any) -> nn.Module:
@@ -34,11 +36,11 @@ def classifier(task: Any) -> nn.Module:
     from mubench_ray.models.cnn import SmallCNN
 
     labels = task._train.labels
-    identity = digest([task.name, task.texts.sha256, labels.tolist(), task.size, EPOCHS, BATCH, RATE])
+    identity = digest([task.name, task.texts.sha256, labels.tolist(), task.size, EPOCHS, BATCH, RATE, SIDE, WIDTH])
     path = cache_root() / "classifiers" / f"{task.name}-{identity}.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive("classifier", task.name))
-        network = SmallCNN(3, task.classes, 32)
+        network = SmallCNN(3, task.classes, WIDTH)
     if path.is_file():
         network.load_state_dict(load_file(path))
         return network.eval()
@@ -51,12 +53,18 @@ def classifier(task: Any) -> nn.Module:
     return network.eval()
 
 
+def seen(pictures: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) as the classifier sees them, in [-1, 1]."""
+    pixels = pictures.float() / 127.5 - 1
+    return F.interpolate(pixels, size=SIDE, mode="bilinear", antialias=True) if pixels.shape[-1] != SIDE else pixels
+
+
 def _train(network: nn.Module, task: Any, labels: Tensor) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     for epoch in range(EPOCHS):
         order = torch.randperm(len(labels), generator=torch_generator("classifier", task.name, epoch))
         for rows in order.split(BATCH):
-            pictures = task.pictures.take(task._train.columns["picture"][rows]).float() / 127.5 - 1
+            pictures = seen(task.pictures.take(task._train.columns["picture"][rows]))
             optimizer.zero_grad()
             F.cross_entropy(network(pictures), labels[rows]).backward()
             optimizer.step()

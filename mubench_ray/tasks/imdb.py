@@ -9,6 +9,7 @@ import torch
 from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Card, Examples, Splits, carve_validation, task
 from mubench_ray.tasks.files import find, read_text
+from mubench_ray.tasks.hub import checked_labels, from_hub, hub_pin
 from mubench_ray.tasks.sentiment import rotten_tomatoes
 from mubench_ray.tasks.text import TextClassification
 from mubench_ray.trial import Training
@@ -34,9 +35,8 @@ class IMDB(TextClassification):
     training = Training(optimizer="adamw", lr=5e-5, epochs=3, batch_size=32, weight_decay=0.01, schedule="linear")
 
     def load(self) -> Splits:
-        """Read the reviews; raises DataError naming the folder or file that is missing or not UTF-8."""
-        root = find(self.name, self.data_dir, ["aclImdb", "imdb"], "train/neg", f"Unpack {self.card.source} there.")
-        parts = [read_reviews(root / "train"), read_reviews(root / "test"), rotten_tomatoes(self.data_dir)]
+        """Read the reviews, from the hub where a ``hub.json`` in the folder says so; raises DataError naming what is missing or not UTF-8."""
+        parts = [*self._reviews(), rotten_tomatoes(self.data_dir)]
         contents, examples = [], []
         for part in parts:
             columns = {
@@ -48,6 +48,20 @@ class IMDB(TextClassification):
         train, validation = carve_validation(examples[0])
         self.keep_texts(contents, train.columns["text"].tolist())
         return Splits(train, validation, examples[1], {"rotten_tomatoes": examples[2]} if parts[2] else {})
+
+    def _reviews(self) -> list[list[tuple[str, int]]]:
+        """(review, 0 or 1) of the training and the test set."""
+        if pin := hub_pin(self.data_dir, "aclImdb", "imdb"):
+            parts = from_hub(pin, ("train", "test"), ("text", "label"))
+            return [
+                [
+                    (text.replace("<br />", " "), label)
+                    for text, label in zip(part["text"], checked_labels(pin, part["label"], 2))
+                ]
+                for part in parts
+            ]
+        root = find(self.name, self.data_dir, ["aclImdb", "imdb"], "train/neg", f"Unpack {self.card.source} there.")
+        return [read_reviews(root / "train"), read_reviews(root / "test")]
 
 
 def read_reviews(folder: Path) -> list[tuple[str, int]]:

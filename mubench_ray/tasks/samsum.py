@@ -8,6 +8,7 @@ from pathlib import Path
 from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Card, Splits, task
 from mubench_ray.tasks.files import find, read_text
+from mubench_ray.tasks.hub import from_hub, hub_pin
 from mubench_ray.tasks.sequence import SequenceToSequence
 from mubench_ray.tasks.xsum import xsum
 from mubench_ray.trial import Training
@@ -34,7 +35,13 @@ class SAMSum(SequenceToSequence):
     training = Training(optimizer="adamw", lr=1e-4, epochs=3, batch_size=32, weight_decay=0.01, schedule="linear")
 
     def load(self) -> Splits:
-        """Read the files; raises DataError naming the one that is missing or malformed."""
+        """Read the files, or from the hub where a ``hub.json`` in the folder says so; raises DataError naming what is missing or malformed."""
+        if pin := hub_pin(self.data_dir, "samsum", "SAMSum", "corpus"):
+            parts = from_hub(pin, ("train", "validation", "test"), ("dialogue", "summary"))
+            pairs = (
+                [(d.replace("\r\n", "\n"), s) for d, s in zip(part["dialogue"], part["summary"])] for part in parts
+            )
+            return self.splits_of(*pairs, xsum=xsum(self.data_dir))
         folder = find(
             self.name, self.data_dir, ["samsum", "SAMSum", "corpus"], FILES, f"Unpack {self.card.source} there."
         )

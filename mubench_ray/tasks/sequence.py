@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mubench_ray.tasks.base import Batch, Columns, Examples, Splits, Task
+from mubench_ray.tasks.facts import factual_overlap
+from mubench_ray.tasks.rouge import rouge_l
 from mubench_ray.tasks.text import TextTask
 
 #: Value of a target token that does not count: padding, or the prompt.
@@ -29,6 +33,7 @@ class SequenceTask(TextTask, Task):
     max_target: ClassVar[int] = 64
     #: Logits over a whole vocabulary are large: examples of one evaluation batch.
     evaluation_batch = 32
+    judged = 32
     _pool: Tensor | None = None
 
     def splits_of(self, *parts: list[tuple[str, str]], **shifted: list[tuple[str, str]]) -> Splits:
@@ -56,6 +61,23 @@ class SequenceTask(TextTask, Task):
         """Logits (B, T, V) of the tokens in ``targets``."""
         inputs = {name: column for name, column in batch.inputs.items() if name != "targets"}
         return network(**inputs, use_cache=False).logits[:, -batch.inputs["targets"].shape[1] :]
+
+    def judge(self, model: Any, network: nn.Module, columns: Columns, device: str = "cpu") -> dict[str, np.ndarray]:
+        """``rouge_l`` (F1) and ``rouge_l_recall`` of what is written for each source, in [0, 1]; nothing where rouge-score is not installed."""
+        if find_spec("rouge_score") is None:
+            return {}
+        parts = [
+            {name: column[rows] for name, column in columns.items()}
+            for rows in torch.arange(len(columns["text"]), device=columns["text"].device).split(self.evaluation_batch)
+        ]
+        written = [text for part in parts for text in self.generate(model, network, part)]
+        scores = rouge_l(written, self.references(columns))
+        found = {"rouge_l": np.array([s.f1 for s in scores]), "rouge_l_recall": np.array([s.recall for s in scores])}
+        return found | self.judge_texts(written, columns)
+
+    def judge_texts(self, written: list[str], columns: Columns) -> dict[str, np.ndarray]:
+        """Further scores of what was written."""
+        return {}
 
     @torch.no_grad()
     def generate(self, model: Any, network: nn.Module, columns: Columns) -> list[str]:
@@ -134,6 +156,11 @@ class CausalLanguageModel(SequenceTask):
 
     kind = "causal language model"
     pretrained_original = True
+
+    def judge_texts(self, written: list[str], columns: Columns) -> dict[str, np.ndarray]:
+        """``factual_overlap``: the share of the reference's names, numbers and years that was written too."""
+        prompts = [self.texts.content[number] for number in columns["text"].tolist()]
+        return {"factual_overlap": np.array(factual_overlap(written, self.references(columns), prompts))}
 
     def new_tokens(self, written: Tensor, inputs: Columns) -> Tensor:
         """What follows the prompt."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Card, Columns, ImageClassification, Splits, carve_validation, task
 from mubench_ray.tasks.conversion import Row, converted, fingerprint
 from mubench_ray.tasks.files import find, read_text
+from mubench_ray.tasks.hub import Pin, checked_labels, from_hub, hub_pin
 from mubench_ray.tasks.pictures import decode, random_flip
 from mubench_ray.trial import Training
 
@@ -38,7 +41,10 @@ class TinyImageNet(ImageClassification):
     )
 
     def load(self) -> Splits:
-        """Read the pictures, decoded once; raises DataError naming what is missing or malformed."""
+        """Read the pictures, decoded once, from the hub where a ``hub.json`` in the folder says so; raises DataError naming what is missing or
+        malformed."""
+        if pin := hub_pin(self.data_dir, "tiny-imagenet-200", "tiny_imagenet"):
+            return self._from_hub(pin)
         root = find(
             self.name,
             self.data_dir,
@@ -68,6 +74,20 @@ class TinyImageNet(ImageClassification):
                 fingerprint(root, (path for path, _ in listed)),
             ]
             parts.append(converted(f"{self.name}-{part}", made_from, lambda listed=listed: self._rows(listed)))
+        return Splits(*carve_validation(parts[0]), parts[1])
+
+    def _from_hub(self, pin: Pin) -> Splits:
+        parts = []
+        for name, rows in zip(("train", "valid"), from_hub(pin, ("train", "valid|validation"), ("image", "label"))):
+            labels = checked_labels(pin, rows["label"], self.classes)
+
+            def decoded(rows: Any = rows, labels: list[int] = labels) -> Iterator[Row]:
+                for place, label in enumerate(labels):
+                    picture = np.asarray(rows[place]["image"].convert("RGB").resize((self.size, self.size)))
+                    yield {"image": picture.transpose(2, 0, 1), "labels": label, "source_index": place}
+
+            made_from = ["tiny_imagenet hub", 1, pin.id, pin.revision, name, rows._fingerprint]
+            parts.append(converted(f"{self.name}-{name}", made_from, decoded))
         return Splits(*carve_validation(parts[0]), parts[1])
 
     def augment(self, columns: Columns, generator: torch.Generator) -> Columns:

@@ -14,8 +14,17 @@ ARTICLES = "bbc-summary-data"
 TAKEN = 1000
 #: Lines of the page around an article, which the corpus' own preparation drops.
 AROUND = frozenset(
-    "Share this with|Email|Facebook|Messenger|Twitter|Pinterest|WhatsApp|Linkedin|LinkedIn|Copy this link|"
-    "These are external links and will open in a new window".split("|")
+    """Share this with
+Email
+Facebook
+Messenger
+Twitter
+Pinterest
+WhatsApp
+Linkedin
+LinkedIn
+Copy this link
+These are external links and will open in a new window""".splitlines()
 )
 
 

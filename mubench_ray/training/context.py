@@ -54,6 +54,8 @@ class Context:
         self.curriculum: Callable[[Tensor], Tensor] | None = None
         #: Number of the phase and of the pass within it.
         self.epoch = (0, 0)
+        #: The processes that share this run.
+        self.world = meter.world
         self._teachers: dict[str, nn.Module] = {}
         self._draws: dict[tuple, Tensor] = {}
 
@@ -89,13 +91,35 @@ class Context:
         """Logits of a network (f_U unless ``of`` names a teacher); a teacher's carry no gradient. Computed once per batch."""
         network = self.network if of is None else of
         if id(network) not in batch.cache:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and network is self.network):
-                batch.cache[id(network)] = self.task.outputs(network, batch)
+            rows = self.world.rows(len(batch))
+            if rows is None:
+                batch.cache[id(network)] = self._outputs(network, batch)
+            else:
+                with self.world.split(batch, rows) as own:
+                    outputs = self._outputs(network, own)
+                batch.cache[id(network)] = self.world.gather(outputs, rows, len(batch))
         return batch.cache[id(network)]
+
+    def _outputs(self, network: nn.Module, batch: Batch) -> Any:
+        """A network's outputs for a batch, or for this process's rows of one; kept with it."""
+        key = ("own", id(network))
+        if key not in batch.cache:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and network is self.network):
+                batch.cache[key] = self.task.outputs(network, batch)
+        return batch.cache[key]
+
+    def _each(self, function: Callable[[Any, Batch], Any], batch: Batch) -> Any:
+        """What a function of f_U's outputs and a batch says of each example; of the other processes' rows they say it."""
+        rows = self.world.rows(len(batch))
+        if rows is None:
+            return function(self.outputs(batch), batch)
+        with self.world.split(batch, rows) as own:
+            values = function(self._outputs(self.network, own), own)
+        return self.world.gather(values, rows, len(batch))
 
     def losses(self, batch: Batch) -> Tensor:
         """The task's loss of f_U on each example, (B,), in nats."""
-        return self.task.losses(self.outputs(batch), batch)
+        return self._each(self.task.losses, batch)
 
     def loss(self, batch: Batch, weight: Tensor | None = None) -> Tensor:
         """Mean of the task's loss, through the curriculum if the trial has one; with per-example ``weight`` (B,) sum(w l) / sum(w)."""
@@ -150,17 +174,20 @@ class Context:
     # Sets
 
     @torch.no_grad()
-    def error(self, name: str, batch_size: int = 256) -> float:
-        """Mean of 1 - score of f_U on ``forget``, ``retain`` or ``validation``, in eval mode; its FLOs are charged."""
+    def error(self, name: str, batch_size: int | None = None) -> float:
+        """Mean of 1 - score of f_U on ``forget``, ``retain`` or ``validation``, in eval mode; its FLOs are charged. Of a task whose score shows only
+        in what it generates: the mean loss."""
         rows = self.data.rows(name)
         wrong = 0.0
         with eval_mode(self.network):
-            for picked in torch.arange(len(rows)).split(batch_size):
+            # Logits over a vocabulary are large: a task says how many examples fit.
+            for picked in torch.arange(len(rows)).split(batch_size or min(256, self.task.evaluation_batch)):
                 batch = self.data.batch(rows, picked)
                 observed = self.meter.charge(
-                    "error", len(batch), lambda batch=batch: self.task.observe(self.outputs(batch), batch)
+                    "error", len(batch), lambda batch=batch: self._each(self.task.observe, batch)
                 )
-                wrong += float((1 - observed["correct"]).sum())
+                scored = not bool(observed["correct"].isnan().any())
+                wrong += float((1 - observed["correct"]).sum() if scored else observed["loss"].sum())
         return wrong / len(rows)
 
     def generator(self, *stream: object) -> torch.Generator:

@@ -58,8 +58,10 @@ class UnlearningData:
             columns, encode(columns), forget.to(self.device), encode=encode if self.task.reads_targets else None
         )
 
-    def passes(self, name: str, size: int, stream: tuple, augment: bool = False) -> Iterator[Batch]:
-        """Batches of shuffled passes over a set, without end; ``stream`` seeds the order of every pass.
+    def passes(
+        self, name: str, size: int, stream: tuple, augment: bool = False, first: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of shuffled passes over a set, without end, from batch ``first`` on; ``stream`` seeds the order of every pass.
 
         ``mixed`` is D_R u D_F in one shuffled pass.
         """
@@ -69,13 +71,15 @@ class UnlearningData:
             member = torch.cat([torch.zeros(len(retain), dtype=torch.bool), torch.ones(len(forget), dtype=torch.bool)])
         else:
             rows, member = self.rows(name), None
-        epoch = 0
+        epoch, skip = divmod(first, math.ceil(len(rows) / size))
         while True:
             order = torch.randperm(len(rows), generator=torch_generator(*stream, name, epoch))
             for number, picked in enumerate(order.split(size)):
+                if number < skip:
+                    continue
                 generator = torch_generator(*stream, name, epoch, number, "augment") if augment else None
                 yield self.batch(rows, picked, member[picked] if member is not None else None, generator)
-            epoch += 1
+            epoch, skip = epoch + 1, 0
 
     def steps(self, name: str, size: int, epochs: float) -> int:
         """Number of batches in ``epochs`` passes (a fraction is rounded up to whole batches)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +12,11 @@ from torch import Tensor
 from mubench_ray.errors import Diverged
 from mubench_ray.randomness import derive
 from mubench_ray.tasks.base import Batch
+from mubench_ray.training.checkpoint import Checkpoint
 from mubench_ray.training.context import Context
 from mubench_ray.training.meter import BudgetSpent
 from mubench_ray.training.optimizers import build_optimizer, scheduled
-from mubench_ray.training.phase import Phase
+from mubench_ray.training.phase import Optimizer, Phase
 from mubench_ray.trial import Training, Unlearning
 
 #: On an accelerator the loss is looked at only this often, so that steps stay asynchronous.
@@ -23,7 +25,9 @@ FINITE_CHECK_EVERY = 16
 
 class Loop:
     """Runs phases on a context. ``observer(ctx)`` is called before the first and after every step;
-    it pauses the meter for what it does."""
+    it pauses the meter for what it does. With a ``checkpoint`` the run is saved now and then between two steps, by rank 0 of several processes, and goes on
+    from there if there is one already: as if undisturbed, with what was spent on the meter. What the observer has seen so far is saved if it has a
+    ``state_dict``."""
 
     def __init__(
         self,
@@ -31,9 +35,11 @@ class Loop:
         phases: list[Phase],
         options: Training | Unlearning,
         observer: Callable[[Context], None] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.ctx, self.phases, self.options = ctx, phases, options
         self.observer = observer or (lambda ctx: None)
+        self.checkpoint = checkpoint
         self._optimizers: dict[str, torch.optim.Optimizer] = {}
         self._taken: dict[str, int] = {}
         self._totals: dict[str, int] = {}
@@ -44,23 +50,32 @@ class Loop:
     def run(self) -> bool:
         """Run all phases; returns True when the budget ended them early. Raises Diverged on a loss that is not finite."""
         meter = self.ctx.meter
-        self.observer(self.ctx)
+        position = self._restore()
+        if position is None:
+            self.observer(self.ctx)
+        first, done = position or (0, None)
         meter.start()
         try:
-            return not all(self._run_phase(number, phase) for number, phase in enumerate(self.phases))
+            complete = all(
+                self._run_phase(number, phase, done if number == first else None)
+                for number, phase in enumerate(self.phases)
+                if number >= first
+            )
+            self.ctx.world.check_equal(self.ctx.network, "after the last step")
+            return not complete
         finally:
             meter.stop()
 
-    def _run_phase(self, number: int, phase: Phase) -> bool:
-        """Whether the phase ran to its end."""
+    def _run_phase(self, number: int, phase: Phase, done: int | None = None) -> bool:
+        """Whether the phase ran to its end; ``done`` steps of it, and what comes before them, are behind us."""
         ctx, meter = self.ctx, self.ctx.meter
-        if not self._hook(phase.before):
+        if done is None and not self._hook(phase.before):
             return False
         frozen = self._freeze(phase)
         finite = torch.ones((), dtype=torch.bool, device=ctx.device)
         steps = self._steps(phase)
         try:
-            for step, (epoch, batches) in zip(range(steps), self._batches(number, phase)):
+            for step, (epoch, batches) in zip(range(done or 0, steps), self._batches(number, phase, done or 0)):
                 size = sum(len(batch) for batch in batches)
                 ctx.epoch = (number, epoch)
                 self._seed(number, step)
@@ -81,6 +96,9 @@ class Loop:
                         f"the loss became {float(loss)} at step {step + 1} of {steps} in phase {phase.name!r}"
                     )
                 self.observer(ctx)
+                if self.checkpoint is not None and self.checkpoint.due and ctx.world.rank == 0:
+                    with meter.paused():
+                        self.checkpoint.save(self._state((number, step + 1)))
         finally:
             for parameter in frozen:
                 parameter.requires_grad_(True)
@@ -95,14 +113,18 @@ class Loop:
             hook(self.ctx)
         except BudgetSpent:
             return False
+        self.ctx.world.check_equal(self.ctx.network, "after a method's change of the weights")
         return True
 
     def _step(self, phase: Phase, batches: tuple[Batch, ...]) -> Tensor:
         ctx = self.ctx
         ctx.network.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(ctx.device).type, torch.bfloat16, enabled=self.options.precision == "bf16"):
+            splits = ctx.world.splits
             loss = phase.loss(ctx, *batches)
         loss.backward()
+        if ctx.world.splits > splits:
+            ctx.world.average_gradients(ctx.network)
         if phase.update is not None:
             phase.update(ctx, *batches)
         else:
@@ -116,11 +138,8 @@ class Loop:
         ctx, spec = self.ctx, phase.optimizer
         named = [(name, p) for name, p in ctx.network.named_parameters() if p.grad is not None]
         parameters = [p for _, p in named]
-        optimizer = self._optimizers.get(spec.name)
         lr = spec.lr or ctx.lr
-        if optimizer is None:
-            everything = list(ctx.network.parameters())
-            optimizer = self._optimizers[spec.name] = build_optimizer(spec, self.options, lr, everything)
+        optimizer = self._optimizer(spec)
         taken = self._taken.get(spec.name, 0)
         schedule = spec.schedule if getattr(self.options, "schedule", "method") == "method" else self.options.schedule
         rate = scheduled(schedule, taken, self._totals[spec.name], lr, spec.floor)
@@ -147,6 +166,48 @@ class Loop:
                     p.copy_(torch.lerp(before[name], p, ctx.damping[name]))
         self._taken[spec.name] = taken + 1
 
+    def _optimizer(self, spec: Optimizer) -> torch.optim.Optimizer:
+        if spec.name not in self._optimizers:
+            everything = list(self.ctx.network.parameters())
+            self._optimizers[spec.name] = build_optimizer(spec, self.options, spec.lr or self.ctx.lr, everything)
+        return self._optimizers[spec.name]
+
+    def _state(self, position: tuple[int, int]) -> dict[str, Any]:
+        """All that the run's end depends on: ``position`` is the phase and how many of its steps are done."""
+        ctx = self.ctx
+        return {
+            "position": position,
+            "meter": ctx.meter.state_dict(),
+            "network": ctx.network.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
+            "taken": self._taken,
+            "epoch": ctx.epoch,
+            "method": (ctx.state, ctx.mask, ctx.damping, ctx.curriculum),
+            "random": torch.get_rng_state(),
+            "observer": self.observer.state_dict() if hasattr(self.observer, "state_dict") else None,
+        }
+
+    def _restore(self) -> tuple[int, int] | None:
+        """Go on from the checkpoint; returns its position, None to start at the beginning (what was spent before may be on the meter then, too)."""
+        ctx = self.ctx
+        # Rank 0 alone says whether there is one: the others may look a moment later.
+        if self.checkpoint is None or not ctx.world.first(self.checkpoint.path.is_file):
+            return None
+        saved = self.checkpoint.load(ctx.device)
+        ctx.meter.load_state_dict(saved["meter"])
+        if saved["position"] is None:
+            return None
+        ctx.network.load_state_dict(saved["network"])
+        specs = {phase.optimizer.name: phase.optimizer for phase in self.phases}
+        for name, state in saved["optimizers"].items():
+            self._optimizer(specs[name]).load_state_dict(state)
+        self._taken, ctx.epoch = saved["taken"], saved["epoch"]
+        ctx.state, ctx.mask, ctx.damping, ctx.curriculum = saved["method"]
+        torch.set_rng_state(saved["random"])
+        if saved["observer"] is not None and hasattr(self.observer, "load_state_dict"):
+            self.observer.load_state_dict(saved["observer"])
+        return saved["position"]
+
     def _steps(self, phase: Phase) -> int:
         name = phase.driver if phase.on == "paired" else phase.on
         return self.ctx.data.steps(name, self._size(phase), phase.epochs)
@@ -154,15 +215,15 @@ class Loop:
     def _size(self, phase: Phase) -> int:
         return phase.batch_size or self.options.batch_size
 
-    def _batches(self, number: int, phase: Phase) -> Iterator[tuple[int, tuple[Batch, ...]]]:
-        """(epoch, batches) without end."""
+    def _batches(self, number: int, phase: Phase, first: int) -> Iterator[tuple[int, tuple[Batch, ...]]]:
+        """(epoch, batches) without end, from the step ``first`` on."""
         data, size = self.ctx.data, self._size(phase)
         stream = ("batches", self.ctx.seed, number)
         name = phase.driver if phase.on == "paired" else phase.on
         an_epoch = data.steps(name, size, 1)
         names = ("retain", "forget") if phase.on == "paired" else (phase.on,)
-        streams = zip(*(data.passes(name, size, stream, phase.augment) for name in names))
-        for step, batches in enumerate(streams):
+        streams = zip(*(data.passes(name, size, stream, phase.augment, first) for name in names))
+        for step, batches in enumerate(streams, first):
             yield step // an_epoch, batches
 
     def _seed(self, number: int, step: int) -> None:

@@ -10,6 +10,8 @@ from typing import TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
 
+from mubench_ray.training.distributed import World
+
 R = TypeVar("R")
 
 
@@ -50,9 +52,17 @@ _CORRECTIONS = {
 
 def count_flos(work: Callable[[], R]) -> tuple[R, int]:
     """Run ``work`` and count its floating point operations (multiplications and additions of matmuls, convolutions, attention)."""
+    result, flos, _ = count_flos_apart(work)
+    return result, flos
+
+
+def count_flos_apart(work: Callable[[], R]) -> tuple[R, int, int]:
+    """``count_flos``, and how many of the operations belong to no network: a loss that multiplies outputs with each other."""
     with FlopCounterMode(display=False, custom_mapping=_CORRECTIONS) as counter:
         result = work()
-    return result, counter.get_total_flops()
+    counts = {name: sum(each.values()) for name, each in counter.get_flop_counts().items()}
+    networks = sum(flos for name, flos in counts.items() if name != "Global" and "." not in name)
+    return result, counter.get_total_flops(), counter.get_total_flops() - networks
 
 
 class BudgetSpent(Exception):
@@ -64,10 +74,16 @@ class Meter:
 
     FLOs of a kind of step are counted the first time it runs and charged per example afterwards. Seconds run between ``start`` and
     ``stop`` and leave out what happens inside ``paused`` (evaluation). Caps are None where nothing limits.
+
+    Of several processes the FLOs are those of all, which is what one would spend on the same batches, and the seconds those of rank 0, which decides for all
+    whether they are spent.
     """
 
-    def __init__(self, cap_flos: float | None = None, cap_seconds: float | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, cap_flos: float | None = None, cap_seconds: float | None = None, device: str = "cpu", world: World | None = None
+    ) -> None:
         self.cap_flos, self.cap_seconds = cap_flos, cap_seconds
+        self.world = world or World()
         self.flos = 0.0
         self.examples = 0
         self._per_example: dict[str, float] = {}
@@ -112,11 +128,23 @@ class Meter:
 
     def affords(self, kind: str, examples: int) -> bool:
         """Whether a step of this kind stays within both caps; a kind not counted yet is let through."""
-        if self.cap_seconds is not None and self.seconds >= self.cap_seconds:
+        if self.cap_seconds is not None and self._late():
             return False
         if self.cap_flos is None:
             return True
         return self.flos + self._per_example.get(kind, 0.0) * examples <= self.cap_flos * (1 + 1e-9)
+
+    def _late(self) -> bool:
+        late = self.seconds >= self.cap_seconds
+        return late if self.world.size == 1 else self.world.agree(late)
+
+    def _count(self, work: Callable[[], R]) -> tuple[R, float]:
+        """The FLOs of work: what was split among processes is added up, what each did whole is counted once."""
+        splits = self.world.splits
+        result, flos, apart = count_flos_apart(work)
+        if self.world.splits > splits:
+            flos = self.world.total(flos - apart) + apart
+        return result, flos
 
     def charge(self, kind: str, examples: int, work: Callable[[], R]) -> R:
         """Run ``work`` and add its FLOs.
@@ -129,7 +157,7 @@ class Meter:
         if self.knows(kind):
             result = work()
         else:
-            result, flos = count_flos(work)
+            result, flos = self._count(work)
             self._per_example[kind] = flos / examples
             if not self.affords(kind, examples):
                 raise BudgetSpent(kind)

@@ -152,9 +152,7 @@ def error(network: nn.Module, x: Tensor, y: Tensor) -> float:
 
 def distill(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(teacher || student) of logits at a temperature."""
-    return F.kl_div(
-        F.log_softmax(student / temperature, 1), F.softmax(teacher / temperature, 1), reduction="batchmean"
-    )
+    return F.kl_div(F.log_softmax(student / temperature, 1), F.softmax(teacher / temperature, 1), reduction="batchmean")
 
 
 def accuracies(world: World, network: nn.Module) -> list[float]:

@@ -1,7 +1,7 @@
 """Whole runs beside plain-torch implementations written from the papers' algorithms: same start, same data, same batches, the same parameters at the end.
 
-Methods that train f_O on here; one-shot updates and those that first damage the weights in ``test_against_reference_damage.py``. A run goes through the package as a trial does
-(artifacts, split, loop); the reference shares f_O, the tensors, the order of the batches and the random draws, nothing else (``reference.py``).
+Methods that train f_O on here; one-shot updates and those that first damage the weights in ``test_against_reference_damage.py``. A run goes through the
+package as a trial does (artifacts, split, loop); the reference shares f_O, the tensors, the order of the batches and the random draws, nothing else.
 """
 
 import copy
@@ -18,9 +18,7 @@ from tests.methods.reference import (
     distill,
     error,
     optimizer_of,
-    ours,
     step,
-    trial_of,
 )
 
 BOTH = pytest.mark.parametrize("options", [SGD, ADAM], ids=["sgd", "adam"])
@@ -138,14 +136,14 @@ def test_scrub(same_end, options, form):
     lr = rates(options) / (20 if options is SGD else 2)  # T^2 and 1 / T make the max pass steep
     given = {"epochs": 4, "msteps": 3, "form": form, "rewind": form == "alternating"}
     world, trial = same_end.start("scrub", lr, options, **given)
-    net, teacher, ends, phase = world.network, world.teacher(), [], 0
+    net, teacher, ends = world.network, world.teacher(), []
     optimizer = optimizer_of(options, trial.lr, net.parameters())
 
-    def maximise():
+    def maximise(phase):
         for _, at in world.batches("forget", phase):
             step(optimizer, -16 * distill(teacher(world.x[at]), net(world.x[at]), 4.0))
 
-    def minimise():
+    def minimise(phase):
         for _, at in world.batches("retain", phase):
             student = net(world.x[at])
             step(optimizer, F.cross_entropy(student, world.y[at]) + 8 * distill(teacher(world.x[at]), student, 4.0))
@@ -154,12 +152,12 @@ def test_scrub(same_end, options, form):
     if form == "alternating":
         order = [maximise, minimise] * 3 + [minimise]
     for phase, run in enumerate(order):
-        run()
+        run(phase)
         if run is minimise:
             ends.append((error(net, world.x[world.forget], world.y[world.forget]), copy.deepcopy(net)))
     if form == "alternating":
         target = error(net, *world.validation)
-        distance, last = min((abs(e - target), -place) for place, (e, _) in enumerate(ends))
+        _, last = min((abs(e - target), -place) for place, (e, _) in enumerate(ends))
         net = ends[-last][1]
     same_end(net)
 

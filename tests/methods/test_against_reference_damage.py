@@ -58,9 +58,7 @@ def test_iu(same_end):
         direction = new + (new @ new) / (residual @ residual) * direction
         residual = new
     with torch.no_grad():
-        for p, change in zip(
-            world.network.parameters(), answer.split([p.numel() for p in world.network.parameters()])
-        ):
+        for p, change in zip(world.network.parameters(), answer.split([p.numel() for p in world.network.parameters()])):
             p += 5 * change.view_as(p).float()
     same_end(world.network)
 
@@ -249,7 +247,7 @@ def test_rni(same_end):
             p.requires_grad_(name in chosen | norms)
         for _, at in world.batches("retain", phase):
             step(optimizer, F.cross_entropy(net(world.x[at]), world.y[at]))
-    assert noised and SEED == trial.seed
+    assert noised and trial.seed == SEED
     same_end(net)
 
 

@@ -4,7 +4,6 @@ from torch import nn
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import layers, msg
-from mubench_ray.training.lora import add_lora
 
 
 def test_parts_of_the_small_networks(make_case):
@@ -48,16 +47,6 @@ def test_drawing_anew_takes_the_architectures_own_initialisation_and_leaves_the_
     assert torch.equal(state, torch.random.get_rng_state())
     assert case.ctx.network.head.weight.abs().max() <= 32**-0.5
     assert (case.ctx.network.stages[0][1].running_var == 1).all()
-
-
-def test_drawing_anew_finds_the_base_layer_below_an_adapter(case):
-    case.ctx.network = add_lora(case.ctx.network, 0.2)
-    wrapped = "base_model.model.head.base_layer.weight"
-    before = case.ctx.network.state_dict()[wrapped].clone()
-    layers.reinitialise(case.ctx, [wrapped], "here")
-    after = case.ctx.network.state_dict()[wrapped]
-    assert not torch.equal(before, after)
-    assert torch.equal(after, case.ctx.fresh_network("here").head.weight)
 
 
 def test_class_weights_count_the_retain_set(case):

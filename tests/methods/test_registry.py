@@ -5,8 +5,12 @@ import torch
 
 from mubench_ray.conformance import shortest
 from mubench_ray.conformance.bench import bench, run
+from mubench_ray.engine import unlearning
+from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
+from mubench_ray.suite import make_suite
+from mubench_ray.training.lora import merge_lora
 from mubench_ray.trial import Unlearning
 
 CONTROLS = {"original", "retrain"}
@@ -20,6 +24,8 @@ EXPECTED = {
     "bad_t", "cf_k", "cfw", "ct", "delete", "eu_k", "fcs", "ff", "ft", "iu", "kde", "kga", "l1_sparse", "msg", "neggrad", "neggrad_plus",
     "npo", "original", "prmq", "rand_label", "retrain", "rni", "salun", "scrub", "sisa", "srl", "ssd",
 }  # fmt: skip
+#: Methods that redraw, noise, transpose, prune or shrink weights other than adapters.
+REFUSE_LORA = {"cfw", "ct", "eu_k", "kde", "msg", "prmq", "rni", "sisa", "ssd"}
 USES_VALIDATION = {"scrub", "kde", "kga"}
 
 
@@ -63,17 +69,41 @@ def test_a_method_says_whether_it_reads_the_validation_set(name):
             run(shortest(method), bench("cnn-small", uses_validation=False))
 
 
-@pytest.mark.parametrize("name", sorted(EXPECTED - CONTROLS))
-def test_lora_trains_adapters_and_merges_them_or_is_refused(name):
+@pytest.mark.parametrize("name", sorted(EXPECTED - CONTROLS - REFUSE_LORA))
+def test_with_lora_only_adapters_move_and_they_are_merged(name, monkeypatch):
+    method, seen = METHODS.get(name), {}
+
+    def merge(network):
+        seen.update({plain(n): t.clone() for n, t in network.state_dict().items()})
+        return merge_lora(network)
+
+    monkeypatch.setattr(unlearning, "merge_lora", merge)
+    ctx = bench("cnn-small", method.uses_validation, lr=1e-2 if method.uses_lr else None)
+    ran = run(shortest(method), ctx, Unlearning(batch_size=8, lora=0.5))
+    adapters = {n for n in seen if "lora_" in n}
+    assert adapters and seen.keys() - adapters == ran.before.keys()
+    moved = {n for n in ran.before if not torch.equal(seen[n], ran.before[n])}
+    assert not moved  # weights, biases, norms and their statistics
+    assert any(seen[n].any() for n in adapters if "lora_B" in n)
+    assert ran.before.keys() == ran.after.keys()
+    changed = {n for n in ran.before if not torch.equal(ran.before[n], ran.after[n])}
+    assert changed and changed <= {n for n in ran.before if n.endswith(("0.weight", "head.weight"))}
+
+
+def plain(name):
+    """A parameter's name in the network without adapters around it."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+
+
+@pytest.mark.parametrize("name", sorted(REFUSE_LORA))
+def test_a_method_that_changes_weights_which_lora_keeps_is_refused_in_the_plan_and_in_a_run(name, tiny):
     method = METHODS.get(name)
     ctx = bench("cnn-small", method.uses_validation, lr=1e-2 if method.uses_lr else None)
-    if name in ("sisa", "ssd"):
-        with pytest.raises(MubenchError, match="LoRA"):
-            run(shortest(method), ctx, Unlearning(batch_size=8, lora=0.5))
-        return
-    ran = run(shortest(method), ctx, Unlearning(batch_size=8, lora=0.5))
-    assert ran.before.keys() == ran.after.keys()
-    assert any(not torch.equal(ran.before[n], ran.after[n]) for n in ran.before)
+    with pytest.raises(MubenchError, match="leave lora out"):
+        run(shortest(method), ctx, Unlearning(batch_size=8, lora=0.5))
+    plan = make_plan(make_suite({**tiny, "methods": ["ft", name], "unlearning": {"lora": 0.5}}))
+    assert {trial.method for trial in plan.trials.values()} == {"ft"}
+    assert [(part.trials, method.without_lora in part.reason) for part in plan.left_out] == [(2, True)]
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED - CONTROLS - ENSEMBLES - ONE_SHOT))

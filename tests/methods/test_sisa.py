@@ -6,6 +6,7 @@ import torch
 from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run_trial import run_trial
+from mubench_ray.engine.unlearning import prepare, unlearn
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.suite import make_suite
@@ -93,7 +94,7 @@ def test_the_first_shards_are_left_as_they_are_while_the_last_is_trained(prepare
 
 
 def test_lora_and_tasks_without_classes_are_refused(prepared):
-    with pytest.raises(MubenchError, match="LoRA"):
+    with pytest.raises(MubenchError, match="leave lora out"):
         prepared.run("sisa", Unlearning(lora=0.2))
 
     class Summaries(Task):
@@ -109,3 +110,89 @@ def test_a_whole_trial_ends_well_and_has_no_distance_to_the_retrain_s_parameters
     assert row["status"] == "ok", row["error"]
     assert row["l2_distance"] is None and row["layer_distance"] is None
     assert row["flos_share"] == pytest.approx(1.0, rel=0.02) and 0 < row["test_accuracy"] <= 1
+
+
+def at_slices(case, few):
+    """A case whose D_F is the ``few`` positions, and where the request's positions lie: (shard, slice) of every training example."""
+    size = len(case.ctx.data.rows("retain").examples)
+    draw = [
+        torch.randint(parts, (size,), generator=case.ctx.generator(name))
+        for parts, name in ((2, "sisa"), (3, "sisa slices"))
+    ]
+    forget = case.ctx.data.rows("forget")
+    everything = torch.cat([case.ctx.data.rows("retain").positions, forget.positions]).sort().values
+    case.ctx.data.sets["forget"] = Rows(forget.examples, torch.tensor(few))
+    case.ctx.data.sets["retain"] = Rows(forget.examples, everything[~torch.isin(everything, torch.tensor(few))])
+    return draw
+
+
+def test_slices_come_in_one_by_one_and_cost_what_no_slices_cost(prepared):
+    phases = prepared.method("sisa", shards=2, slices=3).phases(prepared.ctx)
+    shard_of, slice_of = at_slices(prepared, prepared.ctx.data.rows("forget").positions.tolist())
+    retain = set(prepared.ctx.data.rows("retain").positions.tolist())
+    seen = 0
+    for phase in phases:
+        words = phase.name.split()
+        shard, last = int(words[1]), int(words[-1])
+        expected = {p for p in retain if shard_of[p] == shard and slice_of[p] <= last}
+        assert set(prepared.ctx.data.rows(phase.on).positions.tolist()) == expected
+        assert phase.epochs == RECIPE.epochs / 2  # 2 / (3 + 1)
+        seen += phase.epochs * len(expected)
+    hit = {p % 48 for p in prepared.ctx.data.rows("forget").positions.tolist()}
+    assert hit and seen <= RECIPE.epochs * len(retain) * 1.3
+
+
+def test_a_request_sets_a_shard_back_to_its_first_slice_that_it_touches(make_case):
+    found = {}
+    for position in range(48):
+        case = make_case()
+        case.ctx.training = RECIPE
+        shard_of, slice_of = at_slices(case, [position])
+        phases = case.method("sisa", shards=2, slices=3).phases(case.ctx)
+        shard, touched = int(shard_of[position]), int(slice_of[position])
+        assert [phase.name for phase in phases] == [f"shard {shard} up to slice {i}" for i in range(touched, 3)]
+        found[(shard, touched)] = case
+        if len(found) == 6:
+            break
+    assert len(found) == 6
+    for case in found.values():  # charged: nothing yet; all that came before was free
+        assert case.ctx.meter.flos == 0
+
+
+def test_ids_of_trials_without_slices_are_those_of_before_there_were_any(prepared):
+    assert prepared.method("sisa", shards=3).hyperparameters() == {"shards": 3}
+    assert prepared.method("sisa", shards=3, slices=2).hyperparameters() == {"shards": 3, "slices": 2}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_sequence_of_deletions_goes_on_from_its_own_ensemble(tiny, tmp_path, kept):
+    entry = {"name": "sisa", "shards": 3, "slices": 2}
+    given = {**tiny, "methods": entry, "ratios": [1, 2], "sequence": True, "training": {"epochs": 1}}
+    one, two = sorted(make_plan(make_suite(given)).trials.values(), key=lambda trial: trial.ratio)
+    store = ArtifactStore(tmp_path)
+    assert run_trial(one, store, keep=kept).row["status"] == "ok"
+    first = previous_ensemble(two, store)
+    prepared = prepare(two, store)
+    unlearn(prepared.ctx, prepared.method, two, lambda ctx: None)
+    new = prepared.ctx.data.rows("forget").positions
+    shard_of = torch.randint(
+        3, (len(prepared.ctx.data.rows("forget").examples),), generator=prepared.ctx.generator("sisa")
+    )
+    hit = set(shard_of[new].tolist())
+    assert 0 < len(hit) <= 3
+    for shard in range(3):
+        before, after = (net.members[shard].state_dict() for net in (first, prepared.ctx.network))
+        same = all(torch.equal(before[name], after[name]) for name in before)
+        assert same == (shard not in hit)
+    row = run_trial(two, store).row
+    assert (row["status"], row["forget_size"]) == ("ok", 6), row["error"]
+
+
+def previous_ensemble(trial, store):
+    return prepare(trial, store).ctx.network
+
+
+def test_too_many_shards_for_the_data_are_left_out_of_the_plan(tiny):
+    plan = make_plan(make_suite({**tiny, "methods": ["ft", {"name": "sisa", "shards": 4, "slices": 4}]}))
+    assert {trial.method for trial in plan.trials.values()} == {"ft"}
+    assert "300 training examples" in plan.left_out[0].reason

@@ -33,6 +33,8 @@ def observe(rng, size):
         observed[f"{name}_log_probs"] = log_softmax(rng.normal(0, 3, (size, 7)))
     for name in ("state", "retrain_state"):
         observed[name] = {"a.weight": rng.normal(size=(3, 2)), "a.bias": rng.normal(size=3), "b.steps": np.array(4)}
+    generated = ("rouge_l", "rouge_l_recall", "factual_overlap", "generated_correct", "clip_score")
+    observed |= {f"{split}_{name}": rng.uniform(0, 1, size) for split in ("forget", "test") for name in generated}
     observed |= {"relearn_steps": np.arange(6.0), "shifted_correct": rng.integers(0, 2, size).astype(float)}
     observed |= {"original_shifted_correct": rng.integers(0, 2, size).astype(float)}
     observed |= {f"{whose}relearn_forget_accuracy": rng.uniform(0, 1, 6) for whose in ("", "retrain_")}
@@ -148,6 +150,11 @@ JUDGED = {
         )
         for split in ("retain", "forget", "validation")
     },
+    **{
+        name: ({f"{name}": [0.9]}, {f"{name}": [0.1]})
+        for name in ("test_rouge_l", "test_rouge_l_recall", "test_factual_overlap", "test_clip_score")
+    },
+    "test_generated_accuracy": ({"test_generated_correct": [1, 1]}, {"test_generated_correct": [1, 0]}),
     "transfer_difference": (
         {"shifted_correct": [1, 1], "original_shifted_correct": [1, 0]},
         {"shifted_correct": [0, 0], "original_shifted_correct": [1, 0]},

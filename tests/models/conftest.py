@@ -8,6 +8,7 @@ import torch
 from mubench_ray.tasks import TASKS, Splits, Task
 from mubench_ray.tasks.base import ImageClassification
 from tests.tasks.layouts import (
+    write_emoji,
     write_idx_images,
     write_movie_snippets,
     write_nlvr2,
@@ -50,6 +51,7 @@ SOURCES = {
     ("image pair + text", "classification"): ("nlvr2", lambda place: write_nlvr2(place / "nlvr2")),
     ("text", "sequence to sequence"): ("samsum", write_samsum),
     ("text", "causal language model"): ("wiki_bio", write_wiki_bio),
+    ("caption + picture", "text to image"): ("emoji_drawings", write_emoji),
 }
 
 

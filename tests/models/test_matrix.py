@@ -50,6 +50,8 @@ UNUSED = {"wav2vec2", "hubert"}
 @pytest.mark.parametrize("name", TINY)
 def test_what_methods_and_metrics_see(name, loaded):
     task, _, network, batch = setting(name, loaded)
+    if task.kind == "text to image":
+        pytest.skip("a diffusion model has no probabilities: see test_stable_diffusion.py")
     network.eval()
     with torch.no_grad():
         outputs = task.outputs(network, batch)

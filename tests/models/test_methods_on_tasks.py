@@ -13,7 +13,7 @@ from mubench_ray.training.meter import Meter
 from mubench_ray.trial import ForgetSet, Training, Trial, Unlearning
 from tests.models.conftest import seeded
 
-KINDS = ["bert-tiny", "wav2vec2-tiny", "vilt-tiny", "videomae-tiny", "t5-tiny", "llama-tiny"]
+KINDS = ["bert-tiny", "wav2vec2-tiny", "vilt-tiny", "videomae-tiny", "t5-tiny", "llama-tiny", "stable-diffusion-tiny"]
 
 
 @pytest.mark.parametrize("method", METHODS.names())

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from mubench_ray.report.report import make_report
-from mubench_ray.report.tables import escape, hub_json, latex, line, markdown, with_doubt
+from mubench_ray.report.sections import blocks
+from mubench_ray.report.tables import escape, hub_json, latex, line, markdown, paper_tables, with_doubt
 
 
 @pytest.fixture
@@ -19,8 +20,12 @@ def report(folder):
     return make_report(folder.root)
 
 
+def tables(report):
+    return list(paper_tables(report, blocks(report)))
+
+
 def test_markdown_has_every_table_with_its_numbers(report):
-    text = markdown(report)
+    text = markdown(report, tables(report))
     assert "## Leaderboard, digits, cnn, 10 % deleted" in text
     (row,) = [part for part in text.splitlines() if part.startswith("| neggrad_plus | 0.900 ±")]
     assert "| 0.900 ± 0.000 |" in row  # D_F: equal for all seeds
@@ -30,7 +35,7 @@ def test_markdown_has_every_table_with_its_numbers(report):
 
 
 def test_latex_is_balanced_and_escaped(report):
-    text = latex(report)
+    text = latex(report, tables(report))
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") > 2
     assert r"neggrad\_plus" in text and "neggrad_plus" not in text
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]

@@ -293,3 +293,21 @@ def write_xsum(root: Path, articles: int) -> Path:
     lists = {"train": [], "validation": [], "test": [str(1000 + i) for i in range(articles)]}
     (root / "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json").write_text(json.dumps(lists))
     return root
+
+
+def write_emoji(root: Path, each: int = 24) -> Path:
+    """The npm package's folder: as many emoji of two categories, one in shades of red, the other of blue."""
+    folder = root / "emoji-datasource-twitter" / "img" / "twitter" / "64"
+    folder.mkdir(parents=True)
+    entries = []
+    for number in range(2 * each):
+        shade = 60 + 180 * (number // 2) // each
+        (folder / f"{number}.png").write_bytes(
+            picture((64, 64), (shade, 0, 0) if number % 2 else (0, 0, shade), "PNG")
+        )
+        category = "Food & Drink" if number % 2 else "Animals & Nature"
+        entries.append(
+            {"short_name": f"thing_{number:02}", "image": f"{number}.png", "category": category, "has_img_twitter": True}
+        )
+    (root / "emoji-datasource-twitter" / "emoji.json").write_text(json.dumps(entries))
+    return root

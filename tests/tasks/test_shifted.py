@@ -53,7 +53,13 @@ def test_ucf101_ds_is_the_shifted_set_of_ucf101(tmp_path):
     (shift / "Archery" / "notes.txt").write_text("not a clip")
     splits = TASKS.get("ucf101")(tmp_path).load()
     examples = splits.shifted["ucf101_ds"]
-    assert examples.labels.tolist() == [1, 1] and examples.take(torch.tensor([0]))["video"].shape == (1, 16, 3, 112, 112)
+    assert examples.labels.tolist() == [1, 1] and examples.take(torch.tensor([0]))["video"].shape == (
+        1,
+        16,
+        3,
+        112,
+        112,
+    )
     (shift / "Juggling").mkdir()
     with pytest.raises(DataError, match="class 'Juggling' is not in"):
         TASKS.get("ucf101")(tmp_path).load()

@@ -1,8 +1,21 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("payload").textContent);
-  const unpack = ({ fields, rows }) => rows.map(row => Object.fromEntries(fields.map((field, i) => [field, row[i]])));
+  // Columns are packed: see payload.py.
+  const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer;
+  const column = (packed, count) => {
+    if ("f32" in packed) return Array.from(new Float32Array(bytes(packed.f32)), value => Number.isNaN(value) ? null : Number(value.toPrecision(7)));
+    if ("text" in packed) return Array.from({ length: count }, (_, i) => packed.text.substr(i * packed.width, packed.width));
+    return Array.from(new { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array }[packed.size](bytes(packed.at)), at => packed.of[at]);
+  };
+  const unpack = ({ count, columns }) => {
+    const rows = Array.from({ length: count }, () => ({}));
+    for (const [name, packed] of Object.entries(columns)) column(packed, count).forEach((value, i) => { rows[i][name] = value; });
+    return rows;
+  };
   const board = unpack(data.board), scopes = unpack(data.scopes);
+  board.forEach(r => { r.trials = []; });
+  for (const trial of unpack(data.trials)) board[trial.row].trials.push(trial);
   const style = new Map(data.styles.map(s => [s.label, s]));
   const hidden = new Set();
   const $ = id => document.getElementById(id);
@@ -123,11 +136,13 @@
     if (tr.nextSibling && tr.nextSibling.className === "trials") return tr.nextSibling.remove();
     const td = make("td", { colSpan: tr.cells.length });
     td.append(make("div", { textContent: "Hyperparameters " + r.hyperparameters + (r.lr === null ? "" : ", lr " + r.lr) + (r.options && r.options !== "{}" ? ", options " + r.options : "") + ". Intervals over " + r.interval_over + "s. One trial again:" }));
-    for (const [id, seed, status] of r.trials) {
+    for (const { id, seed, status, run, experiment, server } of r.trials) {
       const line = make("code", {}, data.rerun.replace("TRIAL_ID", id) + "   # seed " + seed + ", ");
       line.append(make("span", { className: "status " + status, textContent: status }));
+      if (run) line.append(", ", make("a", { href: `${server}/#/experiments/${experiment}/runs/${run}`, target: "_blank", rel: "noreferrer", textContent: "MLflow run" }));
       td.append(line);
     }
+    if (r.trials.some(trial => trial.server === data.ui.server)) td.append(make("div", { className: "served" }, "The MLflow runs open while this is running: ", make("code", { textContent: data.ui.command })));
     td.addEventListener("click", event => event.stopPropagation());
     tr.after(make("tr", { className: "trials" }, td));
   }
@@ -136,7 +151,7 @@
   const views = [];
   const scopeOf = name => chosen(name) || (choices[name].length > 1 ? "all" : choices[name][0]);
   const inScope = (row, names) => names.every(name => row[name] === scopeOf(name)) && (!chosen("lr") || row.lr === null || String(row.lr) === chosen("lr")) && !hidden.has(row.label);
-  const shares = [...new Set(data.scopes.fields.filter(f => f.startsWith("spent@") && !f.includes("_")).map(f => f.slice(6)))];
+  const shares = [...new Set(Object.keys(data.scopes.columns).filter(f => f.startsWith("spent@") && !f.includes("_")).map(f => f.slice(6)))];
   const melt = row => shares.map(share => {
     const point = { label: row.label, method: row.method, ratio: row.ratio, n: row.n, share: Math.round(1e4 * Number(share)) / 100, spent: row["spent@" + share] };
     for (const metric of ["test_accuracy", "forget_accuracy", "retain_accuracy"]) point[metric] = row[metric + "@" + share];

@@ -1,0 +1,31 @@
+"""The MLflow run of each trial, from the map that the sink leaves in the results folder."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mubench_ray.report.load import Results
+
+#: The file that the sink writes beside the tables: trial_id, run_id, experiment_id, tracking_uri.
+RUNS_FILE = "mlflow_runs.parquet"
+#: Where `mubench ui` serves the runs of a folder unless it is told otherwise.
+UI = "http://127.0.0.1:5000"
+
+
+def runs_of(results: Results, trial_ids: pa.Array) -> dict[str, pa.Array]:
+    """``run``, ``experiment`` and ``server`` of each trial's MLflow run, (N,) each, null where none is known.
+
+    ``server`` is the address of the MLflow server that has the run, or UI for runs in a database, which `mubench ui`
+    serves. A map that is missing or damaged counts as empty, since it only decorates.
+    """
+    try:
+        known = pq.read_table(results.root / RUNS_FILE).combine_chunks()
+        place = pc.index_in(trial_ids, known["trial_id"].combine_chunks())
+        uri = known["tracking_uri"]
+        server = pc.if_else(pc.match_substring_regex(uri, "^https?:"), pc.utf8_rtrim(uri, "/"), UI)
+        columns = {"run": known["run_id"], "experiment": known["experiment_id"], "server": server}
+        return {name: column.combine_chunks().take(place) for name, column in columns.items()}
+    except (pa.ArrowInvalid, KeyError, OSError):
+        return dict.fromkeys(("run", "experiment", "server"), pa.nulls(len(trial_ids), pa.string()))

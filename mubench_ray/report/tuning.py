@@ -1,0 +1,51 @@
+"""What a search chose, and what it cost, from ``search/chosen.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mubench_ray.report.load import read_json
+from mubench_ray.report.report import Report
+from mubench_ray.report.sections import Block, TextTable, cell_name, duration, fixed
+from mubench_ray.report.summary import number
+
+
+def tuning_block(report: Report) -> Block:
+    """A row a method and cell: how many configurations were tried and usable, the chosen one, its loss, and the cost of all of them."""
+    content = read_json(report.results.root, "search/chosen.json")
+    search = content.get("search") or {}
+    titles = report.results.titles
+    rows, trials, flos = [], 0, 0.0
+    for choice in content.get("choices") or []:
+        trials, flos = trials + choice["trials"], flos + choice["flos"]
+        if choice["trials"]:
+            rows.append(
+                [
+                    cell_name(choice | {"task": task_name(choice)}),
+                    titles.get(choice["method"], choice["method"]),
+                    f"{choice['usable']} of {choice['configurations']}",
+                    configuration(choice) if choice["usable"] else "none usable; the given one was run",
+                    fixed(choice["loss"]),
+                    f"{choice['flos']:.2e}",
+                    duration(choice["seconds"]),
+                ]
+            )
+    objectives = " + ".join(f"{weight:.3g} {name}" for name, weight in (search.get("objectives") or {}).items())
+    return Block(
+        "Search on equal terms",
+        f"{str(search.get('strategy', '')).capitalize()} search on the selection seeds {search.get('seeds')}, which are not reported, on D_V and never on "
+        f"D_Test; judged by {objectives} (lower is better; of a metric where higher is better its distance to the best value counts). "
+        f"In all {trials:,} search trials, {flos:.2e} FLOs of unlearning, are not part of the costs above.",
+        [TextTable(["", "method", "usable", "chosen", "loss", "FLOs", "time"], rows)],
+    )
+
+
+def task_name(choice: dict[str, Any]) -> str:
+    """The task, with its number of training examples where it was cut."""
+    return f"{choice['task']}[{choice['subset']}]" if choice.get("subset") else choice["task"]
+
+
+def configuration(choice: dict[str, Any]) -> str:
+    """A configuration as short text."""
+    parts = {"lr": choice["lr"], **choice["hyperparameters"]}
+    return ", ".join(f"{name} {number(value)}" for name, value in parts.items() if value is not None)

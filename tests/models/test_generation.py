@@ -1,0 +1,42 @@
+"""What generation is judged by, on tiny networks: ROUGE-L, its recall, the facts."""
+
+import numpy as np
+import pytest
+import torch
+
+from mubench_ray.engine.observation import judged
+from mubench_ray.models import MODELS
+from mubench_ray.training.context import Context
+from mubench_ray.training.data import Rows, UnlearningData
+from mubench_ray.training.meter import Meter
+from tests.models.conftest import seeded
+
+
+@pytest.mark.parametrize(
+    ("name", "scores"),
+    [("t5-tiny", {"rouge_l", "rouge_l_recall"}), ("llama-tiny", {"rouge_l", "rouge_l_recall", "factual_overlap"})],
+)
+def test_written_texts_are_scored_against_their_references(name, scores, loaded, monkeypatch):
+    pytest.importorskip("rouge_score")
+    model = MODELS.get(name)
+    task, splits = loaded("text", model.kinds[0])
+    monkeypatch.setattr(type(task), "max_target", 6)
+    network = seeded(lambda: model.build(task)).eval()
+    rows = Rows(splits.train, torch.arange(3))
+    data = UnlearningData(task, model, {"forget": rows})
+    ctx = Context(task, model, network, data, 1, Meter(), 1e-4)
+    found = judged(ctx, {"forget": rows, "test": Rows(splits.test, torch.arange(2))})
+    assert set(found) == {f"{split}_{score}" for split in ("forget", "test") for score in scores}
+    for key, values in found.items():
+        assert len(values) == (3 if key.startswith("forget") else 2) and ((values >= 0) & (values <= 1)).all()
+    # A network that writes the reference scores 1.
+    columns = rows.examples.take(rows.positions)
+    monkeypatch.setattr(task, "generate", lambda model, network, columns: task.references(columns))
+    assert all(np.array_equal(values, np.ones(3)) for values in task.judge(model, network, columns).values())
+
+
+def test_without_rouge_score_nothing_is_scored(loaded, monkeypatch):
+    model = MODELS.get("t5-tiny")
+    task, splits = loaded("text", model.kinds[0])
+    monkeypatch.setattr("mubench_ray.tasks.sequence.find_spec", lambda name: None)
+    assert task.judge(model, None, splits.train.take(torch.arange(2))) == {}
