@@ -21,6 +21,12 @@ app = typer.Typer(
 )
 
 
+leaderboard = typer.Typer(
+    help="Put results folders of several groups together.", no_args_is_help=True, add_completion=False
+)
+app.add_typer(leaderboard, name="leaderboard")
+
+
 class Kind(StrEnum):
     """What can be listed."""
 
@@ -42,6 +48,12 @@ Plugins = Annotated[
 ]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where results go; default results/<suite name>.")
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="Where the data of tasks lies, to draw forget sets anew; default $MUBENCH_DATA."
+    ),
 ]
 
 
@@ -113,6 +125,23 @@ def status(folder: ResultsFolder) -> None:
 
 
 @app.command()
+def watch(folder: ResultsFolder, port: int = 8080, host: str = "127.0.0.1") -> None:
+    """Serve a page of a running suite that renews itself."""
+    from mubench_ray.report.live import render, server
+
+    render(folder)
+    try:
+        page = server(folder, port, host)
+    except OSError as error:
+        raise MubenchError(
+            f"Port {port} of {host} cannot be served ({error.strerror}); take another with --port."
+        ) from error
+    typer.echo(f"http://{host}:{page.server_port} (Ctrl-C ends it)")
+    with page:
+        page.serve_forever()
+
+
+@app.command()
 def report(
     folder: ResultsFolder,
     sync_mlflow: Annotated[
@@ -177,9 +206,10 @@ def rerun(
 ) -> None:
     """Run one trial of a results folder again, here and now, and say whether the same numbers come out."""
     _load(plugin)
+    from mubench_ray.console import find_row, show_compared
     from mubench_ray.engine.rerun import rerun_trial
 
-    if not rerun_trial(folder, trial_id):
+    if not show_compared(rerun_trial(folder, find_row(folder, trial_id))):
         raise typer.Exit(1)
 
 
@@ -204,16 +234,60 @@ def doctor(
         raise typer.Exit(1)
 
 
+@leaderboard.command()
+def pack(folder: ResultsFolder) -> None:
+    """Write the hashes of a finished results folder, which makes it a submission."""
+    from mubench_ray.results.submission import pack as write_hashes
+
+    typer.echo(f"Written: {write_hashes(folder)}")
+
+
+@leaderboard.command()
+def submit(
+    folder: ResultsFolder,
+    to: Annotated[Path, typer.Option("--to", metavar="BOARD", help="The leaderboard; made if there is none.")],
+    name: Annotated[str | None, typer.Option(help="The group's name; default the folder's.")] = None,
+    data: DataFolder = None,
+    plugin: Plugins = [],
+) -> None:
+    """Check a packed results folder and add it to a leaderboard, or refuse it with a line for every fault."""
+    _load(plugin)
+    from mubench_ray.console import show_submissions
+    from mubench_ray.results.leaderboard import entries
+    from mubench_ray.results.leaderboard import submit as add
+    from mubench_ray.results.store import Store
+
+    add(folder, to, name, data)
+    show_submissions(entries(Store(to)), _report(to))
+
+
+@leaderboard.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Packed results folders.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="BOARD", help="The leaderboard to make.")],
+    data: DataFolder = None,
+    plugin: Plugins = [],
+) -> None:
+    """Check packed results folders and make a leaderboard of all of them, or of none."""
+    _load(plugin)
+    from mubench_ray.console import show_submissions
+    from mubench_ray.results.leaderboard import merge as make
+
+    show_submissions(make(list(folders), out, data), _report(out))
+
+
 def _report(folder: Path) -> Path:
     """Hold every metric to its controls, then write the page, which marks those that fail."""
     import json
 
-    from mubench_ray.metrics.controls import gate
+    from mubench_ray.metrics.controls import gate, gate_groups
     from mubench_ray.report import write_report
+    from mubench_ray.results.score import read_scores
     from mubench_ray.results.store import Store
 
     store = Store(folder)
-    store.write_text("controls.json", json.dumps({"verdicts": gate(store.read("trials").to_pylist())}))
+    verdicts = gate(store.read("trials").to_pylist()) + gate_groups(read_scores(store))
+    store.write_text("controls.json", json.dumps({"verdicts": verdicts}))
     return write_report(folder)
 
 

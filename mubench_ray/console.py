@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mubench_ray.engine.plan import Plan
+    from mubench_ray.engine.rerun import Compared
     from mubench_ray.engine.schedule import Progress as Standing
 
 console = Console()
@@ -68,9 +69,9 @@ def _model(name: str, model: Any) -> dict[str, str]:
         "model": name,
         "family": model.family,
         "parameters": _short(known.parameters) if known else "",
-        "FLOs a sample": f"{known.forward:.1e} {known.training:.1e}" if known else "",
+        "FLOs a sample": f"{known.forward:.1e} / {known.training:.1e}" if known else "",
         "counted on": shown,
-        "serves": f"{model.modality} ({len(serves)})" if len(serves) > 1 else ", ".join(serves),
+        "serves": f"{len(serves)} {model.modality} tasks" if len(serves) > 1 else ", ".join(serves),
         "hub id": model.hub or "",
         "tasks": ", ".join(serves),
         "counts": "; ".join(
@@ -263,6 +264,16 @@ def show_trial(folder: Path, trial_id: str) -> None:
         console.print(log.read_text(), markup=False, highlight=False)
 
 
+def show_compared(compared: list[Compared]) -> bool:
+    """Each column of a row that was run again beside the stored one; whether all are the same."""
+    for each in compared:
+        verdict = "[green]same[/]" if each.same else "[red]DIFFERS[/]"
+        console.print(f"{verdict} {each.name}: {each.stored} | {each.again}", highlight=False)
+    stands = all(each.same for each in compared)
+    console.print("The row stands." if stands else "The row does not come out again on this machine.")
+    return stands
+
+
 def show_scores(scores: pa.Table, folder: Path) -> None:
     """What ``mubench score`` computed, and where it was written."""
     shown = [name for name in scores.column_names if scores[name].null_count < scores.num_rows]
@@ -275,6 +286,18 @@ def show_scores(scores: pa.Table, folder: Path) -> None:
     if scores.num_rows > 60:
         console.print(f"... and {scores.num_rows - 60} more")
     console.print(f"Written to {Path(folder) / 'scores'}", soft_wrap=True)
+
+
+def show_submissions(entries: dict[str, dict[str, Any]], page: Path) -> None:
+    """What a leaderboard holds, and where its page is."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("group", "suite", "trials", "shared", "forget sets", "of these drawn anew"):
+        table.add_column(name)
+    for name, entry in entries.items():
+        counts = (entry[key] for key in ("suite", "trials", "shared", "forget_sets", "forget_sets_drawn_anew"))
+        table.add_row(name, *map(str, counts))
+    console.print(table)
+    console.print(f"Leaderboard: [bold]{page}[/]", soft_wrap=True)
 
 
 def show_findings(method: str) -> bool:

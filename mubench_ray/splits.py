@@ -78,7 +78,7 @@ def from_file(train: Examples, forget: ForgetSet) -> Tensor:
     passed over; the manifest says how many.
     """
     path = list_file(forget)
-    numbers = _read_numbers(path)
+    numbers = read_numbers(path)
     if _is_mask(numbers):
         numbers = [row for row, chosen in enumerate(numbers) if chosen]
     position = {source: row for row, source in enumerate(train.source_index.tolist())}
@@ -125,7 +125,8 @@ def list_file(forget: ForgetSet) -> Path:
     return path
 
 
-def _read_numbers(path: Path) -> list[int]:
+def read_numbers(path: Path) -> list[int]:
+    """The numbers of a list file, one a line; raises DataError naming the line."""
     numbers = []
     for line_number, line in enumerate(path.read_text().splitlines(), 1):
         if not line.strip():
@@ -160,7 +161,7 @@ def split_forget(train: Examples, forget: ForgetSet) -> ForgetSplit:
             raise MubenchError(
                 f"{list_file(forget)} covers {covered:.2f}% of the training split; ratio {forget.ratio:g}% asks for more."
             )
-        if _is_mask(_read_numbers(list_file(forget))):
+        if _is_mask(read_numbers(list_file(forget))):
             wanted = len(order)  # a mask is one ratio's whole set, not a prefix
     chosen = order[:wanted].sort().values
     keep = torch.ones(len(train), dtype=torch.bool)

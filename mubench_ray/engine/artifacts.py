@@ -6,19 +6,22 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
 from mubench_ray.engine.workspace import data_for
 from mubench_ray.provenance import provenance
 from mubench_ray.randomness import derive
+from mubench_ray.results.storage import GO_ON, Place, StorageLost
 from mubench_ray.tasks import Batch, Splits
 from mubench_ray.training.checkpoint import Checkpoint
 from mubench_ray.training.context import Context
@@ -54,25 +57,57 @@ class Artifact:
 
 
 class ArtifactStore:
-    """A folder of artifacts on storage that every worker reaches."""
+    """A folder of artifacts on storage that every worker reaches. In an object store ``root`` holds this machine's copies, which are checked like the rest."""
 
     def __init__(self, root: str | Path, checkpoint_seconds: float | None = None) -> None:
-        self.root = Path(root)
+        self.place = Place(root)
+        self.root = self.place.home
         self.checkpoint_seconds = checkpoint_seconds
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         """Where a run that takes long saves itself, by its trial's or artifact's id; None where nothing is to be saved."""
         if self.checkpoint_seconds is None:
             return None
-        return Checkpoint(self.root / "progress" / f"{name}.pt", self.checkpoint_seconds)
+        path = self.root / "progress" / f"{name}.pt"
+        if self.place.remote:
+            return UploadedCheckpoint(path, self.checkpoint_seconds, self.place)
+        return Checkpoint(path, self.checkpoint_seconds)
+
+    def keep(self, name: str, network: nn.Module) -> None:
+        """Save the weights that a trial ended with, whole or not at all."""
+        path = self._kept(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        with refused(path):
+            save_model(network, str(partial))
+            partial.replace(path)
+        if self.place.remote:
+            self.place.upload(path, f"steps/{path.name}")
+
+    def has_kept(self, name: str) -> bool:
+        """Whether the weights of a trial were kept."""
+        return self.place.exists(f"steps/{self._kept(name).name}")
+
+    def load_kept(self, name: str, network: nn.Module) -> None:
+        """Put kept weights into a network of the same architecture."""
+        path = self._kept(name)
+        if self.place.remote:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.{os.getpid()}")
+            self.place.download(f"steps/{path.name}", partial)
+            partial.replace(path)
+        load_model(network, path)
+
+    def _kept(self, name: str) -> Path:
+        return self.root / "steps" / f"{name}.safetensors"
 
     def has(self, recipe: Recipe) -> bool:
         """Whether the artifact was made (its content is checked when it is loaded)."""
-        return (self.root / recipe.id / "meta.json").is_file()
+        return self.place.exists(f"{recipe.id}/meta.json")
 
     def load(self, recipe: Recipe) -> Artifact:
         """The artifact; raises FileNotFoundError where there is none and Damaged where its content is not what was saved."""
-        folder = self.root / recipe.id
+        folder = self._fetched(recipe) if self.place.remote else self.root / recipe.id
         try:
             meta = json.loads((folder / "meta.json").read_text())
             wrong = [name for name, digest in meta["sha256"].items() if _sha256(folder / name) != digest]
@@ -93,18 +128,25 @@ class ArtifactStore:
         self.root.mkdir(parents=True, exist_ok=True)
         partial = self.root / f".{recipe.id}.{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        save_model(network, str(partial / "weights.safetensors"))
-        np.savez(partial / "observed.npz", **observed)
-        meta = {
-            "recipe": recipe.model_dump(),
-            "flos": meter.flos,
-            "seconds": meter.seconds,
-            "sha256": {name: _sha256(partial / name) for name in ("weights.safetensors", "observed.npz")},
-            "provenance": provenance(),
-            **extra,
-        }
-        (partial / "meta.json").write_text(json.dumps(meta, indent=2))
+        with refused(partial):
+            partial.mkdir()
+            save_model(network, str(partial / "weights.safetensors"))
+            np.savez(partial / "observed.npz", **observed)
+            meta = {
+                "recipe": recipe.model_dump(),
+                "flos": meter.flos,
+                "seconds": meter.seconds,
+                "sha256": {name: _sha256(partial / name) for name in ("weights.safetensors", "observed.npz")},
+                "provenance": provenance(),
+                **extra,
+            }
+            (partial / "meta.json").write_text(json.dumps(meta, indent=2))
+            for path in partial.iterdir():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        if self.place.remote:
+            self._upload(recipe, partial, meta["sha256"])
+            return self.load(recipe)
         try:
             partial.rename(self.root / recipe.id)
         except OSError:
@@ -134,10 +176,79 @@ class ArtifactStore:
             return False
         return True
 
+    def _upload(self, recipe: Recipe, partial: Path, digests: dict[str, str]) -> None:
+        """Put an artifact into the object store, what says that it is whole last. Files carry their hash in their names: two writers never mix."""
+        for name, digest in digests.items():
+            self.place.upload(partial / name, f"{recipe.id}/{digest[:16]}-{name}")
+        self.place.upload(partial / "meta.json", f"{recipe.id}/meta.json")
+        shutil.rmtree(partial)
+
+    def _fetched(self, recipe: Recipe) -> Path:
+        """This machine's copy of an artifact in the object store; raises FileNotFoundError and Damaged."""
+        content = self.place.read(f"{recipe.id}/meta.json")
+        try:
+            digests = json.loads(content)["sha256"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"{self.place}/{recipe.id}/meta.json: {error}") from error
+        folder = self.root / recipe.id
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, digest in digests.items():
+            if not (folder / name).is_file() or _sha256(folder / name) != digest:
+                partial = folder / f".{name}.{os.getpid()}"
+                try:
+                    self.place.download(f"{recipe.id}/{digest[:16]}-{name}", partial)
+                except FileNotFoundError as error:
+                    raise Damaged(f"{self.place}/{recipe.id}: {name} is gone") from error
+                partial.replace(folder / name)
+        partial = folder / f".meta.json.{os.getpid()}"
+        partial.write_bytes(content)
+        partial.replace(folder / "meta.json")
+        return folder
+
     def _remove(self, recipe: Recipe) -> None:
+        if self.place.remote:
+            there = self.place.inside(recipe.id)
+            for name in ["meta.json", *there.names()]:
+                there.delete(name)
+            shutil.rmtree(self.root / recipe.id, ignore_errors=True)
+            return
         aside = self.root / f".damaged-{recipe.id}.{os.getpid()}"
         (self.root / recipe.id).rename(aside)
         shutil.rmtree(aside)
+
+
+class UploadedCheckpoint(Checkpoint):
+    """A checkpoint that goes on from any machine: what is written here is copied to the object store, too."""
+
+    def __init__(self, path: Path, every: float, place: Place) -> None:
+        super().__init__(path, every)
+        self._place, self._name = place, f"progress/{path.name}"
+        if place.exists(self._name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            place.download(self._name, self._partial)
+            self._partial.replace(path)
+
+    def remove(self) -> None:
+        """The run is over and its result is written."""
+        super().remove()
+        self._place.delete(self._name)
+
+    def _write(self, content: dict[str, Any]) -> None:
+        super()._write(content)
+        try:
+            self._place.upload(self.path, self._name)
+        except StorageLost as error:
+            raise OSError(str(error)) from error  # a warning: the run itself can go on
+
+
+@contextmanager
+def refused(path: Path) -> Iterator[None]:
+    """Raise StorageLost for what the file system refuses (a full disk)."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise StorageLost(f"{path} cannot be written ({' '.join(str(error).split())[:200]}). {GO_ON}") from error
 
 
 def get_artifact(
@@ -170,14 +281,15 @@ def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, dev
         network, meter = train(recipe, data, world, progress)
 
     def observe_and_save() -> None:
-        sets: dict[str, Rows] = {}
         told = dict(extra)
-        if forget is not None:
+        if recipe.on:
+            sets: dict[str, Rows] = {}
+        elif forget is not None:
             sets = {"forget": Rows(splits.train, forget.forget), "retain": data.rows("retain")} | held_out(splits)
             told = {"forget_sha256": forget.manifest["sha256"], "forget_size": len(forget.forget)}
-        elif not recipe.on:
+        else:
             sets = shifted_rows(splits)
-        observed = {} if recipe.on else flatten({name: evaluate(network, data, rows) for name, rows in sets.items()})
+        observed = flatten({name: evaluate(network, data, rows) for name, rows in sets.items()})
         store.save(recipe, network, meter, observed, {"workers": world.size, **told})
         if progress is not None:
             progress.remove()

@@ -7,7 +7,8 @@ from collections import Counter
 from mubench_ray.engine.plan import Plan
 from mubench_ray.models.counts import count
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import ForgetSet
+from mubench_ray.tasks.examples import VALIDATION_SHARE
+from mubench_ray.trial import Recipe, Trial
 
 #: Rates that the hours are told for, in FLOs a second of real training (not the vendor's peak).
 RATES = {"CPU core": 5e9, "A100-class GPU in fp32": 2e13}
@@ -18,21 +19,28 @@ def plan_flos(plan: Plan) -> float:
     shares: Counter[tuple] = Counter()
     for recipe in plan.recipes.values():
         if recipe.training is not None:
-            shares[recipe.task, recipe.model, recipe.subset, kept(recipe.forget), recipe.training.epochs] += 1
+            shares[recipe.task, recipe.model, recipe.subset, part(recipe), recipe.training.epochs] += 1
     for trial in plan.trials.values():
         if trial.lr is not None:
             # Where there is no retrain, the task's own budget stands for it.
             epochs = trial.budget_epochs or trial.training.epochs
-            shares[trial.task, trial.model, trial.subset, kept(trial.forget), epochs] += trial.budget.flos or 1.0
+            shares[trial.task, trial.model, trial.subset, part(trial), epochs] += trial.budget.flos or 1.0
     return sum(
-        share * part * epochs * (subset or TASKS.get(task).train_size) * count(task, model).training
-        for (task, model, subset, part, epochs), share in shares.items()
+        share * of_it * epochs * (subset or TASKS.get(task).train_size) * count(task, model).training
+        for (task, model, subset, of_it, epochs), share in shares.items()
     )
 
 
-def kept(forget: ForgetSet | None) -> float:
-    """Share of D that is trained on."""
-    return 1 - forget.ratio / 100 if forget else 1.0
+def part(cell: Recipe | Trial) -> float:
+    """How much is trained on, as a share of D; of a trial, what its retrain is trained on."""
+    share = 1.0 if cell.half is None else 0.5
+    on = getattr(cell, "on", None)
+    if on == "validation":
+        return share * VALIDATION_SHARE / (1 - VALIDATION_SHARE)
+    if cell.forget is None:
+        return share
+    forgotten = cell.forget.ratio / 100
+    return share * (forgotten if on == "forget" else 1 - forgotten)
 
 
 def estimate(plan: Plan) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mubench_ray.console import console, find_row
 from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.job import default_artifacts
 from mubench_ray.engine.run_trial import metric_names, prepare_network_process, run_trial
@@ -17,35 +18,34 @@ from mubench_ray.trial import Trial
 TIMED = {"seconds", "retrain_seconds", "retrain_time_efficiency"}
 
 
-def rerun_trial(folder: str | Path, trial_id: str) -> bool:
-    """Run the trial again from the folder's artifacts (made anew where they are gone); prints each number beside the stored one.
+@dataclass(frozen=True)
+class Compared:
+    """One column of a row: as it is stored and as it came out now."""
 
-    Returns whether status, FLOs and every metric that does not depend on the clock are the same. Nothing is written to the folder's tables.
+    name: str
+    stored: Any
+    again: Any
+
+    @property
+    def same(self) -> bool:
+        """Equal, or floats that differ by rounding alone."""
+        if isinstance(self.stored, float) and isinstance(self.again, float):
+            return math.isclose(self.stored, self.again, rel_tol=1e-9, abs_tol=1e-12)
+        return self.stored == self.again
+
+
+def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
+    """Run the trial of a stored row again from the folder's artifacts (made anew where they are gone).
+
+    Returns status, FLOs and every metric that does not depend on the clock and is known on either side. Nothing is written to the folder's tables.
     """
     folder = Path(folder)
-    stored = find_row(folder, trial_id)
     suite = json.loads((folder / "suite.json").read_text()) if (folder / "suite.json").is_file() else {}
     for plugin in suite.get("plugins", []):
         load_plugin(plugin)
     prepare_network_process()
     trial = Trial.model_validate_json(stored["trial"])
     again = run_trial(trial, ArtifactStore(default_artifacts(folder)), suite.get("data_dir")).row
-    same = True
-    for name in ("status", "flos", *metric_names()):
-        if name in TIMED or (stored.get(name) is None and again.get(name) is None):
-            continue
-        equal = equal_numbers(stored.get(name), again.get(name))
-        same &= equal
-        console.print(
-            f"[{'green' if equal else 'red'}]{'same' if equal else 'DIFFERS'}[/] {name}: {stored.get(name)} | {again.get(name)}",
-            highlight=False,
-        )
-    console.print("The row stands." if same else "The row does not come out again on this machine.")
-    return same
-
-
-def equal_numbers(one: object, other: object) -> bool:
-    """Equal, or floats that differ by rounding alone."""
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
-    return one == other
+    names = [name for name in ("status", "flos", *metric_names()) if name not in TIMED]
+    compared = [Compared(name, stored.get(name), again.get(name)) for name in names]
+    return [each for each in compared if each.stored is not None or each.again is not None]

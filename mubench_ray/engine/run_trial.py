@@ -16,11 +16,12 @@ from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.observation import Curve, evaluation_sets, examples_table, measure
 from mubench_ray.engine.probes import probe
 from mubench_ray.engine.transfer import transfer_column
-from mubench_ray.engine.unlearning import keep_weights, prepare, unlearn
+from mubench_ray.engine.unlearning import prepare, unlearn
 from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
 from mubench_ray.provenance import provenance
+from mubench_ray.results.storage import StorageLost
 from mubench_ray.results.store import Outcome
 from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.trial import Trial
@@ -38,7 +39,7 @@ def run_trial(
     """Unlearn and evaluate one trial. Never raises for what goes wrong inside: the row says ``diverged``, ``out_of_memory`` or ``failed``.
 
     ``keep`` saves the unlearned weights beside the artifacts, for the next step of a sequence. ``world``: the processes that run it together; the outcome
-    of rank 0 is the trial's. Raises WorkerLost when one of them dies.
+    of rank 0 is the trial's. Raises WorkerLost when one of them dies, StorageLost when artifacts cannot be kept.
     """
     world = world or World()
     started = datetime.now(UTC)
@@ -48,7 +49,7 @@ def run_trial(
     outcome = Outcome(row)
     try:
         _unlearn(trial, artifacts, data_dir, device, concurrency, outcome, keep, world)
-    except WorkerLost:
+    except (WorkerLost, StorageLost):
         raise
     except Diverged as error:
         row |= {"status": "diverged", "error": str(error)}
@@ -101,7 +102,7 @@ def _unlearn(
     row |= values | {"transfer": transfer_column(values, metric_names())}
     outcome.examples = examples_table(trial, observed)
     if keep:
-        keep_weights(trial, ctx.network, artifacts)
+        artifacts.keep(trial.id, ctx.network)
     row["status"] = "truncated" if truncated else "ok"
 
 

@@ -1,15 +1,21 @@
-"""Ray Train runs the nodes that two or more workers share: from inside a Tune trial, gloo between CPUs, nccl between GPUs. The only file that knows Ray Train."""
+"""Ray Train runs the nodes that several workers share: from inside a Tune trial, gloo between CPUs, nccl between GPUs. Only this file knows Ray Train."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 import os
 import shutil
+import threading
 import time
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+from torch.distributed import TCPStore
 
 from mubench_ray.engine.job import Job, is_artifact
 from mubench_ray.engine.run_trial import failed_outcome, metric_names
@@ -25,11 +31,16 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "86400",  # in a mixed suite the workers may have to wait until trials of one worker end
 }
-#: Seconds that the others may wait for rank 0, which evaluates alone; one that is gone is noticed at once.
-PATIENCE = 12 * 3600
-#: Seconds in which rank 0 should have written the same failure that another rank has seen.
-GRACE = 20.0
+#: How long the others may wait for rank 0, which evaluates alone; one that is gone is noticed at once.
+PATIENCE = timedelta(hours=12)
+#: In this time rank 0 should have come upon the same failure that another rank has seen.
+GRACE = timedelta(seconds=20)
+#: How long workers wait for the next node.
+IDLE = timedelta(seconds=10)
+#: Given in place of a node.
+STOP = "stop"
 
 
 class RankFailed(Exception):
@@ -40,57 +51,122 @@ class RankFailed(Exception):
         self.status, self.reason = status, reason
 
 
-def run_on_workers(job: Job, node: str, content: str, folder: str, workers: int, resources: Resources) -> dict[str, Any]:
-    """``Job.run`` by ``workers`` processes together; returns what rank 0 does. Raises Train's error where a process died, so that Tune tries again."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    from ray import train
-    from ray.train.torch import TorchConfig, TorchTrainer
+class Team:
+    """Workers that Train has started once and that run one node after another: their start costs many times what a short trial does.
 
-    logging.getLogger("ray.train").setLevel(logging.CRITICAL)
-    storage = Path(job.out) / ".train"
-    # Train goes on from what it finds under a name; what to go on from is our own checkpoint's business.
-    name = f"{node}-{uuid.uuid4().hex[:8]}"
-    each = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
-    trainer = TorchTrainer(
-        share,
-        train_loop_config={"job": job, "node": node, "content": content, "folder": folder},
-        scaling_config=train.ScalingConfig(
-            num_workers=workers, use_gpu=bool(resources.gpus), resources_per_worker=each, placement_strategy="PACK"
-        ),
-        run_config=train.RunConfig(
-            name=name, storage_path=str(storage), failure_config=train.FailureConfig(max_failures=0)
-        ),
-        torch_config=TorchConfig(timeout_s=PATIENCE),
-    )
-    try:
-        return trainer.fit().return_value
-    except train.WorkerGroupError as error:
-        if (failed := failure_of(error.worker_failures)) is None:
-            raise
-        return record(job, node, content, folder, *failed)
-    finally:
-        shutil.rmtree(storage / name, ignore_errors=True)
+    The nodes go to them through a store that this process serves. They end when they are told to, when this process dies, and after ``IDLE`` seconds without a
+    node, so that they hold no device that others could use.
+    """
+
+    def __init__(self, job: Job, workers: int, resources: Resources) -> None:
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        import ray
+
+        logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+        self.job, self.workers, self.resources = job, workers, resources
+        self._host = ray.util.get_node_ip_address()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def run(self, node: str, content: str, folder: str) -> dict[str, Any]:
+        """``Job.run`` by all workers together; returns what rank 0 does. Raises Train's error where a process died, so that Tune tries again."""
+        while True:
+            if self._thread is None or not self._thread.is_alive():
+                self._start()
+            self._given += 1
+            self._store.set(f"node {self._given}", json.dumps([node, content, folder]))
+            answer = f"answer {self._given}"
+            while self._thread.is_alive() and not self._store.check([answer]):
+                time.sleep(0.01)
+            if self._store.check([answer]):
+                return json.loads(self._store.get(answer))
+            if self._error is not None:
+                return self._explain(node, content, folder)
+            # They had just gone for want of work.
+
+    def close(self) -> None:
+        """Let the workers end."""
+        if self._thread is not None and self._thread.is_alive():
+            self._store.set(f"node {self._given + 1}", STOP)
+            self._thread.join(timeout=60)
+
+    def _start(self) -> None:
+        self._given, self._error = 0, None
+        self._store = TCPStore(self._host, 0, is_master=True, wait_for_workers=False)
+        self._thread = threading.Thread(target=self._fit, args=(self._store.port,), daemon=True)
+        self._thread.start()
+
+    def _fit(self, port: int) -> None:
+        from ray import train
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        storage = Path(self.job.out) / ".train"
+        # Train goes on from what it finds under a name; what to go on from is our own checkpoint's business.
+        name = uuid.uuid4().hex
+        gpus = self.resources.gpus
+        each = {"CPU": self.resources.cpus} | ({"GPU": gpus} if gpus else {})
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={"job": self.job, "host": self._host, "port": port},
+            scaling_config=train.ScalingConfig(
+                num_workers=self.workers, use_gpu=bool(gpus), resources_per_worker=each, placement_strategy="PACK"
+            ),
+            run_config=train.RunConfig(
+                name=name, storage_path=str(storage), failure_config=train.FailureConfig(max_failures=0)
+            ),
+            torch_config=TorchConfig(timeout_s=int(PATIENCE.total_seconds())),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:  # noqa: BLE001 - it ends this thread; the one that waits raises it
+            self._error = error
+        finally:
+            shutil.rmtree(storage / name, ignore_errors=True)
+
+    def _explain(self, node: str, content: str, folder: str) -> dict[str, Any]:
+        """The row of what a rank has given up; raises the error where processes died."""
+        if (failed := failure_of(getattr(self._error, "worker_failures", {}))) is None:
+            raise self._error
+        status, reason = failed
+        if is_artifact(node):
+            return {"status": "failed", "error": reason}
+        outcome = failed_outcome(Trial.model_validate_json(content), reason, status)
+        outcome.row["workers"] = self.workers
+        Store(self.job.out).part(folder).write(outcome, metric_names())
+        return {"status": status, "error": reason}
 
 
-def share(config: dict[str, Any]) -> dict[str, Any]:
-    """One worker's part of a node."""
+def work(config: dict[str, Any]) -> None:
+    """One worker: nodes from the store until there are no more."""
     from ray.train.torch import get_device
 
-    job, node, folder = config["job"], config["node"], config["folder"]
+    job: Job = config["job"]
     job = replace(job, device=str(get_device()) if job.device.startswith("cuda") else job.device)
     job.prepare()
     world = World.joined()
-    result = job.run(node, config["content"], folder, world)
-    if world.rank and result["status"] in ("failed", "out_of_memory"):
-        # Most faults befall all ranks, and rank 0 writes them. One that rank 0 has not seen leaves it waiting for ever: only an exception ends it.
-        until = time.monotonic() + GRACE
-        while time.monotonic() < until:
-            if not is_artifact(node) and node in Store(job.out).part(folder).finished():
-                return result
-            time.sleep(0.2)
-        raise RankFailed(result["status"], f"rank {world.rank} of {world.size}: {result['error']}")
-    return result
+    store = TCPStore(config["host"], config["port"], is_master=False, timeout=PATIENCE)
+    for number in itertools.count(1):
+        if world.rank == 0:
+            try:
+                store.wait([f"node {number}"], IDLE)
+                store.set(f"go {number}", store.get(f"node {number}"))
+            except RuntimeError:  # what torch raises when the time is over
+                store.set(f"go {number}", STOP)
+        given = store.get(f"go {number}").decode()
+        if given == STOP:
+            return
+        node, content, folder = json.loads(given)
+        result = job.run(node, content, folder, world)
+        if world.rank == 0:
+            store.set(f"answer {number}", json.dumps(result))
+        elif result["status"] in ("failed", "out_of_memory"):
+            # Most faults befall all ranks, and rank 0 tells. One that rank 0 has not seen leaves it waiting for ever: only an exception ends that.
+            try:
+                store.wait([f"answer {number}"], GRACE)
+            except RuntimeError as error:
+                reason = f"rank {world.rank} of {world.size}: {result['error']}"
+                raise RankFailed(result["status"], reason) from error
 
 
 def failure_of(failures: dict[int, Exception]) -> tuple[str, str] | None:
@@ -102,11 +178,3 @@ def failure_of(failures: dict[int, Exception]) -> tuple[str, str] | None:
                 return seen.status, seen.reason
             seen = getattr(seen, "_base_exc", None) or getattr(seen, "cause", None) or seen.__cause__
     return None
-
-
-def record(job: Job, node: str, content: str, folder: str, status: str, reason: str) -> dict[str, Any]:
-    """Write the row that rank 0 could not write."""
-    if not is_artifact(node):
-        outcome = failed_outcome(Trial.model_validate_json(content), reason, status)
-        Store(job.out).part(folder).write(outcome, metric_names())
-    return {"status": "failed" if is_artifact(node) else status, "error": reason}

@@ -10,15 +10,19 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune.search import Searcher
 
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.schedule import Schedule
+from mubench_ray.engine.telemetry import Telemetry
 from mubench_ray.errors import MubenchError
 from mubench_ray.suite import Resources
+
+if TYPE_CHECKING:
+    from mubench_ray.engine.train import Team
 
 #: How often Tune starts a node anew whose process died.
 RETRIES = 2
@@ -35,6 +39,7 @@ class NextNode(Searcher):
         super().__init__(metric="ended", mode="max")
         self._schedule, self._contents = schedule, contents
         self._nodes: dict[str, str] = {}
+        self._telemetry = Telemetry()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A config of one node, None while everything waits, FINISHED at the end."""
@@ -51,9 +56,12 @@ class NextNode(Searcher):
         if node is None:
             return
         if error or not result or "status" not in result:
+            status, seconds = "died", None
             self._schedule.complete(node, "died", f"{RETRIES + 1} times; the machine may be short of memory")
         else:
-            self._schedule.complete(node, result["status"], result.get("error"), result)
+            status, seconds = result["status"], result.get("time_this_iter_s")
+            self._schedule.complete(node, status, result.get("error"), result)
+        self._telemetry.ended(node, status, seconds, self._schedule.progress)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: what is finished is known from the results folder."""
@@ -67,20 +75,31 @@ class Node(tune.Trainable):
 
     def setup(self, config: dict[str, Any], job: Job | None = None, resources: Resources | None = None) -> None:
         """Once an actor."""
-        self._job, self._resources = job, resources
+        self._job, self._resources, self._team = job, resources, None
         job.prepare()
 
     def step(self) -> dict[str, Any]:
         """Run the node to its end."""
         config = self.config
         node = config["node"], config["content"], config["folder"]
-        if (workers := self._job.workers_of(config["content"])) > 1:
-            from mubench_ray.engine.train import run_on_workers
+        workers = self._job.workers_of(config["content"])
+        runner = self._job if workers == 1 else self._team_of(workers)
+        return {**runner.run(*node), "ended": 1, "done": True}
 
-            result = run_on_workers(self._job, *node, workers, self._resources)
-        else:
-            result = self._job.run(*node)
-        return {**result, "ended": 1, "done": True}
+    def _team_of(self, workers: int) -> Team:
+        """The workers that share nodes; those of the node before, where there are as many."""
+        from mubench_ray.engine.train import Team
+
+        if self._team is not None and self._team.workers != workers:
+            self._team.close()
+            self._team = None
+        self._team = self._team or Team(self._job, workers, self._resources)
+        return self._team
+
+    def cleanup(self) -> None:
+        """This actor is needed no more."""
+        if self._team is not None:
+            self._team.close()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next node."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_model, save_model
 from torch import nn
 
 from mubench_ray.engine.artifacts import Artifact, ArtifactStore, get_artifact
@@ -143,25 +141,10 @@ def previous_network(
 ) -> nn.Module:
     """f_U of the step before in a sequence: as that step left it, or unlearned once more where its weights are gone."""
     before = trial.previous
-    path = kept_weights(before, artifacts)
-    if world.first(path.is_file) if world else path.is_file():
+    if (world or World()).first(lambda: artifacts.has_kept(before.id)):
         network = METHODS.get(before.method).configure(before.hyperparameters).result_of(network)
-        load_model(network, path)
+        artifacts.load_kept(before.id, network)
         return network
     prepared = prepare(before, artifacts, data_dir, device, concurrency, world)
     unlearn(prepared.ctx, prepared.method, before, lambda ctx: None)
     return prepared.ctx.network
-
-
-def kept_weights(trial: Trial, artifacts: ArtifactStore) -> Path:
-    """Where the unlearned weights of a step lie for the step after it."""
-    return artifacts.root / "steps" / f"{trial.id}.safetensors"
-
-
-def keep_weights(trial: Trial, network: nn.Module, artifacts: ArtifactStore) -> None:
-    """Save the unlearned weights of a step, whole or not at all."""
-    path = kept_weights(trial, artifacts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_model(network, str(partial))
-    partial.replace(path)

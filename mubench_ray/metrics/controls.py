@@ -18,6 +18,10 @@ from mubench_ray.metrics.base import METRICS, Metric
 Verdict = Literal["trusted", "untrusted", "not checkable"]
 #: Seeds of either control below which no interval is worth a verdict.
 SEEDS = 3
+#: Of a group metric, which has one value for all seeds: how many times farther from the ideal than the retrain the
+#: original has to lie, and the least share of the way to the end of the range.
+TOLD_APART = 2.0
+LEAST_SHARE = 0.05
 #: Statuses of rows whose metrics count.
 FINISHED = ("ok", "truncated")
 
@@ -164,6 +168,48 @@ def gate(
             )
             verdicts.append(cell | check.as_dict())
     return verdicts
+
+
+def gate_groups(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One verdict a (task, model, ratio), group metric and part that declares an ideal value, as plain dictionaries.
+
+    ``scores`` are rows of ``scores/*.parquet``. A group has one value, which its own seeds made, and the retrains
+    against each other never reach the ideal exactly with finitely many models: their distance to it is the noise floor.
+    Trusted: the original lies at least TOLD_APART times as far from the ideal as the retrain, and by at least
+    LEAST_SHARE of the way from the ideal to the farther end of the range. Not checkable: no value of either control.
+    """
+    from mubench_ray.metrics.group import GROUP_METRICS
+
+    found: dict[tuple, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for row in scores:
+        if row["metric"] in GROUP_METRICS and row["method"] in ("original", "retrain"):
+            cell = tuple(row.get(name) for name in ("metric", "part", "task", "model", "ratio", "sampler"))
+            found[cell][row["method"]] = row
+    verdicts = []
+    for (metric, part, task, model, ratio, sampler), controls in sorted(found.items(), key=str):
+        declared = GROUP_METRICS.get(metric).parts.get(part)
+        if declared is None or declared.ideal is None:
+            continue
+        verdict, reason = _group_verdict(declared, controls)
+        cell = {"task": task, "model": model, "ratio": ratio, "sampler": sampler, "forget_seed": None}
+        verdicts.append(cell | Check(f"{metric} {part}", verdict, reason).as_dict())
+    return verdicts
+
+
+def _group_verdict(declared: Any, controls: Mapping[str, Mapping[str, Any]]) -> tuple[Verdict, str]:
+    values = {name: controls.get(name, {}).get("value") for name in ("original", "retrain")}
+    absent = [name for name, value in values.items() if not _finite(value)]
+    if absent:
+        why = "; ".join(f"{name}: {controls.get(name, {}).get('reason') or 'no row'}" for name in absent)
+        return "not checkable", f"needs a value of original and of retrain ({why})"
+    ours, floor = (abs(values[name] - declared.ideal) for name in ("original", "retrain"))
+    shown = f"original {values['original']:.3g}, retrain {values['retrain']:.3g}, ideal {declared.ideal:.3g}"
+    reach = max(declared.high - declared.ideal, declared.ideal - declared.low)
+    if ours < TOLD_APART * floor:
+        return "untrusted", f"the retrain is told apart from other retrains nearly as far as the original: {shown}"
+    if math.isfinite(reach) and ours < LEAST_SHARE * reach:
+        return "untrusted", f"the original is not told apart: {shown}"
+    return "trusted", f"the original is told apart, the retrain is not: {shown}"
 
 
 def _by_seed(rows: Iterable[Mapping[str, Any]], name: str) -> dict[Any, float]:

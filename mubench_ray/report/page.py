@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mubench_ray.report.columns import CONTROLS
-from mubench_ray.report.load import Results
+from mubench_ray.report.load import Results, read_json
 from mubench_ray.report.payload import embedded, payload
 from mubench_ray.report.report import Report
 from mubench_ray.report.sections import Block
@@ -140,6 +140,18 @@ def provenance_rows(results: Results) -> list[tuple[str, str]]:
         values = sorted(str(value) for value in pc.unique(results.trials[name]).to_pylist() if value is not None)
         if values:
             rows.append((word, ", ".join(values)))
+    for name, entry in read_json(results.root, "submissions.json").items():
+        if isinstance(entry, dict):
+            rows.append((f"from {name}", submission_line(entry)))
     if results.manifest.get("mlflow_uri"):
         rows.append(("MLflow", str(results.manifest["mlflow_uri"])))
     return rows
+
+
+def submission_line(entry: dict[str, Any]) -> str:
+    """What a group handed over, in one line."""
+    parts = [f"{entry.get('trials')} trials of suite {entry.get('suite')}"]
+    parts.append(f"{entry.get('forget_sets_drawn_anew')} of {entry.get('forget_sets')} forget sets drawn anew and equal")
+    given = entry.get("provenance")
+    parts += [f"{name} {value}" for name, value in given.items() if value is not None] if isinstance(given, dict) else []
+    return ", ".join(parts)

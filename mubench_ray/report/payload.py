@@ -104,7 +104,7 @@ def board_columns(report: Report) -> pa.Table:
 
 def trials_of(results: Results, board: pa.Table) -> pa.Table:
     """The trials of every row of ``board``: ``row`` (its place there), ``id``, ``seed``, ``status`` and ``run``,
-    ``experiment`` and ``server`` of the MLflow run (null where none is known)."""
+    ``experiment`` and ``server`` of the MLflow run (null where none is known), and on a leaderboard ``from``, the group."""
     groups = group_by(results.trials, [*CELL, *CONTENDER])
     first = results.trials.take(pa.array(groups.first)).select([*CELL, *CONTENDER])
     place = {tuple(row.values()): index for index, row in enumerate(board.select([*CELL, *CONTENDER]).to_pylist())}
@@ -112,6 +112,8 @@ def trials_of(results: Results, board: pa.Table) -> pa.Table:
     order = pa.array(np.argsort(row, kind="stable"))
     ids = results.trials["trial_id"].combine_chunks()
     columns = {"row": pa.array(row), "id": ids, "seed": results.trials["seed"], "status": results.trials["status"]}
+    if "submission" in results.trials.column_names:
+        columns["from"] = results.trials["submission"]
     return pa.table(columns | runs_of(results, ids)).take(order)
 
 

@@ -3,6 +3,7 @@ own tables."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,8 +136,17 @@ def attack_and_time_block(report: Report) -> Block:
 
 
 def added_block(report: Report) -> Block:
-    """Metrics that ``mubench score`` added."""
-    tables = [TextTable(headers, rows, name) for name, (headers, rows) in scored(report.results).items()]
+    """Metrics that ``mubench score`` added; those that their controls do not bear out are marked."""
+    verdicts = read_json(report.results.root, "controls.json").get("verdicts")
+    bad: dict[str, int] = Counter()
+    for entry in verdicts if isinstance(verdicts, list) else []:
+        if isinstance(entry, dict) and entry.get("verdict") == "untrusted":
+            bad[str(entry.get("metric"))] += 1
+    tables = []
+    for name, (headers, rows) in scored(report.results).items():
+        failed = {part: bad[key] for part in headers if (key := name if part == "value" else f"{name} {part}") in bad}
+        marked = [f"{part} (untrusted)" if part in failed else part for part in headers]
+        tables.append(TextTable(marked, rows, name + (" – fails its controls, see there" if failed else "")))
     return Block("Metrics added after the run", "Means over what each metric was computed on; see scores/.", tables)
 
 

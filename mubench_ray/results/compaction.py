@@ -2,7 +2,8 @@
 
 A merged file is written under a name that starts with ``_``, which pyarrow.dataset passes over; then the files it replaces are removed; then it
 gets its own name. Whoever reads the folder raw may for a moment miss rows but never sees one twice; the store reads the hidden file
-too, and whichever process comes next finishes a merge that was killed in the middle.
+too, and whichever process comes next finishes a merge that was killed in the middle. (An object store has no renaming but copies: there a raw reader
+may see the rows of a merge twice, in the hidden file, which it passes over, and in the one with its own name.)
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mubench_ray.results.storage import Place
+
 #: Files of one trial that may lie about before they are merged, and rows that a merged file holds at most (by table).
 LOOSE = 500
 ROWS = 4_000_000
 
 
-def loose_files(folder: Path) -> list[Path]:
-    """The one-trial files of a table."""
-    return sorted(
-        path for path in folder.glob("*.parquet") if path.name[0] not in "._" and not path.name.startswith("part-")
-    )
+def loose_files(folder: Place) -> list[str]:
+    """Names of the one-trial files of a table."""
+    return [
+        name
+        for name in folder.names()
+        if name.endswith(".parquet") and name[0] not in "._" and not name.startswith("part-")
+    ]
 
 
 def is_merged(path: str | Path) -> bool:
@@ -29,17 +34,17 @@ def is_merged(path: str | Path) -> bool:
     return Path(path).name.lstrip("_").startswith("part-")
 
 
-def compact(folder: Path, at_least: int = LOOSE) -> int:
-    """Merge the one-trial files of a table when there are at least ``at_least``; returns how many were merged."""
+def compact(folder: Place, at_least: int = LOOSE) -> int:
+    """Merge the one-trial files of a table when there are at least ``at_least``; returns how many were merged. Raises StorageLost."""
     finish_merges(folder)
     loose = loose_files(folder)
     if len(loose) < max(2, at_least):
         return 0
-    batch: list[Path] = []
+    batch: list[pa.Table] = []
     rows = 0
-    for path in loose:
-        batch.append(path)
-        rows += pq.read_metadata(path).num_rows
+    for name in loose:
+        batch.append(read_table(folder, name))
+        rows += batch[-1].num_rows
         if rows >= ROWS:
             _merge(folder, batch)
             batch, rows = [], 0
@@ -48,23 +53,27 @@ def compact(folder: Path, at_least: int = LOOSE) -> int:
     return len(loose)
 
 
-def finish_merges(folder: Path) -> None:
+def read_table(folder: Place, name: str, columns: list[str] | None = None) -> pa.Table:
+    """One Parquet file of a table; raises FileNotFoundError."""
+    path = f"{folder.path}/{name}"
+    return folder.tried("read", lambda: pq.read_table(path, columns=columns, filesystem=folder.fs, partitioning=None))
+
+
+def finish_merges(folder: Place) -> None:
     """Complete merges that were interrupted: their rows are whole in the hidden file."""
-    for hidden in sorted(folder.glob("_part-*.parquet")):
-        _adopt(folder, hidden)
+    for name in folder.names():
+        if name.startswith("_part-") and name.endswith(".parquet"):
+            _adopt(folder, name)
 
 
-def _merge(folder: Path, files: list[Path]) -> None:
-    number = 1 + max((int(path.stem.split("-")[1]) for path in folder.glob("part-*.parquet")), default=0)
-    table = pa.concat_tables([pq.read_table(path) for path in files], promote_options="default")
-    partial = folder / f".part-{number}"
-    pq.write_table(table, partial, compression="zstd", row_group_size=131_072)
-    hidden = folder / f"_part-{number}.parquet"
-    partial.replace(hidden)
+def _merge(folder: Place, tables: list[pa.Table]) -> None:
+    numbers = [int(Path(name).stem.split("-")[1]) for name in folder.names() if name.startswith("part-")]
+    hidden = f"_part-{1 + max(numbers, default=0)}.parquet"
+    folder.write(hidden, pa.concat_tables(tables, promote_options="default"))
     _adopt(folder, hidden)
 
 
-def _adopt(folder: Path, hidden: Path) -> None:
-    for trial_id in set(pq.read_table(hidden, columns=["trial_id"])["trial_id"].to_pylist()):
-        (folder / f"{trial_id}.parquet").unlink(missing_ok=True)
-    hidden.replace(folder / hidden.name[1:])
+def _adopt(folder: Place, hidden: str) -> None:
+    for trial_id in set(read_table(folder, hidden, columns=["trial_id"])["trial_id"].to_pylist()):
+        folder.delete(f"{trial_id}.parquet")
+    folder.move(hidden, hidden[1:])

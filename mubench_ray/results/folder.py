@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from mubench_ray.errors import ResultsError
 from mubench_ray.metrics.controls import FINISHED
+from mubench_ray.results.compaction import read_table
 from mubench_ray.results.store import Store
 from mubench_ray.trial import Trial
 
@@ -49,7 +49,7 @@ class Folder:
     def _examples(self, trial_id: str) -> dict[str, np.ndarray]:
         """``<split>_<column>`` of a trial, ``<split>_index`` included; empty where none was stored."""
         try:
-            table = pq.read_table(self.store.root / "examples" / f"{trial_id}.parquet")
+            table = read_table(self.store.place.inside("examples"), f"{trial_id}.parquet")
         except FileNotFoundError:  # merged into a larger file, or never written
             table = self.store.read("examples", filter=ds.field("trial_id") == trial_id)
         columns = [name for name in table.column_names if name not in ("trial_id", "split")]

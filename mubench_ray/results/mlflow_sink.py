@@ -20,8 +20,11 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.results.schema import CURVE_METRICS, TRIAL_COLUMNS
@@ -38,6 +41,10 @@ METRICS_A_CALL, PARAMS_A_CALL = 900, 100
 ROWS_A_TURN = 200
 #: How long the end of a run waits for the last rows to be copied.
 LAST_SYNC_SECONDS = 30.0
+
+#: Where the run of each trial is, beside the tables.
+RUNS_FILE = "mlflow_runs.parquet"
+RUNS_SCHEMA = pa.schema([(name, pa.string()) for name in ("trial_id", "run_id", "experiment_id", "tracking_uri")])
 
 _FIXED = {field.name for field in TRIAL_COLUMNS}
 _COSTS = ("flos", "seconds", "retrain_flos", "retrain_seconds", "wall_seconds")
@@ -106,13 +113,16 @@ class MlflowSink:
             with self._alone():
                 if self._client is None:
                     self._connect()
-                ids = sorted(self.store.finished() - self._copied)
-                for start in range(0, len(ids), ROWS_A_TURN):
-                    for row, curve in self._rows(ids[start : start + ROWS_A_TURN]):
-                        if not go_on():
-                            return added
-                        self._write(row, curve)
-                        added += 1
+                try:
+                    ids = sorted(self.store.finished() - self._copied)
+                    for start in range(0, len(ids), ROWS_A_TURN):
+                        for row, curve in self._rows(ids[start : start + ROWS_A_TURN]):
+                            if not go_on():
+                                return added
+                            self._write(row, curve)
+                            added += 1
+                finally:
+                    self._write_map()
         except (MlflowException, SQLAlchemyError, OSError) as error:
             self._client = None
             reason = " ".join(str(error).split())[:200]
@@ -166,6 +176,19 @@ class MlflowSink:
             if not token:
                 break
         self._client = client
+
+    def _write_map(self) -> None:
+        """``mlflow_runs.parquet``: where the run of each copied trial is, for the links of the report."""
+        ids = sorted(self._copied & self._runs.keys())
+        same = {"experiment_id": self._experiment_id, "tracking_uri": without_password(self.tracking_uri)}
+        found = pa.table(
+            {"trial_id": ids, "run_id": [self._runs[trial_id] for trial_id in ids]}
+            | {name: [value] * len(ids) for name, value in same.items()},
+            RUNS_SCHEMA,
+        )
+        path = self.store.root / RUNS_FILE
+        if ids and not (path.is_file() and pq.read_table(path).equals(found)):
+            self.store.write_table(".", RUNS_FILE, found)
 
     def _rows(self, ids: list[str]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
         chosen = pc.field("trial_id").isin(ids)
@@ -242,6 +265,14 @@ def _steps(curve: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _parts(things: list, size: int) -> list[list]:
     return [things[start : start + size] for start in range(0, len(things), size)]
+
+
+def without_password(uri: str) -> str:
+    """A tracking address without the user and password that it may name."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def default_uri(root: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError, UnknownName, did_you_mean
 from mubench_ray.metrics.base import METRICS, compute_one, is_observed, reads
@@ -70,6 +71,17 @@ def score(root: str | Path, metric_name: str, options: Mapping[str, Any] | None 
     table = pa.Table.from_pylist(rows, SCORES)
     folder.store.write_table("scores", f"{name}.parquet", table)
     return table
+
+
+def read_scores(store: Store) -> list[dict[str, Any]]:
+    """Every row of ``scores/*.parquet``; raises ResultsError naming a file that cannot be read."""
+    rows: list[dict[str, Any]] = []
+    for path in sorted((store.root / "scores").glob("*.parquet")):
+        try:
+            rows += pq.read_table(path).to_pylist()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ResultsError(f"{path} cannot be read ({error}); remove it and score the folder again.") from error
+    return rows
 
 
 # One trial at a time

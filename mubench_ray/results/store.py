@@ -7,7 +7,6 @@ written last: where it exists, everything of that trial does, and writing a tria
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError
-from mubench_ray.results.compaction import LOOSE, compact, finish_merges, is_merged
+from mubench_ray.results.compaction import LOOSE, compact, finish_merges, is_merged, read_table
 from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, trials_schema
+from mubench_ray.results.storage import Place, StorageLost
 
 TABLES = ("trials", "curves", "examples")
 
@@ -39,14 +39,15 @@ R = TypeVar("R")
 
 
 class Store:
-    """Reads and writes one results folder."""
+    """Reads and writes one results folder: a ``place`` that may be in an object store. ``root`` is the folder itself, or what stands for it here."""
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str | Path | Place) -> None:
+        self.place = root if isinstance(root, Place) else Place(root)
+        self.root = self.place.home
 
     def part(self, name: str) -> Store:
         """A results folder inside this one, such as ``search``; this one itself for no name."""
-        return Store(self.root / name) if name else self
+        return Store(self.place.inside(name)) if name else self
 
     # Opening
 
@@ -60,26 +61,28 @@ class Store:
             self.write_text("manifest.json", json.dumps({"schema_version": SCHEMA_VERSION, **manifest}, indent=2))
         except OSError as error:
             raise ResultsError(
-                f"Results folder {self.root} cannot be written ({error.strerror or error}); choose another with --out."
+                f"Results folder {self.place} cannot be written ({error.strerror or error}); choose another with --out."
             ) from error
 
     def check(self, must_exist: bool = False) -> dict[str, Any]:
         """The manifest; raises ResultsError when the folder holds none (``must_exist``) or one of another schema version."""
-        path = self.root / "manifest.json"
-        if not path.is_file():
+        path = f"{self.place}/manifest.json"
+        try:
+            content = self.place.read("manifest.json")
+        except (FileNotFoundError, NotADirectoryError):
             if must_exist:
                 raise ResultsError(
-                    f"{self.root} is not a results folder: it has no manifest.json. Name the folder that `mubench run` wrote."
-                )
+                    f"{self.place} is not a results folder: it has no manifest.json. Name the folder that `mubench run` wrote."
+                ) from None
             return {}
         try:
-            manifest = json.loads(path.read_text())
+            manifest = json.loads(content)
             version = manifest["schema_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ResultsError(f"{path} is damaged ({error}); restore it or use a new folder.") from error
         if version != SCHEMA_VERSION:
             raise ResultsError(
-                f"{self.root} was written with results schema {version}, this version reads {SCHEMA_VERSION}. "
+                f"{self.place} was written with results schema {version}, this version reads {SCHEMA_VERSION}. "
                 "Use a new folder with --out, or the mubench_ray version that wrote it."
             )
         return manifest
@@ -98,21 +101,13 @@ class Store:
         self.write_table("trials", name, pa.Table.from_pylist([outcome.row], trials_schema(metrics)))
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a file of the folder whole or not at all."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(text)
-        partial.replace(path)
-        return path
+        """Write a file of the folder whole or not at all; returns where it lies, if on this machine."""
+        self.place.write(name, text)
+        return self.root / name
 
     def write_table(self, table: str, name: str, content: pa.Table) -> None:
         """Write one Parquet file of a table whole or not at all."""
-        folder = self.root / table
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{name}.{os.getpid()}"
-        pq.write_table(content, partial, compression="zstd")
-        partial.replace(folder / name)
+        self.place.write(f"{table}/{name}", content)
 
     def forget_rows(self, statuses: tuple[str, ...]) -> int:
         """Remove the rows that have one of these statuses, so that their trials count as missing; returns how many."""
@@ -125,31 +120,25 @@ class Store:
     def compact(self, at_least: int = LOOSE) -> None:
         """Merge one-trial files into few where at least this many lie about."""
         for table in reversed(TABLES):
-            if (self.root / table).is_dir():
-                compact(self.root / table, at_least)
+            compact(self.place.inside(table), at_least)
 
     def _drop(self, table: str, trials: set[str]) -> None:
-        folder = self.root / table
+        folder = self.place.inside(table)
         finish_merges(folder)
         for trial_id in trials:
-            (folder / f"{trial_id}.parquet").unlink(missing_ok=True)
-        for part in folder.glob("part-*.parquet"):
-            whole = pq.read_table(part)
+            folder.delete(f"{trial_id}.parquet")
+        for part in [name for name in folder.names() if name.startswith("part-")]:
+            whole = read_table(folder, part)
             kept = whole.filter(pc.invert(pc.is_in(whole["trial_id"], pa.array(sorted(trials)))))
             if kept.num_rows < whole.num_rows:
-                self.write_table(table, part.name, kept)
+                folder.write(part, kept)
 
     # Reading
 
     def files(self, table: str) -> list[str]:
         """The Parquet files of a table that hold rows, also of a merge in progress."""
-        folder = self.root / table
-        if not folder.is_dir():
-            return []
-        names = sorted(
-            entry.name for entry in os.scandir(folder) if entry.name.endswith(".parquet") and entry.name[0] != "."
-        )
-        return [str(folder / name) for name in names]
+        names = [name for name in self.place.names(table) if name.endswith(".parquet") and name[0] != "."]
+        return [f"{self.place.path}/{table}/{name}" for name in names]
 
     def finished(self) -> set[str]:
         """Ids of the trials that have a row."""
@@ -160,7 +149,8 @@ class Store:
         for file in files:
             name = Path(file).stem
             if is_merged(file):
-                ids.update(pq.read_table(file, columns=["trial_id"])["trial_id"].to_pylist())
+                content = pq.read_table(file, columns=["trial_id"], filesystem=self.place.fs, partitioning=None)
+                ids.update(content["trial_id"].to_pylist())
             else:
                 ids.add(name)
         return ids
@@ -173,7 +163,9 @@ class Store:
             if not files:
                 empty = {"trials": trials_schema([]), "curves": CURVES, "examples": EXAMPLES}[table]
                 return empty.empty_table().select(columns or empty.names)
-            dataset = ds.dataset(files, schema=self._schema(table, files), format="parquet")
+            dataset = ds.dataset(
+                files, schema=self._schema(table, files), format="parquet", filesystem=self.place.fs
+            )
             content = dataset.to_table(columns=columns, filter=filter)
             # A merge in progress shows its rows twice, in the hidden file and in those it replaces.
             return _once(content) if any(Path(file).name.startswith("_") for file in files) else content
@@ -186,7 +178,9 @@ class Store:
             files = self.files(table)
             fault: Exception | None = None
             try:
-                result = look(files)
+                result = self.place.tried("read", lambda files=files: look(files))
+            except StorageLost:
+                raise
             except (pa.ArrowInvalid, OSError) as error:
                 fault = error
             now = self.files(table)
@@ -196,14 +190,14 @@ class Store:
             if fault is None:
                 return result
             raise ResultsError(
-                f"{self._damaged(files) or self.root / table} cannot be read ({fault}); "
+                f"{self._damaged(files) or f'{self.place}/{table}'} cannot be read ({fault}); "
                 "remove the damaged file and run the suite again."
             ) from fault
 
     def _damaged(self, files: list[str]) -> str | None:
         for file in files:
             try:
-                pq.read_table(file)
+                pq.read_table(file, filesystem=self.place.fs, partitioning=None)
             except (pa.ArrowInvalid, OSError):
                 return file
         return None
@@ -212,7 +206,7 @@ class Store:
         """Trials' metric columns may differ between files, where a metric was added later; the union of them."""
         if table != "trials":
             return {"curves": CURVES, "examples": EXAMPLES}[table]
-        schemas = {pq.read_schema(file): None for file in files}
+        schemas = {pq.read_schema(file, filesystem=self.place.fs): None for file in files}
         return pa.unify_schemas(list(schemas))
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -40,19 +42,38 @@ def _together() -> Iterator[None]:
 
 
 class World:
-    """The processes that share a run: this one's ``rank`` among ``size``. ``World()`` is one process alone."""
+    """The processes that share a run: this one's ``rank`` among ``size``. ``World()`` is one process alone.
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    ``sharded`` keeps parameters, gradients and the optimiser's state in pieces, one a process (torch's FSDP), for networks that do not fit otherwise.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, sharded: bool = False) -> None:
+        self.rank, self.size, self.sharded = rank, size, sharded and size > 1
         #: How many batches were split so far; work that split none was done whole by every process.
         self.splits = 0
 
     @classmethod
-    def joined(cls) -> World:
+    def joined(cls, sharded: bool = False) -> World:
         """The world of the process group that this process has joined, or of one process where there is none."""
         if not dist.is_initialized():
             return cls()
-        return cls(dist.get_rank(), dist.get_world_size())
+        return cls(dist.get_rank(), dist.get_world_size(), sharded)
+
+    def shard(self, network: nn.Module) -> nn.Module:
+        """Where parameters are kept in pieces, cut the network's up, in place: every entry of its lists of modules comes and goes on its own."""
+        if self.sharded:
+            for module in network.modules():
+                for child in module if isinstance(module, nn.ModuleList | nn.Sequential) else ():
+                    if any(True for _ in child.parameters()):
+                        fully_shard(child)
+            fully_shard(network)
+        return network
+
+    def unshard_into(self, whole: nn.Module, network: nn.Module) -> nn.Module:
+        """The parameters of a network that ``shard`` cut up, put together into one of the same architecture."""
+        state = {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in network.state_dict().items()}
+        whole.load_state_dict(state)
+        return whole
 
     def rows(self, count: int) -> slice | None:
         """This process's rows of a batch of ``count``, as even as they come; None where all are its own: fewer rows than processes are not split."""
@@ -88,7 +109,9 @@ class World:
         )
 
     def average_gradients(self, network: nn.Module) -> None:
-        """Replace every gradient by its mean over all processes."""
+        """Replace every gradient by its mean over all processes; where parameters are in pieces, FSDP has done so."""
+        if self.sharded:
+            return
         buckets: dict[torch.dtype, list[Tensor]] = {}
         for parameter in network.parameters():
             if parameter.grad is not None:
@@ -127,7 +150,7 @@ class World:
 
     def check_equal(self, network: nn.Module, when: str) -> None:
         """Raise MubenchError naming the rank whose parameters or buffers are not, to the bit, those of rank 0."""
-        if self.size == 1:
+        if self.size == 1 or self.sharded:
             return
         sums = self._gathered(checksum(network.state_dict().values()))
         if wrong := [rank for rank, value in enumerate(sums) if value != sums[0]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,13 +78,13 @@ def killed_after(content, root, what, steps):
     child.wait()
 
 
-def taken_undisturbed(trial, root, monkeypatch):
-    """How many steps the trial takes from its start to its end."""
+def counted(trial, store, monkeypatch):
+    """The trial's outcome, and how many steps it took for it here and now."""
     taken, step = [], Loop._step
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", lambda self, phase, batches: taken.append(1) or step(self, phase, batches))
-        run_trial(trial, ArtifactStore(root))
-    return len(taken)
+        patch.setattr(Loop, "_step", lambda self, phase, batches: taken.append(phase.name) or step(self, phase, batches))
+        outcome = run_trial(trial, store, keep=True)
+    return outcome, len(taken)
 
 
 def weights(root, trial):
@@ -96,17 +97,15 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tiny, tmp_path, name, monkey
     content = content_of(tiny, method, unlearning)
     trial = next(iter(make_plan(make_suite(content)).trials.values()))
     disturbed = ArtifactStore(tmp_path / "disturbed", checkpoint_seconds=300)
-    undisturbed = run_trial(trial, ArtifactStore(tmp_path / "undisturbed"), keep=True)
     for recipe in (trial.original, trial.retrain):
         get_artifact(recipe, disturbed)
+    shutil.copytree(disturbed.root, tmp_path / "undisturbed")
+    undisturbed, in_all = counted(trial, ArtifactStore(tmp_path / "undisturbed"), monkeypatch)
     killed_after(content, disturbed.root, "trial", steps)
     progress = disturbed.checkpoint(trial.id)
     saved = progress.load()
     assert saved["meter"]["flos"] > 0 and saved["position"] is not None
-    taken = []
-    step = Loop._step
-    monkeypatch.setattr(Loop, "_step", lambda self, phase, batches: taken.append(phase.name) or step(self, phase, batches))
-    again = run_trial(trial, disturbed, keep=True)
+    again, taken = counted(trial, disturbed, monkeypatch)
     for column in undisturbed.row.keys() - CIRCUMSTANCES:
         assert again.row[column] == undisturbed.row[column], column
     one, other = weights(tmp_path / "undisturbed", trial), weights(disturbed.root, trial)
@@ -115,8 +114,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tiny, tmp_path, name, monkey
         {k: v for k, v in p.items() if k != "seconds"} for p in undisturbed.curve
     ]
     assert again.row["seconds"] > saved["meter"]["seconds"] > 0
-    in_all = taken_undisturbed(trial, tmp_path / "undisturbed", monkeypatch)
-    assert 0 < len(taken) <= in_all - steps + 1, "it goes on; it does not start anew"
+    assert 0 < taken <= in_all - steps + 1, "it goes on; it does not start anew"
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint(tiny, tmp_path):

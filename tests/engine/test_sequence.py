@@ -3,7 +3,7 @@ import torch
 from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run_trial import run_trial
-from mubench_ray.engine.unlearning import kept_weights, prepare
+from mubench_ray.engine.unlearning import prepare
 from mubench_ray.suite import make_suite
 from tests.conftest import CIRCUMSTANCES
 
@@ -37,7 +37,7 @@ def test_kept_weights_and_unlearning_again_give_the_same_row(tiny, tmp_path):
     rows = [run_trial(step, kept, keep=True).row for step in (one, two, three)]
     assert [row["status"] for row in rows] == ["ok"] * 3, [row["error"] for row in rows]
     assert [row["forget_size"] for row in rows] == [6, 12, 18]
-    assert kept_weights(two, kept).is_file()
+    assert kept.has_kept(two.id)
     again = run_trial(three, fresh).row
     for name in again.keys() - CIRCUMSTANCES:
         assert again[name] == rows[2][name], name

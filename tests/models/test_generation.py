@@ -21,6 +21,10 @@ def test_written_texts_are_scored_against_their_references(name, scores, loaded,
     model = MODELS.get(name)
     task, splits = loaded("text", model.kinds[0])
     monkeypatch.setattr(type(task), "max_target", 6)
+    # The fixture's biographies state nothing that the question does not.
+    monkeypatch.setattr(
+        task, "references", lambda columns: [f"born {1900 + n} in Paris" for n in columns["target"].tolist()]
+    )
     network = seeded(lambda: model.build(task)).eval()
     rows = Rows(splits.train, torch.arange(3))
     data = UnlearningData(task, model, {"forget": rows})

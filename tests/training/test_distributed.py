@@ -11,8 +11,8 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from mubench_ray.conformance.bench import bench
-from mubench_ray.errors import MubenchError
 from mubench_ray.engine.unlearning import unlearn
+from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.models.base import Model
 from mubench_ray.training.distributed import World, checksum
@@ -38,7 +38,7 @@ MORE = {
     ),
     "salun with lora": ("salun", {}, {"lora": 0.3}),
     "ft adam": ("ft", {}, {"optimizer": "adam"}),
-    "ft resnet": ("ft", {}, {"model": "resnet-18"}),
+    "ft resnet": ("ft", {}, {"model": "resnet-18", "batch_size": 13}),
     "rand_label vit dropout": ("rand_label", {}, {"model": "vit-tiny", "dropout": 0.5}),
     "original": ("original", {}, {}),
     "ft single precision": ("ft", {}, {"double": False}),

@@ -136,9 +136,10 @@
     if (tr.nextSibling && tr.nextSibling.className === "trials") return tr.nextSibling.remove();
     const td = make("td", { colSpan: tr.cells.length });
     td.append(make("div", { textContent: "Hyperparameters " + r.hyperparameters + (r.lr === null ? "" : ", lr " + r.lr) + (r.options && r.options !== "{}" ? ", options " + r.options : "") + ". Intervals over " + r.interval_over + "s. One trial again:" }));
-    for (const { id, seed, status, run, experiment, server } of r.trials) {
+    for (const { id, seed, status, run, experiment, server, from } of r.trials) {
       const line = make("code", {}, data.rerun.replace("TRIAL_ID", id) + "   # seed " + seed + ", ");
       line.append(make("span", { className: "status " + status, textContent: status }));
+      if (from) line.append(", from " + from);
       if (run) line.append(", ", make("a", { href: `${server}/#/experiments/${experiment}/runs/${run}`, target: "_blank", rel: "noreferrer", textContent: "MLflow run" }));
       td.append(line);
     }

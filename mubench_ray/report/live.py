@@ -1,0 +1,103 @@
+"""A page of a suite while it runs, from the Arrow store alone: how far it is, how fast, what failed. Served on loopback, it renews itself."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mubench_ray.results.schema import STATUSES
+from mubench_ray.results.store import Store
+
+#: Seconds between two looks of an open page, trials that the rate is taken over, and rows that are listed.
+EVERY, RATED, LISTED = 5, 200, 15
+READ = [
+    "trial_id",
+    "task",
+    "model",
+    "method",
+    "ratio",
+    "seed",
+    "status",
+    "error",
+    "test_accuracy",
+    "forget_accuracy",
+    "finished_at",
+]
+
+
+def snapshot(root: str | Path) -> dict[str, Any]:
+    """What the page shows, of the rows there are now; raises ResultsError for what is no results folder."""
+    store = Store(root)
+    manifest = store.check(must_exist=True)
+    table = store.read("trials")
+    found = table.select([name for name in READ if name in table.column_names]).to_pylist()
+    rows = [dict.fromkeys(READ) | row for row in found]
+    rows.sort(key=lambda row: row["finished_at"])
+    counts = Counter(row["status"] for row in rows)
+    methods: dict[str, Counter] = {}
+    for row in rows:
+        methods.setdefault(row["method"], Counter())[row["status"]] += 1
+    planned = max(int(manifest.get("trials") or 0), len(rows))
+    pace = per_minute([row["finished_at"] for row in rows[-RATED:]])
+    search = store.part("search")
+    searched = search.check()
+    return {
+        "suite": manifest.get("suite") or Path(root).name,
+        "done": len(rows),
+        "planned": planned,
+        "share": len(rows) / planned if planned else 0.0,
+        "counts": {status: counts[status] for status in STATUSES if counts[status]},
+        "per_minute": pace,
+        "minutes_left": (planned - len(rows)) / pace if pace else None,
+        "last": rows[-1]["finished_at"] if rows else None,
+        "methods": {name: [found[status] for status in STATUSES] for name, found in sorted(methods.items())},
+        "recent": rows[: -LISTED - 1 : -1],
+        "failures": [row for row in reversed(rows) if row["status"] not in ("ok", "truncated")][:LISTED],
+        "search": (len(search.finished()), searched.get("trials", 0)) if searched else None,
+        "now": datetime.now(UTC),
+        "statuses": STATUSES,
+        "every": EVERY,
+    }
+
+
+def per_minute(moments: list[datetime]) -> float | None:
+    """Trials a minute over the given ends; None for fewer than two."""
+    span = (moments[-1] - moments[0]).total_seconds() if len(moments) > 1 else 0.0
+    return 60 * (len(moments) - 1) / span if span > 0 else None
+
+
+def render(root: str | Path) -> str:
+    """The page as HTML."""
+    environment = Environment(
+        loader=PackageLoader("mubench_ray.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("live.html").render(snapshot(root))
+
+
+def server(root: str | Path, port: int = 8080, host: str = "127.0.0.1") -> ThreadingHTTPServer:
+    """A server of the page at ``/``, not yet started; port 0 takes a free one. Raises OSError where the port is taken."""
+    lock = threading.Lock()
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """The page, or 404 for any other path."""
+            if self.path != "/":
+                return self.send_error(404)
+            with lock:  # many open tabs read the folder one after the other
+                body = render(root).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Quiet."""
+
+    return ThreadingHTTPServer((host, port), Page)

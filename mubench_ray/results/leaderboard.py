@@ -1,0 +1,214 @@
+"""A leaderboard: a results folder made of the checked results folders of several groups.
+
+Everything that reads a results folder reads a leaderboard too: `mubench report`, `score`, `rerun`. The column
+``submission`` of its trials names the group, ``submissions.json`` says what each handed over. A trial that two groups
+ran is there once, from whoever came first, and the later numbers must be the same on the same kind of device.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mubench_ray.errors import ResultsError
+from mubench_ray.results.mlflow_sink import RUNS_FILE
+from mubench_ray.results.schema import SCHEMA_VERSION
+from mubench_ray.results.store import TABLES, Store
+from mubench_ray.results.submission import HASHES, Submission, check_submission, refuse, sha256
+
+SUBMISSIONS = "submissions.json"
+#: What two runs of one trial on one kind of device must agree on.
+REPRODUCED = ("forget_accuracy", "retain_accuracy", "test_accuracy", "validation_accuracy", "flos")
+ROUNDING = 1e-6
+DECORATIONS = ("metrics.json", "methods.json")
+
+
+def submit(folder: str | Path, board: str | Path, name: str | None = None, data_dir: str | Path | None = None) -> dict:
+    """Check a packed results folder and add it to a leaderboard, which is made if there is none; returns its entry.
+
+    Raises ResultsError with a line for every fault, and leaves the leaderboard as it was. What a killed submission left
+    undone the same call completes.
+    """
+    folder, board = Path(folder), Store(board)
+    name = name or folder.absolute().name
+    submission = check_submission(folder, data_dir)
+    if not (board.root / SUBMISSIONS).is_file():
+        if board.root.exists() and any(board.root.iterdir()):
+            raise ResultsError(f"{board.root} exists and is no leaderboard: it has no {SUBMISSIONS}; name a new folder.")
+        merge_checked({name: submission}, board.root)
+        return entries(board)[name]
+    board.check(must_exist=True)
+    known = entries(board)
+    if name in known and known[name]["hashes"] != sha256(folder / HASHES):
+        raise ResultsError(
+            f"{board.root} has a submission {name!r} already, of another content; choose another name with --name."
+        )
+    with alone(board):
+        refuse(folder, list(contradictions(board, submission)))
+        add(board, name, submission)
+    return entries(board)[name]
+
+
+@contextmanager
+def alone(board: Store) -> Iterator[None]:
+    """Two submissions at once would write the same file."""
+    with (board.root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResultsError(f"Another mubench is writing to {board.root}; try again when it has ended.") from None
+        yield
+
+
+def merge(folders: list[str | Path], out: str | Path, data_dir: str | Path | None = None) -> dict[str, dict]:
+    """Check packed results folders and make a new leaderboard of all of them, or of none; returns its entries.
+
+    Groups are named by their folders. Raises ResultsError with a line for every fault.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise ResultsError(f"{out} is not empty; name a new folder with --out, or add to it with submit.")
+    paths = [Path(folder).absolute() for folder in folders]
+    twice = sorted({path.name for path in paths if [other.name for other in paths].count(path.name) > 1})
+    if twice:
+        raise ResultsError(f"Two folders are called {twice[0]!r}, and groups are named by them; rename one.")
+    checked, faults = {}, []
+    for path in paths:
+        try:
+            checked[path.name] = check_submission(path, data_dir)
+        except ResultsError as error:
+            faults.append(str(error))
+    if faults:
+        raise ResultsError("\n".join(faults))
+    merge_checked(checked, out)
+    return entries(Store(out))
+
+
+def merge_checked(checked: dict[str, Submission], out: Path) -> None:
+    """Make a leaderboard beside its place and move it there when it is whole."""
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    board = Store(partial)
+    try:
+        board.create({"suite": out.name, "trials": 0})
+        board.write_text(SUBMISSIONS, "{}")
+        for name, submission in checked.items():
+            refuse(submission.root, list(contradictions(board, submission)))
+            add(board, name, submission)
+        if out.exists():
+            out.rmdir()
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def entries(board: Store) -> dict[str, dict[str, Any]]:
+    """The submissions of a leaderboard by name; raises ResultsError where it is none."""
+    path = board.root / SUBMISSIONS
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ResultsError(f"{path} cannot be read ({error}); {board.root} is no leaderboard, or damaged.") from error
+
+
+def contradictions(board: Store, submission: Submission) -> Iterator[str]:
+    """What the leaderboard holds otherwise: a forget set of the same name, a trial with other numbers."""
+    stored = board.read("trials").to_pylist()
+    there = Submission(board.root, {}, stored)
+    for name, (_, told) in sorted(submission.forget_sets.items()):
+        if name in there.forget_sets and (known := there.forget_sets[name][1]) != told:
+            yield f"forget set ({name}): is {told[:12]}... here and {known[:12]}... on the leaderboard; draw it with the same sampler and data"
+    rows = {row["trial_id"]: row for row in stored}
+    for row in submission.rows:
+        other = rows.get(row["trial_id"])
+        if other is None or other["device"] != row["device"] or other["status"] != row["status"]:
+            continue
+        for name in REPRODUCED:
+            ours, theirs = row.get(name), other.get(name)
+            if None not in (ours, theirs) and abs(ours - theirs) > ROUNDING * max(1.0, abs(theirs)):
+                from_whom = f"{theirs:.6g} on the leaderboard, from {other['submission']}"
+                yield f"trial {row['trial_id']}: {name} is {ours:.6g} here and {from_whom}, both on {row['device']}; run it again"
+
+
+def add(board: Store, name: str, submission: Submission) -> None:
+    """Write a checked submission into the leaderboard: its trials come last, in one file that appears whole."""
+    source = Store(submission.root)
+    wanted = {row["trial_id"] for row in submission.rows} - board.finished()
+    known = entries(board)
+    entry = {
+        "suite": submission.manifest.get("suite"),
+        "trials": len(submission.rows),
+        "shared": len(submission.rows) - len(wanted) if name not in known else known[name]["shared"],
+        "forget_sets": len(submission.forget_sets),
+        "forget_sets_drawn_anew": submission.redrawn,
+        "hashes": sha256(submission.root / HASHES),
+        "provenance": submission.manifest.get("provenance"),
+    }
+    planned = board.finished() | {row["trial_id"] for row in submission.rows}
+    board.write_text("plan.json", json.dumps({"trials": sorted(planned)}))
+    board.write_text(SUBMISSIONS, json.dumps(known | {name: entry}, indent=2))
+    board.write_text(
+        "manifest.json",
+        json.dumps(board.check() | {"schema_version": SCHEMA_VERSION, "trials": len(planned)}, indent=2),
+    )
+    for document in DECORATIONS:
+        merged = read_object(submission.root / document) | read_object(board.root / document)
+        board.write_text(document, json.dumps(merged, indent=2))
+    for path in sorted((submission.root / "splits").glob("*.json")):
+        if not (board.root / "splits" / path.name).is_file():
+            board.write_text(f"splits/{path.name}", path.read_text())
+    add_runs(board, submission.root, wanted)
+    if wanted:
+        place = next_part(board)
+        for table in reversed(TABLES):
+            copy_table(source, board, table, wanted, place, {"submission": name} if table == "trials" else {})
+
+
+def next_part(board: Store) -> str:
+    """File name for the rows of a submission, after all that the trials have."""
+    numbers = [int(path.stem.split("-")[1]) for path in (board.root / "trials").glob("part-*.parquet")]
+    return f"part-{1 + max(numbers, default=0)}.parquet"
+
+
+def copy_table(
+    source: Store, board: Store, table: str, wanted: set[str], name: str, columns: dict[str, str]
+) -> None:
+    """The rows of the ``wanted`` trials as one file of the leaderboard, with constant ``columns`` added."""
+    rows = source.read(table)
+    rows = rows.filter(pc.is_in(rows["trial_id"], pa.array(sorted(wanted))))
+    for column, value in columns.items():
+        rows = rows.append_column(column, pa.array([value] * len(rows), pa.string()))
+    if len(rows):
+        board.write_table(table, name, rows)
+
+
+def add_runs(board: Store, folder: Path, wanted: set[str]) -> None:
+    """Take over which MLflow runs are on a server; those in a group's own database can be opened nowhere else."""
+    if not (folder / RUNS_FILE).is_file():
+        return
+    runs = pq.read_table(folder / RUNS_FILE)
+    public = pc.match_substring_regex(runs["tracking_uri"], "^https?:")
+    runs = runs.filter(pc.and_(public, pc.is_in(runs["trial_id"], pa.array(sorted(wanted)))))
+    if (board.root / RUNS_FILE).is_file():
+        runs = pa.concat_tables([pq.read_table(board.root / RUNS_FILE), runs])
+    if len(runs):
+        board.write_table(".", RUNS_FILE, runs)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where it is missing or damaged, since it only decorates."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
