@@ -130,6 +130,8 @@ class Resources(Part):
     gpus: float = Field(0, ge=0)
     concurrency: int | None = Field(None, ge=1)
     workers: int = Field(1, ge=1)
+    #: Whether each worker holds the whole network or, for one that does not fit, a piece of it (torch's FSDP).
+    sharding: Literal["replicated", "fsdp"] = "replicated"
     checkpoint_seconds: float = Field(300.0, gt=0)
 
     def widest(self, workers: int) -> Resources:

@@ -339,6 +339,10 @@ def train(
     phase = Phase(
         "train", name, loss, epochs=options.epochs, optimizer=Optimizer(schedule=options.schedule), augment=True
     )
+    if meter.world.sharded:
+        meter.world.shard(network)
+        Loop(ctx, [phase], options).run()
+        return meter.world.unshard_into(model.build(task).to(data.device), network), meter
     Loop(ctx, [phase], options, checkpoint=progress).run()
     return network, meter
 

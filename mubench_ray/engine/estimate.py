@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mubench_ray.engine.plan import Plan
+from mubench_ray.engine.plan import Plan, recipes_of
+from mubench_ray.engine.tuning import outline
 from mubench_ray.models.counts import count
 from mubench_ray.tasks import TASKS
 from mubench_ray.tasks.examples import VALIDATION_SHARE
@@ -15,16 +16,18 @@ RATES = {"CPU core": 5e9, "A100-class GPU in fp32": 2e13}
 
 
 def plan_flos(plan: Plan) -> float:
-    """An upper bound: every original and retrain in full, every trial up to its cap."""
+    """An upper bound: every original and retrain in full, every trial up to its cap; those of a search included."""
     shares: Counter[tuple] = Counter()
-    for recipe in plan.recipes.values():
+    searched = list(outline(plan.suite)) if plan.suite.search else []
+    recipes = plan.recipes | recipes_of(trial for trial, _ in searched)
+    for recipe in recipes.values():
         if recipe.training is not None:
             shares[recipe.task, recipe.model, recipe.subset, part(recipe), recipe.training.epochs] += 1
-    for trial in plan.trials.values():
-        if trial.lr is not None:
+    for trial, alike in [*((trial, 1) for trial in plan.trials.values()), *searched]:
+        if trial.method not in ("original", "retrain"):
             # Where there is no retrain, the task's own budget stands for it.
             epochs = trial.budget_epochs or trial.training.epochs
-            shares[trial.task, trial.model, trial.subset, part(trial), epochs] += trial.budget.flos or 1.0
+            shares[trial.task, trial.model, trial.subset, part(trial), epochs] += alike * (trial.budget.flos or 1.0)
     return sum(
         share * of_it * epochs * (subset or TASKS.get(task).train_size) * count(task, model).training
         for (task, model, subset, of_it, epochs), share in shares.items()

@@ -22,7 +22,8 @@ from mubench_ray.trial import Recipe, Trial
 @dataclass(frozen=True)
 class Job:
     """Everything that is the same for all nodes of a run. ``continued`` names the trials that another one goes on from, ``observed`` the columns of a
-    row that the driver is told when a trial ends, ``workers`` how many processes share a node of a model (1 of those not named)."""
+    row that the driver is told when a trial ends, ``workers`` how many processes share a node of a model (1 of those not named),
+    ``sharded`` whether they keep its parameters in pieces."""
 
     continued: frozenset[str]
     out: str
@@ -34,6 +35,7 @@ class Job:
     threads: int
     observed: tuple[str, ...] = ()
     workers: Mapping[str, int] = field(default_factory=dict)
+    sharded: bool = False
     checkpoint_seconds: float | None = None
 
     def prepare(self) -> None:

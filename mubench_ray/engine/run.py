@@ -209,6 +209,7 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
                 concurrency=count,
                 threads=max(1, int(resources.cpus)),
                 workers=workers,
+                sharded=resources.sharding == "fsdp",
                 checkpoint_seconds=resources.checkpoint_seconds,
                 observed=tuple(plan.suite.search.objectives) if plan.suite.search else (),
             )

@@ -88,7 +88,8 @@ def _unlearn(
 
     sets = evaluation_sets(prepared.splits, forget)
     curve = Curve(trial, sets, prepared.reference_flos, outcome.curve)
-    observer = curve if world.rank == 0 else lambda ctx: None
+    # In pieces a network answers only to all at once.
+    observer = curve if world.rank == 0 or world.sharded else lambda ctx: None
     truncated = unlearn(ctx, prepared.method, trial, observer, artifacts.checkpoint(trial.id))
     if world.rank:
         row["status"] = "truncated" if truncated else "ok"

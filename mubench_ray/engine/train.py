@@ -144,7 +144,7 @@ def work(config: dict[str, Any]) -> None:
     job: Job = config["job"]
     job = replace(job, device=str(get_device()) if job.device.startswith("cuda") else job.device)
     job.prepare()
-    world = World.joined()
+    world = World.joined(job.sharded)
     store = TCPStore(config["host"], config["port"], is_master=False, timeout=PATIENCE)
     for number in itertools.count(1):
         if world.rank == 0:

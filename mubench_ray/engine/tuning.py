@@ -5,7 +5,7 @@ All of it is a function of the rows: after a kill the sweeps are asked again and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -172,10 +172,19 @@ def searched_ranges(cell: Cell) -> Ranges | None:
     return searched if searched.spaces else None
 
 
+def outline(suite: Suite) -> Iterator[tuple[Trial, int]]:
+    """For each cell, forget set and selection seed one trial that stands for the searched ones, and how many those are at most."""
+    search = suite.search
+    for cell in cells(suite):
+        searched = searched_ranges(cell)
+        if searched is None:
+            continue
+        grid = search.strategy == "grid"
+        each = len(grid_sweep(searched, search.points, search.trials, 0).ask()) if grid else search.trials
+        for forget, seed in product(forget_sets(suite), search.seeds):
+            yield cell.trial(forget, seed, seed, cell.given()[0]), each * search.sweeps
+
+
 def planned_search(suite: Suite) -> int:
     """How many search trials a suite has at most."""
-    search, configurations = suite.search, 0
-    for searched in filter(None, map(searched_ranges, cells(suite))):
-        grid = search.strategy == "grid"
-        configurations += len(grid_sweep(searched, search.points, search.trials, 0).ask()) if grid else search.trials
-    return configurations * search.sweeps * len(forget_sets(suite)) * len(search.seeds)
+    return sum(count for _, count in outline(suite))

@@ -23,9 +23,10 @@ from mubench_ray.training.distributed import World
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.lora import add_lora, merge_lora
 from mubench_ray.training.meter import BudgetSpent, Meter
+from mubench_ray.training.phase import Phase
 from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.training.superloss import SuperLoss
-from mubench_ray.trial import Trial
+from mubench_ray.trial import Trial, Unlearning
 
 
 @dataclass
@@ -97,7 +98,15 @@ def unlearn(
         ctx.network = add_lora(ctx.network, options.lora).to(ctx.device)
     if options.gradient_checkpointing:
         recompute_activations(ctx.network)
-    truncated = Loop(ctx, method.phases(ctx), options, observer, progress).run()
+    phases = method.phases(ctx)
+    if ctx.world.sharded:
+        refuse_pieces(method, phases, options)
+        ctx.world.shard(ctx.network)
+        ctx.world.shard(ctx.original)
+        progress = None
+    truncated = Loop(ctx, phases, options, observer, progress).run()
+    if ctx.world.sharded:
+        ctx.network = ctx.world.unshard_into(ctx.model.build(ctx.task).to(ctx.device), ctx.network)
     ctx.meter.start()
     try:
         method.finish(ctx)
@@ -113,6 +122,16 @@ def unlearn(
 def declared_flos(trial: Trial, retained: int, original: Artifact) -> float:
     """FLOs of the task's own budget: its passes over D_R at what a step that trains the whole network costs."""
     return trial.budget_epochs * retained * original.flos_per_sample
+
+
+def refuse_pieces(method: Method, phases: list[Phase], options: Unlearning) -> None:
+    """Raise MubenchError where a method handles the weights itself, which no process has whole under FSDP."""
+    hooks = any(phase.before or phase.after or phase.update or phase.parameters for phase in phases)
+    if hooks or type(method).finish is not Method.finish or options.lora is not None:
+        raise MubenchError(
+            f"sharding: fsdp: {method.name} handles weights or gradients itself (or LoRA does), and under FSDP no worker has them whole. "
+            "Use sharding: replicated."
+        )
 
 
 def budgeted_meter(

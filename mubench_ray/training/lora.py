@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import nn
 
@@ -24,11 +26,16 @@ def rank_for(network: nn.Module, share: float) -> int:
 
 
 def adapted(network: nn.Module) -> dict[str, nn.Module]:
-    """The layers that get an adapter, by name. Grouped convolutions are left out: peft's adapters need a rank that the groups divide."""
+    """The layers that get an adapter, by name.
+
+    Left out are grouped convolutions (peft's adapters need a rank that the groups divide) and a head that shares its weight with an embedding: merging
+    its adapter would part the two.
+    """
+    owners = Counter(id(p) for module in network.modules() for p in module.parameters(recurse=False))
     return {
         name: module
         for name, module in network.named_modules()
-        if isinstance(module, ADAPTED) and getattr(module, "groups", 1) == 1
+        if isinstance(module, ADAPTED) and getattr(module, "groups", 1) == 1 and owners[id(module.weight)] <= 1
     }
 
 

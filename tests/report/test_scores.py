@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 
 from mubench_ray.report import write_report
@@ -35,3 +37,15 @@ def test_without_values_the_reason_is_said(folder):
 def test_a_damaged_file_is_passed_over(folder):
     folder.store.write_text("scores/broken.parquet", "nothing")
     assert scored(load(folder.root)) == {}
+
+
+def test_what_fails_its_controls_is_marked(folder):
+    folder.add(test_accuracy=0.5)
+    write(folder, "u_lira", [{"part": "auc", "value": 0.5}, {"part": "advantage", "value": 0.1}])
+    cell = {"task": "digits", "model": "cnn", "ratio": 10.0, "reason": "the original is not told apart"}
+    verdicts = [cell | {"metric": "u_lira auc", "verdict": "untrusted"}]
+    verdicts += [cell | {"metric": "u_lira advantage", "verdict": "trusted"}]
+    folder.store.write_text("controls.json", json.dumps({"verdicts": verdicts}))
+    page = write_report(folder.root).read_text()
+    assert "auc (untrusted)" in page and "advantage (untrusted)" not in page
+    assert "u_lira – fails its controls" in page

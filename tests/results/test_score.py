@@ -10,9 +10,10 @@ import pytest
 from mubench_ray.engine.run_trial import planned_row
 from mubench_ray.errors import MubenchError, ResultsError, UnknownName
 from mubench_ray.metrics import METRICS, compute_all, metric
+from mubench_ray.metrics.controls import gate_groups
 from mubench_ray.results.folder import Folder
 from mubench_ray.results.schema import EXAMPLES
-from mubench_ray.results.score import SCORES, score, stack
+from mubench_ray.results.score import SCORES, read_scores, score, stack
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.trial import ForgetSet, Training, Trial
 
@@ -304,3 +305,40 @@ def test_an_empty_folder_gives_an_empty_table(tmp_path):
     Store(tmp_path).create({"name": "empty"})
     assert score(tmp_path, "u_mia").num_rows == 0
     assert score(tmp_path, "u_lira").num_rows == 0
+
+
+def test_the_gate_trusts_an_attack_that_tells_the_original_apart(planted):
+    verdicts = {row["metric"]: row for row in gate_groups(score(planted, "u_lira").to_pylist())}
+    assert verdicts["u_lira auc"]["verdict"] == verdicts["u_lira accuracy"]["verdict"] == "trusted"
+    assert "ideal 0.5" in verdicts["u_lira auc"]["reason"]
+    assert (verdicts["u_lira auc"]["task"], verdicts["u_lira auc"]["ratio"]) == ("digits", 5.0)
+
+
+def test_the_gate_does_not_trust_an_attack_that_is_blind_or_accuses_retrains(tmp_path):
+    blind = folder(tmp_path / "blind", shift_of={"original": 0.0, "retrain": 0.0, "ft": 6.0})
+    verdicts = {row["metric"]: row for row in gate_groups(score(blind.root, "u_lira").to_pylist())}
+    assert verdicts["u_lira auc"]["verdict"] == "untrusted"
+    rows = [
+        {"metric": "u_lira", "part": "auc", "task": "t", "model": "m", "ratio": 5.0, "method": method, "value": value}
+        for method, value in (("original", 0.9), ("retrain", 0.75))
+    ]
+    (verdict,) = gate_groups(rows)
+    assert verdict["verdict"] == "untrusted" and "retrain is told apart" in verdict["reason"]
+
+
+def test_the_gate_says_why_a_group_metric_cannot_be_checked(tmp_path):
+    few = folder(tmp_path / "few", seeds=2)
+    verdicts = gate_groups(score(few.root, "u_lira").to_pylist())
+    assert {row["verdict"] for row in verdicts} == {"not checkable"}
+    assert "needs at least 4 folds" in verdicts[0]["reason"]
+    assert gate_groups(score(few.root, "deletion_capacity").to_pylist()) == []  # no ideal value, nothing to gate
+
+
+def test_scores_are_read_back_and_damage_is_named(tmp_path):
+    few = folder(tmp_path, seeds=2)
+    assert read_scores(few) == []
+    written = score(few.root, "u_lira").to_pylist()
+    assert read_scores(few) == written
+    (tmp_path / "scores" / "broken.parquet").write_text("no")
+    with pytest.raises(ResultsError, match=r"broken\.parquet cannot be read .*remove it"):
+        read_scores(few)

@@ -38,7 +38,7 @@ MORE = {
     ),
     "salun with lora": ("salun", {}, {"lora": 0.3}),
     "ft adam": ("ft", {}, {"optimizer": "adam"}),
-    "ft resnet": ("ft", {}, {"model": "resnet-18", "batch_size": 13}),
+    "ft resnet": ("ft", {}, {"model": "resnet-18", "batch_size": 14}),
     "rand_label vit dropout": ("rand_label", {}, {"model": "vit-tiny", "dropout": 0.5}),
     "original": ("original", {}, {}),
     "ft single precision": ("ft", {}, {"double": False}),
@@ -104,6 +104,9 @@ def rank_of_all(rank: int, folder: str) -> None:
     answers["capped flos"] = unlearned("ft", World.joined(), cap_flos=full * 0.6)
     # The clock of rank 1 says that time is up at once, that of rank 0 that there is enough: rank 0 decides.
     answers["capped seconds"] = unlearned("ft", World.joined(), cap_seconds=1e9 if rank == 0 else 0.0)
+    for case in IN_PIECES:
+        answers[f"{case} in pieces"] = unlearned(case, World.joined(sharded=True))
+    answers["refused in pieces"] = refused_in_pieces()
     answers["out of step"] = out_of_step(rank)
     answers["raised"] = raised_on_the_first()
     torch.save(answers, os.path.join(folder, f"{rank}.pt"))
@@ -139,6 +142,19 @@ def raised_on_the_first() -> str:
     return "nothing"
 
 
+#: Methods that only take optimiser steps, and so run under FSDP.
+IN_PIECES = ["ft", "neggrad_plus", "ft adam", "bad_t", "l1_sparse"]
+
+
+def refused_in_pieces() -> str:
+    """What is said of a method that handles weights itself."""
+    try:
+        unlearned("salun", World.joined(sharded=True))
+    except MubenchError as error:
+        return str(error)
+    return "nothing"
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """The answers of both ranks."""
@@ -158,6 +174,20 @@ def test_two_processes_end_where_one_does(both, case):
     assert first["flos"] == second["flos"] == pytest.approx(alone["flos"], rel=1e-12)
     assert first["steps"] == second["steps"] == alone["steps"]
     assert alone["splits"] == 0
+
+
+@pytest.mark.parametrize("case", IN_PIECES)
+def test_a_network_in_pieces_ends_where_a_whole_one_does(both, case):
+    alone, (first, second) = unlearned(case, World()), [answers[f"{case} in pieces"] for answers in both]
+    for name, tensor in alone["state"].items():
+        off = max((ranks["state"][name].double() - tensor.double()).abs().max() for ranks in (first, second))
+        assert off <= 1e-5, f"{name} is off by {off:.2g}"
+    assert first["flos"] == second["flos"] == pytest.approx(alone["flos"], rel=1e-12)
+    assert first["splits"] > 0
+
+
+def test_in_pieces_a_method_that_handles_weights_is_refused(both):
+    assert all("salun handles weights" in answers["refused in pieces"] for answers in both)
 
 
 #: Every step of these is of single examples, or of networks of the method's own: each process does all of it.

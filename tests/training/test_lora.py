@@ -3,7 +3,7 @@ import torch
 
 from mubench_ray.models import MODELS
 from mubench_ray.tasks import TASKS
-from mubench_ray.training.lora import add_lora, merge_lora, rank_for
+from mubench_ray.training.lora import adapted, add_lora, merge_lora, rank_for
 
 
 def network(name):
@@ -49,3 +49,43 @@ def test_a_fresh_adapter_changes_nothing_and_a_trained_one_merges(model):
     merged = merge_lora(adapted)
     assert torch.allclose(logits(merged), changed, atol=1e-4)
     assert merged.state_dict().keys() == network(model).state_dict().keys()
+
+
+#: A task of the modality and kind that each very small network serves.
+SERVES = {
+    ("image", "classification"): "digits",
+    ("text", "classification"): "movie_snippets",
+    ("speech", "classification"): "spoken_digits",
+    ("video", "classification"): "moving_fashion",
+    ("image pair + text", "classification"): "nlvr2",
+    ("text", "sequence to sequence"): "samsum",
+    ("text", "causal language model"): "wiki_bio",
+}
+EVERY_TINY = [
+    name
+    for name in MODELS.names()
+    if name.endswith("-tiny") and (MODELS.get(name).modality, MODELS.get(name).kinds[0]) in SERVES
+]
+
+
+@pytest.mark.parametrize("model", EVERY_TINY)
+def test_every_architecture_takes_adapters_and_merges_them_into_its_own_weights(model):
+    architecture = MODELS.get(model)
+
+    def build():
+        torch.manual_seed(0)
+        return architecture.build(TASKS.get(SERVES[architecture.modality, architecture.kinds[0]])())
+
+    before, layers = build().state_dict(), adapted(build())
+    network = add_lora(build(), 0.2)
+    moving = [name for name, p in network.named_parameters() if p.requires_grad]
+    assert len(moving) == 2 * len(layers) and all("lora_" in name for name in moving)
+    for name, p in network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.1)
+    after = merge_lora(network).state_dict()
+    assert after.keys() == before.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name.split(".parametrizations")[0].removesuffix(".weight") for name in changed} == set(layers)
+    parameters = [len(list(net.parameters())) for net in (build(), merge_lora(add_lora(build(), 0.2)))]
+    assert parameters[0] == parameters[1]  # what was tied still is
