@@ -84,7 +84,9 @@ def main() -> None:
         closing = time.perf_counter() - ended
     print(f"one process            {alone:7.3f} s a trial")
     print(f"2 workers, started anew {anew:6.3f} s a trial: {anew / alone:6.1f} x")
-    print(f"2 workers that stay    {kept:7.3f} s a trial: {kept / alone:6.1f} x, after {first:.1f} s once and {closing:.1f} s to end")
+    print(
+        f"2 workers that stay    {kept:7.3f} s a trial: {kept / alone:6.1f} x, after {first:.1f} s once and {closing:.1f} s to end"
+    )
 
 
 if __name__ == "__main__":

@@ -36,9 +36,22 @@ class Kind(StrEnum):
     metrics = "metrics"
 
 
+def _here(where: str) -> Path:
+    """A results folder on this machine: the one named, or an object store's brought up to date here."""
+    from mubench_ray.results.storage import Place, is_remote
+
+    return Place(where).mirror() if is_remote(where) else Path(where)
+
+
 SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).", show_default=False)]
 ResultsFolder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A results folder that `mubench run` wrote.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="DIR",
+        help="A results folder that `mubench run` wrote, or its s3:// or gs:// address.",
+        show_default=False,
+        parser=_here,
+    ),
 ]
 Plugins = Annotated[
     list[Path],
@@ -47,7 +60,10 @@ Plugins = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where results go; default results/<suite name>.")
+    str | None,
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="Where results go, a folder or s3://, gs://; default results/<suite name>."
+    ),
 ]
 DataFolder = Annotated[
     Path | None,
@@ -91,7 +107,7 @@ def run(
         str | None, typer.Option(metavar="RAY", help="A running Ray cluster to join; without it, one is started here.")
     ] = None,
     artifacts: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
@@ -101,7 +117,7 @@ def run(
     """Run a suite, or what is missing of it, and write the report."""
     if dry_run:
         return plan(suite, plugin)
-    from mubench_ray.console import console, live_progress, show_outcome
+    from mubench_ray.console import console, live_progress
     from mubench_ray.engine.run import run_suite
 
     resolved = _suite(suite, plugin)
@@ -109,9 +125,11 @@ def run(
     done = run_suite(resolved, out, address, artifacts, retry_failed, watch=live_progress)
     if done.already:
         console.print(f"{done.already} of {done.planned} trials had their row already.")
-    show_outcome(done.out, _report(done.out))
+    _publish(done.out)
     if not done.complete:
-        again = " ".join(["mubench run", str(suite), *(["--out", str(out)] if out else [])])
+        options = {"--out": out, "--address": address, "--artifacts": artifacts}
+        named = [part for name, value in options.items() if value for part in (name, f"'{value}'" if "&" in value else value)]
+        again = " ".join(["mubench run", str(suite), *named])
         console.print(f"[yellow]Interrupted: {done.finished} of {done.planned} trials are done. To go on: {again}[/]")
         raise typer.Exit(130)
 
@@ -143,7 +161,7 @@ def watch(folder: ResultsFolder, port: int = 8080, host: str = "127.0.0.1") -> N
 
 @app.command()
 def report(
-    folder: ResultsFolder,
+    results: Annotated[str, typer.Argument(metavar="DIR", help="A results folder, or its address.", show_default=False)],
     sync_mlflow: Annotated[
         bool, typer.Option("--sync-mlflow", help="Also copy rows to MLflow that it has not yet.")
     ] = False,
@@ -152,9 +170,9 @@ def report(
     ] = None,
 ) -> None:
     """Write the leaderboard page, the tables and the figures from a results folder."""
-    from mubench_ray.console import console, show_outcome
+    from mubench_ray.console import console
 
-    show_outcome(folder, _report(folder))
+    folder = _publish(results)
     if sync_mlflow:
         from mubench_ray.results.mlflow_sink import MlflowSink
 
@@ -274,6 +292,21 @@ def merge(
     from mubench_ray.results.leaderboard import merge as make
 
     show_submissions(make(list(folders), out, data), _report(out))
+
+
+def _publish(where: str) -> Path:
+    """Write the report and show it; into an object store it is copied. Returns the folder on this machine."""
+    from mubench_ray.console import console, show_outcome
+    from mubench_ray.results.storage import Place
+
+    place = Place(where)
+    folder = place.mirror()
+    show_outcome(folder, _report(folder))
+    if place.remote:
+        place.write("controls.json", (folder / "controls.json").read_bytes())
+        place.publish("report")
+        console.print(f"The report is in {place}/report too; MLflow's database is {folder}/mlflow.db.", soft_wrap=True)
+    return folder
 
 
 def _report(folder: Path) -> Path:

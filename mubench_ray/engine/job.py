@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
 from mubench_ray.engine.plan import split_name
-from mubench_ray.engine.run_trial import metric_names, one_line, prepare_network_process, run_trial
+from mubench_ray.engine.run_trial import failed_outcome, metric_names, one_line, prepare_network_process, run_trial
+from mubench_ray.engine.watchdog import ATTEMPTS, watching
 from mubench_ray.engine.workspace import load_half
 from mubench_ray.registry import load_plugin
+from mubench_ray.results.storage import Place, StorageLost
 from mubench_ray.results.store import Store
 from mubench_ray.splits import split_forget
 from mubench_ray.training.distributed import WorkerLost, World
@@ -23,7 +28,8 @@ from mubench_ray.trial import Recipe, Trial
 class Job:
     """Everything that is the same for all nodes of a run. ``continued`` names the trials that another one goes on from, ``observed`` the columns of a
     row that the driver is told when a trial ends, ``workers`` how many processes share a node of a model (1 of those not named),
-    ``sharded`` whether they keep its parameters in pieces."""
+    ``sharded`` whether they keep its parameters in pieces, ``gpus`` what part of a device, or how many, a process has, ``watchdog`` after how many
+    seconds without progress a process is ended."""
 
     continued: frozenset[str]
     out: str
@@ -37,12 +43,20 @@ class Job:
     workers: Mapping[str, int] = field(default_factory=dict)
     sharded: bool = False
     checkpoint_seconds: float | None = None
+    gpus: float = 0
+    watchdog: float | None = None
+
+    @property
+    def tenants(self) -> int:
+        """How many nodes may share a device with each other: a part of a GPU, or the memory of a machine."""
+        return min(self.concurrency, max(1, math.floor(1 / self.gpus + 1e-9))) if self.gpus else self.concurrency
 
     def prepare(self) -> None:
         """Make this process ready to run nodes."""
         prepare_network_process(self.threads)
         for plugin in self.plugins:
-            load_plugin(plugin)
+            # In a job that was sent to a cluster plugins travel in its working folder, which lies elsewhere on every node.
+            load_plugin(plugin if Path(plugin).is_file() else Path("plugins") / Path(plugin).name)
 
     def workers_of(self, content: str) -> int:
         """How many processes share the node."""
@@ -52,30 +66,72 @@ class Job:
     def _store(self) -> ArtifactStore:
         return ArtifactStore(self.artifacts, self.checkpoint_seconds)
 
-    def run(self, node: str, content: str, folder: str = "", world: World | None = None) -> dict[str, Any]:
+    def run(
+        self, node: str, content: str, folder: str = "", world: World | None = None, alone: bool = False
+    ) -> dict[str, Any]:
         """Make an artifact or run a trial, given as JSON, and write it (a trial's row into ``folder`` of the results); returns ``status`` and, of a
-        failure, ``error``, and the columns that ``observed`` names. Of several processes (``world``) rank 0 writes."""
-        if is_artifact(node):
-            return self._make(Recipe.model_validate_json(content), world)
-        trial = Trial.model_validate_json(content)
-        store = self._store
-        if trial.retrain is None:
-            self._write_split(trial)
-        keep = node in self.continued
-        outcome = run_trial(trial, store, self.data_dir, self.device, self.concurrency, keep, world)
-        if world is None or world.rank == 0:
-            Store(self.out).part(folder).write(outcome, metric_names())
-            if progress := store.checkpoint(trial.id):
-                progress.remove()
+        failure, ``error``, and the columns that ``observed`` names. Of several processes (``world``) rank 0 writes.
+
+        Two more statuses have no row: ``crowded``, out of memory beside others (``alone`` says that there are none), and ``unwritten``, where the
+        storage is lost.
+        """
+        if self.device.startswith("cuda") and 0 < self.gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(1.0 if alone else self.gpus)
+        marks = Store(self.out).place.inside("hung")
+        first = world is None or world.rank == 0
+        try:
+            # Others wait for rank 0 while it evaluates, and it waits for them in every step: watching it is enough.
+            if (world or World()).first(lambda: marks.exists(f"{node}-{ATTEMPTS}.txt")):
+                return self._give_up(node, content, folder, marks) if first else {"status": "failed", "error": "hung"}
+            watchdog = self.watchdog if first else None
+            with watching(watchdog, lambda stacks: leave_mark(marks, node, stacks)):
+                if is_artifact(node):
+                    return self._make(Recipe.model_validate_json(content), world, alone)
+                trial = Trial.model_validate_json(content)
+                store = self._store
+                if trial.retrain is None:
+                    self._write_split(trial)
+                keep, tenants = node in self.continued, 1 if alone else self.tenants
+                outcome = run_trial(trial, store, self.data_dir, self.device, tenants, keep, world)
+            if outcome.row["status"] == "out_of_memory" and self._crowded(world, alone):
+                return {"status": "crowded", "error": outcome.row["error"]}
+            if first:
+                Store(self.out).part(folder).write(outcome, metric_names())
+                if progress := store.checkpoint(trial.id):
+                    progress.remove()
+        except StorageLost as error:
+            return {"status": "unwritten", "error": str(error)}
         return {name: outcome.row.get(name) for name in ("status", "error", *self.observed)}
 
-    def _make(self, recipe: Recipe, world: World | None) -> dict[str, Any]:
+    def _crowded(self, world: World | None, alone: bool) -> bool:
+        """Whether a node that is out of memory had others beside it."""
+        return self.tenants > 1 and not alone and (world is None or world.size == 1)
+
+    def _give_up(self, node: str, content: str, folder: str, marks: Place) -> dict[str, Any]:
+        """The row of a trial that hung as often as it may."""
+        stacks = marks.read(f"{node}-{ATTEMPTS}.txt").decode()
+        reason = (
+            f"hung: no progress for {self.watchdog:g} s, {ATTEMPTS} times (resources.watchdog in the suite sets the limit)"
+        )
+        for attempt in range(1, ATTEMPTS + 1):
+            marks.delete(f"{node}-{attempt}.txt")
+        if is_artifact(node):
+            return {"status": "failed", "error": f"{node} {reason}"}
+        outcome = failed_outcome(Trial.model_validate_json(content), reason)
+        outcome.traceback = stacks
+        Store(self.out).part(folder).write(outcome, metric_names())
+        return {name: outcome.row.get(name) for name in ("status", "error", *self.observed)}
+
+    def _make(self, recipe: Recipe, world: World | None, alone: bool) -> dict[str, Any]:
         try:
             if recipe.forget:
                 self._write_split(recipe)
             get_artifact(recipe, self._store, self.data_dir, self.device, world)
-        except WorkerLost:
+        except (WorkerLost, StorageLost):
             raise
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            status = "crowded" if self._crowded(world, alone) else "failed"
+            return {"status": status, "error": f"its {recipe.kind} ({recipe.id}) could not be made: {one_line(error)}"}
         except Exception as error:  # noqa: BLE001 - the reason goes into the row of every trial that needed it
             return {
                 "status": "failed",
@@ -86,7 +142,7 @@ class Job:
     def _write_split(self, recipe: Recipe | Trial) -> None:
         """The manifest of a forget set (indices, SHA-256), beside the results."""
         store, name = Store(self.out), f"splits/{split_name(recipe)}.json"
-        if not (store.root / name).is_file():
+        if not store.place.exists(name):
             _, splits = load_half(recipe.task, recipe.subset, self.data_dir, recipe.half)
             manifest = split_forget(splits.train, recipe.forget).manifest
             store.write_text(name, json.dumps({"task": recipe.task, "subset": recipe.subset, **manifest}))
@@ -99,4 +155,10 @@ def is_artifact(node: str) -> bool:
 
 def default_artifacts(out: str | Path) -> str:
     """Where artifacts lie unless a shared folder is named."""
-    return str(Path(out) / "artifacts")
+    return Place(out).inside("artifacts").address
+
+
+def leave_mark(marks: Place, node: str, stacks: str) -> None:
+    """Leave word that this node hung here; who tries it next reads it."""
+    earlier = sum(name.startswith(f"{node}-") for name in marks.names())
+    marks.write(f"{node}-{min(earlier + 1, ATTEMPTS)}.txt", stacks)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mubench_ray.errors import ResultsError
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
 from mubench_ray.provenance import provenance
+from mubench_ray.results.storage import Place, StorageLost, absolute
 from mubench_ray.results.store import Store
 from mubench_ray.suite import Suite, load_suite
 from mubench_ray.trial import Recipe, Trial
@@ -32,6 +34,8 @@ from mubench_ray.trial import Recipe, Trial
 RETRIED = ("failed", "out_of_memory")
 #: Seconds between two looks at how many small files lie about.
 MERGE_EVERY = 5.0
+#: Seconds after which the lease of a driver that is gone ends.
+LEASE = 60.0
 
 Watch = Callable[[Progress], AbstractContextManager]
 
@@ -40,7 +44,7 @@ Watch = Callable[[Progress], AbstractContextManager]
 class Run:
     """How a run ended."""
 
-    out: Path
+    out: str
     planned: int
     finished: int
     already: int
@@ -67,10 +71,10 @@ def run_suite(
     if not isinstance(suite, Suite):
         suite = load_suite(suite)
     plan = make_plan(suite)
-    out = Path(out or Path("results") / suite.name).absolute()
-    store = Store(out)
+    store = Store(absolute(out or Path("results") / suite.name))
     store.create(manifest(suite, plan))
-    with exclusive(out):
+    artifacts = absolute(artifacts or default_artifacts(store.place.address))
+    with exclusive(store.place):
         store.write_text("suite.json", suite.model_dump_json(indent=2))
         store.write_text("metrics.json", json.dumps(describe_metrics(), indent=2))
         store.write_text("methods.json", json.dumps({name: {"title": method.title} for name, method in METHODS}))
@@ -80,12 +84,12 @@ def run_suite(
         # Also when nothing is missing: what a killed run had not copied to MLflow yet is copied now.
         with beside(store, suite):
             if work.missing:
-                _run(work, str(artifacts or default_artifacts(out)), address, watch or (lambda progress: nullcontext()))
+                _run(work, artifacts, address, watch or (lambda progress: nullcontext()))
         if work.tuning:
             work.write_choices()
             store.write_text("plan.json", json.dumps(describe_plan(plan)))
         finished = len(store.finished() & plan.trials.keys())
-    return Run(out, work.planned, finished, already)
+    return Run(store.place.address, work.planned, finished, already)
 
 
 class Work:
@@ -115,7 +119,7 @@ class Work:
         suite, store = self.plan.suite, self.search_store
         store.create({**manifest(suite, self.plan), "trials": planned_search(suite), "searched": True})
         for name in ("suite.json", "metrics.json", "methods.json"):
-            store.write_text(name, (self.store.root / name).read_text())
+            store.write_text(name, self.store.place.read(name).decode())
         if retry_failed:
             store.forget_rows(RETRIED)
         return Tuning(suite, {row["trial_id"]: row for row in store.read("trials").to_pylist()})
@@ -186,8 +190,9 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
         return things[node].model_dump_json(), work.folder(node)
 
     resources = plan.suite.resources
-    storage = store.root / ".engine"
-    shutil.rmtree(storage, ignore_errors=True)
+    storage = store.place.inside(".engine")
+    storage.clear()
+    store.place.inside("hung").clear()  # what earlier runs left
     try:
         with cluster(address) as has:
             workers = {entry.model: plan.suite.workers_of(entry.model) for entry in plan.trials.values()}
@@ -201,8 +206,8 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
             schedule.progress.total = work.expected
             job = Job(
                 continued=frozenset(plan.continued),
-                out=str(store.root),
-                artifacts=str(Path(artifacts).absolute()),
+                out=store.place.address,
+                artifacts=artifacts,
                 data_dir=plan.suite.data_dir and str(Path(plan.suite.data_dir).absolute()),
                 plugins=tuple(plan.suite.plugins),
                 device="cuda" if resources.gpus else "cpu",
@@ -211,17 +216,24 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
                 workers=workers,
                 sharded=resources.sharding == "fsdp",
                 checkpoint_seconds=resources.checkpoint_seconds,
+                gpus=resources.gpus,
+                watchdog=resources.watchdog,
                 observed=tuple(plan.suite.search.objectives) if plan.suite.search else (),
             )
             with watch(schedule.progress):
-                run_nodes(job, schedule, contents, resources, str(storage))
+                run_nodes(job, schedule, contents, resources, storage)
     finally:
-        shutil.rmtree(storage, ignore_errors=True)
+        storage.clear()
+
+
+def exclusive(place: Place) -> AbstractContextManager[None]:
+    """Keep a second driver out of the results; raises ResultsError in that one."""
+    return leased(place) if place.remote else locked(place.home)
 
 
 @contextmanager
-def exclusive(out: Path) -> Iterator[None]:
-    """Keep a second driver out of the folder; the lock goes with the process, however it ends."""
+def locked(out: Path) -> Iterator[None]:
+    """A lock on a folder; it goes with the process, however it ends."""
     with (out / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -232,6 +244,50 @@ def exclusive(out: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+@contextmanager
+def leased(place: Place) -> Iterator[None]:
+    """A lease in an object store, which knows no locks: renewed while the process lives, and void LEASE seconds after its death, on its own machine at once."""
+    me = {"host": socket.gethostname(), "pid": os.getpid()}
+    try:
+        held = json.loads(place.read(".lock"))
+    except (FileNotFoundError, ValueError):
+        held = None
+    if held and held["until"] > time.time() and not (held["host"] == me["host"] and not alive(held["pid"])):
+        raise ResultsError(
+            f"Another mubench, process {held['pid']} on {held['host']}, is writing to {place}; wait for it or choose another folder with "
+            f"--out. If it is dead, its lease ends in {held['until'] - time.time():.0f} s."
+        )
+    over = threading.Event()
+
+    def renew() -> None:
+        while True:
+            with suppress(StorageLost):  # whoever writes rows says so
+                place.write(".lock", json.dumps({**me, "until": time.time() + LEASE}))
+            if over.wait(LEASE / 3):
+                return
+
+    renewing = threading.Thread(target=renew, daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        renewing.join()
+        with suppress(StorageLost):
+            place.delete(".lock")
+
+
+def alive(process: int) -> bool:
+    """Whether a process of this machine exists."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextmanager
@@ -246,17 +302,19 @@ def beside(store: Store, suite: Suite) -> Iterator[None]:
 
     def merge() -> None:
         while not stop.wait(MERGE_EVERY):
-            store.compact()
+            with suppress(StorageLost):  # whoever writes rows says so; the files can be merged later
+                store.compact()
 
     merging = threading.Thread(target=merge, daemon=True)
     merging.start()
     try:
-        with following(store.root, suite.mlflow_uri):
+        with following(store.place.address, suite.mlflow_uri):
             yield
     finally:
         stop.set()
         merging.join()
-        store.compact()
+        with suppress(StorageLost):
+            store.compact()
 
 
 def manifest(suite: Suite, plan: Plan) -> dict[str, Any]:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
 import os
-import shutil
 import threading
 import time
 import uuid
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from torch.distributed import TCPStore
 
 from mubench_ray.engine.job import Job, is_artifact
 from mubench_ray.engine.run_trial import failed_outcome, metric_names
+from mubench_ray.errors import ResultsError
 from mubench_ray.results.store import Store
 from mubench_ray.suite import Resources
 from mubench_ray.training.distributed import World
@@ -69,8 +69,11 @@ class Team:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def run(self, node: str, content: str, folder: str) -> dict[str, Any]:
-        """``Job.run`` by all workers together; returns what rank 0 does. Raises Train's error where a process died, so that Tune tries again."""
+    def run(self, node: str, content: str, folder: str, alone: bool = False) -> dict[str, Any]:
+        """``Job.run`` by all workers together; returns what rank 0 does. Raises Train's error where a process died, so that Tune tries again.
+
+        Workers never share a device with others, so that they are ``alone`` in any case.
+        """
         while True:
             if self._thread is None or not self._thread.is_alive():
                 self._start()
@@ -80,7 +83,10 @@ class Team:
             while self._thread.is_alive() and not self._store.check([answer]):
                 time.sleep(0.01)
             if self._store.check([answer]):
-                return json.loads(self._store.get(answer))
+                result = json.loads(self._store.get(answer))
+                if result.pop("stuck"):
+                    self._thread.join()
+                return result
             if self._error is not None:
                 return self._explain(node, content, folder)
             # They had just gone for want of work.
@@ -101,7 +107,7 @@ class Team:
         from ray import train
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        storage = Path(self.job.out) / ".train"
+        storage = Store(self.job.out).place.inside(".train")
         # Train goes on from what it finds under a name; what to go on from is our own checkpoint's business.
         name = uuid.uuid4().hex
         gpus = self.resources.gpus
@@ -113,7 +119,7 @@ class Team:
                 num_workers=self.workers, use_gpu=bool(gpus), resources_per_worker=each, placement_strategy="PACK"
             ),
             run_config=train.RunConfig(
-                name=name, storage_path=str(storage), failure_config=train.FailureConfig(max_failures=0)
+                name=name, **storage.for_ray(), failure_config=train.FailureConfig(max_failures=0)
             ),
             torch_config=TorchConfig(timeout_s=int(PATIENCE.total_seconds())),
         )
@@ -122,7 +128,8 @@ class Team:
         except Exception as error:  # noqa: BLE001 - it ends this thread; the one that waits raises it
             self._error = error
         finally:
-            shutil.rmtree(storage / name, ignore_errors=True)
+            with contextlib.suppress(ResultsError, OSError):  # what is left of it is in nobody's way
+                storage.inside(name).clear()
 
     def _explain(self, node: str, content: str, folder: str) -> dict[str, Any]:
         """The row of what a rank has given up; raises the error where processes died."""
@@ -158,15 +165,23 @@ def work(config: dict[str, Any]) -> None:
             return
         node, content, folder = json.loads(given)
         result = job.run(node, content, folder, world)
+        store.set(f"done {number} {world.rank}", "")
+        fault = result["status"] not in ("ok", "truncated")
+        # Most faults befall all ranks. One that some have not seen leaves them waiting for ever: only an exception ends that.
+        stuck = fault and not waited(store, [f"done {number} {rank}" for rank in range(world.size)])
         if world.rank == 0:
-            store.set(f"answer {number}", json.dumps(result))
-        elif result["status"] in ("failed", "out_of_memory"):
-            # Most faults befall all ranks, and rank 0 tells. One that rank 0 has not seen leaves it waiting for ever: only an exception ends that.
-            try:
-                store.wait([f"answer {number}"], GRACE)
-            except RuntimeError as error:
-                reason = f"rank {world.rank} of {world.size}: {result['error']}"
-                raise RankFailed(result["status"], reason) from error
+            store.set(f"answer {number}", json.dumps({**result, "stuck": stuck}))
+        if stuck:
+            raise RankFailed(result["status"], f"rank {world.rank} of {world.size}: {result['error']}")
+
+
+def waited(store: TCPStore, keys: list[str]) -> bool:
+    """Whether all of these were set within ``GRACE``."""
+    try:
+        store.wait(keys, GRACE)
+    except RuntimeError:  # what torch raises when the time is over
+        return False
+    return True
 
 
 def failure_of(failures: dict[int, Exception]) -> tuple[str, str] | None:

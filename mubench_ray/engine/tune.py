@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from mubench_ray.engine.job import Job
 from mubench_ray.engine.schedule import Schedule
 from mubench_ray.engine.telemetry import Telemetry
 from mubench_ray.errors import MubenchError
+from mubench_ray.results.storage import Place, StorageLost
 from mubench_ray.suite import Resources
 
 if TYPE_CHECKING:
@@ -33,34 +35,54 @@ Contents = Callable[[str], tuple[str, str]]
 
 
 class NextNode(Searcher):
-    """Asks the schedule for the next node, and tells it how each one ended."""
+    """Asks the schedule for the next node, and tells it how each one ended. Where nodes are ``packed``, one that is out of memory is handed out once more,
+    to run alone, when nothing else is left to do."""
 
-    def __init__(self, schedule: Schedule, contents: Contents) -> None:
+    def __init__(self, schedule: Schedule, contents: Contents, packed: bool = False) -> None:
         super().__init__(metric="ended", mode="max")
         self._schedule, self._contents = schedule, contents
         self._nodes: dict[str, str] = {}
+        self._packed = packed
+        self._crowded: deque[str] = deque()
+        #: Why nothing can be written any more.
+        self.lost: str | None = None
         self._telemetry = Telemetry()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A config of one node, None while everything waits, FINISHED at the end."""
-        node = self._schedule.next()
+        node, alone = self._schedule.next(), False
         if node is None:
-            return Searcher.FINISHED if self._schedule.finished else None
+            if self._packed and not self._schedule.progress.draining:
+                if self._nodes:
+                    return None  # one of them may come back
+                if self._crowded:
+                    node, alone = self._crowded.popleft(), True
+            if node is None:
+                return Searcher.FINISHED if self._schedule.finished else None
         self._nodes[trial_id] = node
         content, folder = self._contents(node)
-        return {"node": node, "content": content, "folder": folder}
+        return {"node": node, "content": content, "folder": folder, "alone": alone}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial of Tune's has ended; ``error`` means that its process died every time it was tried."""
         node = self._nodes.pop(trial_id, None)
         if node is None:
             return
-        if error or not result or "status" not in result:
-            status, seconds = "died", None
-            self._schedule.complete(node, "died", f"{RETRIES + 1} times; the machine may be short of memory")
-        else:
-            status, seconds = result["status"], result.get("time_this_iter_s")
-            self._schedule.complete(node, status, result.get("error"), result)
+        died = error or not result or "status" not in result
+        status, seconds = ("died", None) if died else (result["status"], result.get("time_this_iter_s"))
+        try:
+            if died:
+                self._schedule.complete(node, status, f"{RETRIES + 1} times; the machine may be short of memory")
+            elif status == "crowded":
+                self._crowded.append(node)
+            elif status == "unwritten":
+                raise StorageLost(result["error"])
+            else:
+                self._schedule.complete(node, status, result.get("error"), result)
+        except StorageLost as lost:
+            # Without a row the trial is still to be run: the same command does it, when it can be written.
+            self.lost = self.lost or str(lost)
+            self._schedule.drain()
         self._telemetry.ended(node, status, seconds, self._schedule.progress)
 
     def save(self, checkpoint_path: str) -> None:
@@ -84,7 +106,8 @@ class Node(tune.Trainable):
         node = config["node"], config["content"], config["folder"]
         workers = self._job.workers_of(config["content"])
         runner = self._job if workers == 1 else self._team_of(workers)
-        return {**runner.run(*node), "ended": 1, "done": True}
+        alone = {"alone": True} if config["alone"] else {}
+        return {**runner.run(*node, **alone), "ended": 1, "done": True}
 
     def _team_of(self, workers: int) -> Team:
         """The workers that share nodes; those of the node before, where there are as many."""
@@ -128,8 +151,8 @@ def fitting(resources: Resources, cluster: dict[str, float]) -> int:
     return int(fits + 1e-9)
 
 
-def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resources, storage: str) -> None:
-    """Run every node of the schedule; returns when nothing is left or the user interrupted."""
+def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resources, storage: Place) -> None:
+    """Run every node of the schedule; returns when nothing is left or the user interrupted. Raises StorageLost when rows can be written no more."""
     # With a searcher Tune lets one trial wait for resources by default, which starts them one by one and leaves slots empty.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(2 * job.concurrency))
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -138,15 +161,18 @@ def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resou
 
     def takes(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         # Train asks for its workers itself; the trial that waits for them takes next to nothing (Tune wants something), or each would wait for the other.
+        if config["alone"]:
+            return tune.PlacementGroupFactory([whole_device(resources)])
         return tune.PlacementGroupFactory([alone if job.workers_of(config["content"]) == 1 else {"memory": 1.0}])
 
     trainable = tune.with_resources(
-        tune.with_parameters(Node, job=job, resources=resources), takes if job.workers else alone
+        tune.with_parameters(Node, job=job, resources=resources), takes if job.workers or job.tenants > 1 else alone
     )
+    nodes = NextNode(schedule, contents, packed=job.tenants > 1)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=NextNode(schedule, contents),
+            search_alg=nodes,
             num_samples=-1,  # until the schedule is finished
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.trial_id,
@@ -154,7 +180,7 @@ def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resou
         ),
         run_config=tune.RunConfig(
             name="nodes",
-            storage_path=storage,
+            **storage.for_ray(),
             verbose=0,
             log_to_file=False,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
@@ -163,6 +189,17 @@ def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resou
     )
     with draining(schedule):
         tuner.fit()
+    if nodes.lost:
+        raise StorageLost(nodes.lost)
+
+
+def whole_device(resources: Resources) -> dict[str, float]:
+    """What a node asks for to have a device to itself: a GPU, or all cores of the largest machine."""
+    if resources.gpus:
+        return {"CPU": resources.cpus, "GPU": max(1.0, resources.gpus)}
+    import ray
+
+    return {"CPU": max([resources.cpus, *(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])])}
 
 
 @contextmanager

@@ -55,7 +55,9 @@ def prepare(
     data, splits, forget = data_for(trial, data_dir, device)
     retrain = get_artifact(trial.retrain, artifacts, data_dir, device, world) if trial.retrain else None
     original = (
-        get_artifact(trial.original, artifacts, data_dir, device, world) if needs_original(trial, method, splits) else None
+        get_artifact(trial.original, artifacts, data_dir, device, world)
+        if needs_original(trial, method, splits)
+        else None
     )
     transfer = Transfer.of(original, data, splits) if splits.shifted else Transfer()
     reference_flos = retrain.flos if retrain else declared_flos(trial, len(forget.retain), original)
@@ -80,9 +82,7 @@ def needs_original(trial: Trial, method: Method, splits: Splits) -> bool:
     return starts or trial.retrain is None or bool(splits.shifted)
 
 
-def unlearn(
-    ctx: Context, method: Method, trial: Trial, observer: Any, progress: Checkpoint | None = None
-) -> bool:
+def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any, progress: Checkpoint | None = None) -> bool:
     """Run a method's phases and its finish under the context's meter; True when the budget cut them short. ``ctx.network`` is f_U afterwards.
 
     ``progress`` is where it saves itself now and then, and goes on from.
@@ -127,7 +127,7 @@ def declared_flos(trial: Trial, retained: int, original: Artifact) -> float:
 def refuse_pieces(method: Method, phases: list[Phase], options: Unlearning) -> None:
     """Raise MubenchError where a method handles the weights itself, which no process has whole under FSDP."""
     hooks = any(phase.before or phase.after or phase.update or phase.parameters for phase in phases)
-    if hooks or type(method).finish is not Method.finish or options.lora is not None:
+    if hooks or method.reads_weights or type(method).finish is not Method.finish or options.lora is not None:
         raise MubenchError(
             f"sharding: fsdp: {method.name} handles weights or gradients itself (or LoRA does), and under FSDP no worker has them whole. "
             "Use sharding: replicated."
@@ -135,7 +135,12 @@ def refuse_pieces(method: Method, phases: list[Phase], options: Unlearning) -> N
 
 
 def budgeted_meter(
-    trial: Trial, reference_flos: float, retrain_seconds: float | None, device: str, concurrency: int, world: World | None = None
+    trial: Trial,
+    reference_flos: float,
+    retrain_seconds: float | None,
+    device: str,
+    concurrency: int,
+    world: World | None = None,
 ) -> Meter:
     """The meter with the trial's caps: shares of what its retrain spent, or of the task's declared budget, which has no seconds."""
     flos, seconds = trial.budget.flos, trial.budget.seconds

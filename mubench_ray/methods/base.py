@@ -115,6 +115,8 @@ class Method:
     uses_validation: ClassVar[bool] = False
     #: What it does that LoRA rules out: adapters leave all other weights as they are.
     without_lora: ClassVar[str | None] = None
+    #: Whether its loss reads the weights themselves (a penalty on them), which no worker has whole under FSDP.
+    reads_weights: ClassVar[bool] = False
     #: Batches of the single phase of a method that defines only ``loss``, what drives an epoch, and its schedule.
     on: ClassVar[Source] = "retain"
     driver: ClassVar[Literal["retain", "forget"]] = "retain"

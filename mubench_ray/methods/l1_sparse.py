@@ -13,6 +13,7 @@ class L1Sparse(Method):
     """CE on D_R + alpha (1 - epoch / epochs) |theta|_1: the penalty falls linearly, the best of the paper's schedules."""
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    reads_weights = True
 
     epochs: float = uniform(1, 10, default=10)
     alpha: float = log_uniform(1e-5, 1e-1, default=5e-4)

@@ -157,14 +157,29 @@ class StableDiffusion(Model):
     @torch.no_grad()
     def _read(self, task: Task):
         encoder = self.frozen().text_encoder
-        tokenizer_place = (
-            str(Path(self.source) / "tokenizer") if self.source and Path(self.source).is_dir() else self.source
-        )
-        reader = Reader(self.vocabulary, (), tokenizer_place, self.revision)
+        reader = Reader(self.vocabulary, (), self._tokenizer())
         ids = reader.tokens(task.name, task.texts, task.max_length).ids.long()
         for place in torch.arange(len(ids)).split(32):
             for number, row in zip(place.tolist(), encoder(input_ids=ids[place]).last_hidden_state.numpy()):
                 yield {"value": row, "source_index": number}
+
+    def _tokenizer(self) -> str | None:
+        """The folder of the checkpoint's tokenizer, fetched where the checkpoint is the hub's; None without a checkpoint."""
+        if self.source is None:
+            return None
+        if Path(self.source).is_dir():
+            return str(Path(self.source) / "tokenizer")
+        from huggingface_hub import snapshot_download
+
+        try:
+            return str(
+                Path(snapshot_download(self.source, revision=self.revision, allow_patterns="tokenizer/*")) / "tokenizer"
+            )
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise MubenchError(
+                f"model {self.name}: tokenizer of {self.source!r} cannot be fetched: {reason}"
+            ) from error
 
     def _table(self, task: Task, what: str, of: list, rows: Any) -> Any:
         kept = task.texts.tokens

@@ -76,9 +76,7 @@ class Panels:
         self.shape = alt.Shape(
             "label:N", scale=alt.Scale(**keyed, range=STAND_INS["shape"]), legend=legend_of, sort=STAND_INS["label"]
         )
-        self.dash = alt.StrokeDash(
-            "label:N", scale=alt.Scale(**keyed, range=STAND_INS["dash"]), legend=None
-        )
+        self.dash = alt.StrokeDash("label:N", scale=alt.Scale(**keyed, range=STAND_INS["dash"]), legend=None)
         self.drawn = drawn
         self.crowded = len(names) > CROWD
         self.ratios = ratios
@@ -251,6 +249,91 @@ class Panels:
         )
         return alt.layer(cells)
 
+    def histograms(self) -> alt.FacetChart:
+        """A small panel a contender: scores of models that forgot an example against models that never saw it."""
+        sides = alt.Scale(domain=["forgotten", "never seen"], range=["#d55e00", "#5b6472"])
+        legend = alt.Legend(title=None, orient="top", symbolType="square", symbolOpacity=0.6)
+        bars = (
+            alt.Chart(alt.NamedData(name=DATA))
+            .mark_bar(opacity=0.5, binSpacing=0)
+            .encode(
+                x=alt.X("from:Q", bin="binned", title=None, axis=alt.Axis(grid=False, tickCount=5)),
+                x2="to:Q",
+                y=alt.Y("share:Q", stack=None, title=None, axis=alt.Axis(format="~%", tickCount=3)),
+                color=alt.Color("side:N", scale=sides, legend=legend),
+                tooltip=[
+                    alt.Tooltip("label:N", title="method"),
+                    alt.Tooltip("side:N"),
+                    alt.Tooltip("from:Q", format=".2f"),
+                    alt.Tooltip("to:Q", format=".2f"),
+                    alt.Tooltip("share:Q", format=".1%"),
+                ],
+            )
+            .properties(width=258, height=90)
+        )
+        head = alt.Header(title=None, labelFontSize=12, labelFontWeight=600, labelColor="#111827", labelPadding=4)
+        named = alt.Facet("label:N", header=head, sort=STAND_INS["label"])
+        return bars.facet(facet=named, columns=4, spacing=14)
+
+    def capacity(self, metric: str, title: str) -> alt.LayerChart:
+        """Largest deleted share that leaves D_Test as it was: a row a contender, with its 95% interval."""
+        y = alt.Y(
+            "label:N",
+            title=None,
+            sort=STAND_INS["label"],
+            axis=alt.Axis(ticks=False, domain=False, grid=True, gridDash=[1, 3], labelLimit=230, labelPadding=8),
+        )
+        x = alt.X("capacity:Q", title="% of the training set", scale=alt.Scale(zero=True), axis=alt.Axis(grid=False))
+        tooltips = [alt.Tooltip("label:N", title="method")]
+        tooltips += [
+            alt.Tooltip(f"{name}:Q", title=word) for name, word in (("capacity", "%"), ("low", "from"), ("high", "to"))
+        ]
+        bar = (
+            alt.Chart()
+            .mark_rule(strokeWidth=2, opacity=0.6)
+            .encode(x=alt.X("low:Q", title=None), x2="high:Q", y=y, color=self.color)
+        )
+        point = (
+            alt.Chart()
+            .mark_point(filled=True, size=64, opacity=1)
+            .encode(x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltips)
+        )
+        return (
+            alt.layer(bar.transform_filter("isValid(datum.low)"), point)
+            .transform_filter(f"datum.metric == '{metric}'")
+            .properties(title=title)
+        )
+
+    def scaling(self) -> alt.LayerChart:
+        """D_F against the FLOs of unlearning, a point a model, a line a contender."""
+        x = alt.X(
+            "flos:Q",
+            title="FLOs of unlearning",
+            scale=alt.Scale(type="log", nice=False, padding=20),
+            axis=alt.Axis(format="~e", grid=False),
+        )
+        y = alt.Y("forget_accuracy:Q", title="D_F", scale=alt.Scale(zero=False, nice=True))
+        tooltips = [
+            alt.Tooltip("label:N", title="method"),
+            alt.Tooltip("task:N"),
+            alt.Tooltip("model:N"),
+            alt.Tooltip("flos:Q", format=".3e", title="FLOs"),
+            alt.Tooltip("forget_accuracy:Q", format=".4f", title="D_F"),
+            alt.Tooltip("slope:Q", format="+.4f", title="D_F per tenfold FLOs"),
+            alt.Tooltip("standard_error:Q", format=".4f", title="its standard error"),
+        ]
+        line = (
+            alt.Chart()
+            .mark_line(strokeWidth=1.6, opacity=0.8)
+            .encode(x=x, y=y, color=self.color, strokeDash=self.dash, detail="task:N")
+        )
+        point = (
+            alt.Chart()
+            .mark_point(filled=True, size=56, opacity=1)
+            .encode(x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltips)
+        )
+        return alt.layer(line, point)
+
 
 def tooltip(metric: str, title: str, interval: bool = True) -> list[alt.Tooltip]:
     """What hovering a point says."""
@@ -299,6 +382,11 @@ def panel_spec(chart: alt.LayerChart, drawn: list[Style], height: int | alt.Step
     spec = configure(chart.properties(width="container", height=height), drawn)
     spec["autosize"] = {"type": "fit-x" if isinstance(height, alt.Step) else "fit", "contains": "padding"}
     return spec
+
+
+def grid_spec(chart: alt.FacetChart, drawn: list[Style]) -> dict[str, Any]:
+    """A grid of small panels for the page, which sets how many stand beside each other."""
+    return configure(chart, drawn)
 
 
 def figure_spec(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from mubench_ray.report.columns import Column, describe_columns
 from mubench_ray.results.schema import TRIAL_COLUMNS
@@ -18,6 +19,10 @@ from mubench_ray.results.store import Store
 
 #: Statuses whose metrics count: a trial stopped by its budget was evaluated like any other.
 USABLE = ("ok", "truncated")
+
+
+#: More rows of ``examples`` than this are not read: what is shown of them is a help, not worth minutes.
+EXAMPLES = 30_000_000
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,25 @@ class Results:
         """A metric of every trial as float64 (N,); NaN where the trial has none or is not usable."""
         values = self.trials[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)
         return np.where(self.usable & np.isfinite(values), values, np.nan)
+
+    @cached_property
+    def forget_examples(self) -> pa.Table | None:
+        """The stored examples of D_F of every usable trial: ``owner`` (the trial's place), ``index``, ``label``,
+        ``correct``, ``confidence``; None where there are none, or too many (EXAMPLES) to be worth the wait."""
+        store = Store(self.root)
+        files = store.files("examples")
+        if not files or not len(self.trials) or sum(pq.read_metadata(file).num_rows for file in files) > EXAMPLES:
+            return None
+        read = store.read(
+            "examples",
+            columns=["trial_id", "index", "label", "correct", "confidence"],
+            filter=pc.equal(pc.field("split").cast(pa.string()), "forget"),
+        )
+        owner = pc.index_in(read["trial_id"], self.trials["trial_id"].combine_chunks())
+        read = read.append_column("owner", owner).drop_columns(["trial_id"])
+        read = read.filter(pc.and_(pc.is_valid(read["owner"]), pc.is_finite(read["confidence"])))
+        read = read.filter(pa.array(self.usable[read["owner"].to_numpy(zero_copy_only=False)]))
+        return read if len(read) else None
 
     def read(self, table: str, columns: list[str] | None = None, filter: Any = None) -> pa.Table:
         """``curves`` or ``examples``."""

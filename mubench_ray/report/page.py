@@ -151,7 +151,11 @@ def provenance_rows(results: Results) -> list[tuple[str, str]]:
 def submission_line(entry: dict[str, Any]) -> str:
     """What a group handed over, in one line."""
     parts = [f"{entry.get('trials')} trials of suite {entry.get('suite')}"]
-    parts.append(f"{entry.get('forget_sets_drawn_anew')} of {entry.get('forget_sets')} forget sets drawn anew and equal")
+    parts.append(
+        f"{entry.get('forget_sets_drawn_anew')} of {entry.get('forget_sets')} forget sets drawn anew and equal"
+    )
     given = entry.get("provenance")
-    parts += [f"{name} {value}" for name, value in given.items() if value is not None] if isinstance(given, dict) else []
+    parts += (
+        [f"{name} {value}" for name, value in given.items() if value is not None] if isinstance(given, dict) else []
+    )
     return ", ".join(parts)

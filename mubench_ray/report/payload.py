@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from mubench_ray.report.charts import Panels, panel_spec
+from mubench_ray.report.capacity import CAPACITIES
+from mubench_ray.report.charts import Panels, grid_spec, panel_spec
 from mubench_ray.report.columns import SHOWN, difference_name
 from mubench_ray.report.frontier import CURVES_SHOWN, FRONTIERS
 from mubench_ray.report.grouping import group_by
@@ -63,6 +64,9 @@ def payload(report: Report) -> dict[str, Any]:
         "styles": [asdict(style) for style in report.styles],
         "panels": panels(report),
         "resisting": report.resisting,
+        "histograms": table_payload(report.histograms),
+        "capacity": report.capacities,
+        "scaling": report.scaling,
         "ui": {"server": UI, "command": ui_command(results.root)},
         "rerun": rerun_command(results.root, "TRIAL_ID"),
     }
@@ -77,6 +81,8 @@ def panels(report: Report) -> dict[str, list[dict[str, Any]]]:
     frontiers = [name for name in FRONTIERS if f"{name}_dominated" in have]
     glances = [name for name in (*accuracies, "indisc") if name in have]
 
+    measured = [name for name in CAPACITIES if any(row["metric"] == name for row in report.capacities)]
+
     def spec(chart: alt.LayerChart, height: int | alt.Step) -> dict[str, Any]:
         return panel_spec(chart, report.styles, height)
 
@@ -86,6 +92,9 @@ def panels(report: Report) -> dict[str, list[dict[str, Any]]]:
         "frontier": [spec(draw.frontier(name, title[name]), 340) for name in frontiers],
         "budget": [spec(draw.along_budget(n, title[n]), 280) for n in accuracies if f"{n}@1" in have],
         "resisting": [spec(draw.resisting(), ROW)] if report.resisting else [],
+        "lira": [grid_spec(draw.histograms(), report.styles)] if len(report.histograms) else [],
+        "capacity": [spec(draw.capacity(name, CAPACITIES[name]), ROW) for name in measured],
+        "scaling": [spec(draw.scaling(), 360)] if report.scaling else [],
     }
 
 

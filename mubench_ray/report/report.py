@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mubench_ray.report.capacity import capacities, scaling
 from mubench_ray.report.charts import Style, styles
 from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.comparison import group_letters
 from mubench_ray.report.frontier import at_shares, mark_dominated
+from mubench_ray.report.histograms import histograms
 from mubench_ray.report.load import Results, load
 from mubench_ray.report.noise import noise_floor
 from mubench_ray.report.resisting import resisting
@@ -38,7 +40,7 @@ CHARTED = (
 @dataclass(frozen=True)
 class Report:
     """The leaderboard, the same averaged over scopes with the charted values, the noise floor, how each contender is
-    drawn, and the examples that resist forgetting."""
+    drawn, the examples that resist forgetting, and the rows of the charts of U-LiRA, deletion capacity and scaling."""
 
     results: Results
     board: pa.Table
@@ -46,6 +48,9 @@ class Report:
     noise: pa.Table
     styles: list[Style]
     resisting: list[dict[str, Any]]
+    histograms: pa.Table
+    capacities: list[dict[str, Any]]
+    scaling: list[dict[str, Any]]
 
     @property
     def ratios(self) -> list[float]:
@@ -65,8 +70,22 @@ def make_report(root: str | Path) -> Report:
     board = with_groups(summarise(results), results, directions)
     values = {name: column for name, column in measured(results).items() if name in CHARTED}
     values["seconds"] = results.values("seconds")
-    scopes = with_offsets(mark_dominated(scoped(results, values, at_shares(results)), directions)) if len(board) else pa.table({})
-    return Report(results, board, scopes, noise_floor(results), styles(contenders(board)), resisting(results))
+    scopes = (
+        with_offsets(mark_dominated(scoped(results, values, at_shares(results)), directions))
+        if len(board)
+        else pa.table({})
+    )
+    return Report(
+        results,
+        board,
+        scopes,
+        noise_floor(results),
+        styles(contenders(board)),
+        resisting(results),
+        histograms(results),
+        capacities(results),
+        scaling(results),
+    )
 
 
 def with_groups(board: pa.Table, results: Results, directions: dict[str, str]) -> pa.Table:

@@ -6,18 +6,13 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import contender_labels
-from mubench_ray.results.store import Store
 
 #: Examples listed for each (task, model).
 LISTED = 15
-#: More rows of ``examples`` than this are not read: the view is a help, not worth minutes.
-ROWS = 30_000_000
 
 
 def resisting(results: Results) -> list[dict[str, Any]]:
@@ -27,30 +22,12 @@ def resisting(results: Results) -> list[dict[str, Any]]:
     same ratio, averaged over ratios; ``kept`` the share of the contender's models that are still right, ``retrained``
     that of the retrains. Positive excess: not forgotten.
     """
-    store = Store(results.root)
-    folder = results.root / "examples"
-    if not folder.is_dir() or not len(results.trials):
+    joined = results.forget_examples
+    if joined is None:
         return []
-    files = [str(path) for path in sorted(folder.glob("*.parquet")) if not path.name.startswith(".")]
-    if not files or ds.dataset(files).count_rows() > ROWS:
-        return []
-    read = store.read(
-        "examples",
-        columns=["trial_id", "index", "label", "correct", "confidence"],
-        filter=pc.equal(pc.field("split").cast(pa.string()), "forget"),
-    )
-    trials = results.trials.filter(pa.array(results.usable)).select(
-        ["trial_id", "task", "model", "method", "ratio", "forget_seed"]
-    )
-    names = contender_labels(results).filter(pa.array(results.usable))
-    owner = pc.index_in(read["trial_id"], trials["trial_id"].combine_chunks())
-    read = read.append_column("owner", owner).filter(pc.and_(pc.is_valid(owner), pc.is_finite(read["confidence"])))
-    if not len(read):
-        return []
-    joined = read.drop_columns(["trial_id"])
     for name in ("task", "model", "method", "ratio", "forget_seed"):
-        joined = joined.append_column(name, trials[name].take(joined["owner"]))
-    joined = joined.append_column("contender", names.take(joined["owner"].combine_chunks()))
+        joined = joined.append_column(name, results.trials[name].take(joined["owner"]))
+    joined = joined.append_column("contender", contender_labels(results).take(joined["owner"].combine_chunks()))
     cell = ["task", "model", "ratio", "forget_seed", "index"]
     means = joined.group_by([*cell, "contender", "method"]).aggregate(
         [("confidence", "mean"), ("correct", "mean"), ("label", "min")]

@@ -38,7 +38,9 @@ def scoped(results: Results, values: dict[str, np.ndarray], means: dict[str, np.
         kept = [name for name, averaged in zip(CELL, over, strict=True) if not averaged]
         scope = group_by(trials, kept) if kept else None
         scope_code = scope.code if scope else np.zeros(len(trials), np.int64)
-        tables.append(_average(results, kept, scope_code, cells, contenders.code, seeds, values, means or {}, ranges, names))
+        tables.append(
+            _average(results, kept, scope_code, cells, contenders.code, seeds, values, means or {}, ranges, names)
+        )
     return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
 
 

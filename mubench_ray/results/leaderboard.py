@@ -44,7 +44,9 @@ def submit(folder: str | Path, board: str | Path, name: str | None = None, data_
     submission = check_submission(folder, data_dir)
     if not (board.root / SUBMISSIONS).is_file():
         if board.root.exists() and any(board.root.iterdir()):
-            raise ResultsError(f"{board.root} exists and is no leaderboard: it has no {SUBMISSIONS}; name a new folder.")
+            raise ResultsError(
+                f"{board.root} exists and is no leaderboard: it has no {SUBMISSIONS}; name a new folder."
+            )
         merge_checked({name: submission}, board.root)
         return entries(board)[name]
     board.check(must_exist=True)
@@ -180,9 +182,7 @@ def next_part(board: Store) -> str:
     return f"part-{1 + max(numbers, default=0)}.parquet"
 
 
-def copy_table(
-    source: Store, board: Store, table: str, wanted: set[str], name: str, columns: dict[str, str]
-) -> None:
+def copy_table(source: Store, board: Store, table: str, wanted: set[str], name: str, columns: dict[str, str]) -> None:
     """The rows of the ``wanted`` trials as one file of the leaderboard, with constant ``columns`` added."""
     rows = source.read(table)
     rows = rows.filter(pc.is_in(rows["trial_id"], pa.array(sorted(wanted))))

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.results.schema import CURVE_METRICS, TRIAL_COLUMNS
+from mubench_ray.results.storage import absolute
 from mubench_ray.results.store import Store
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class MlflowSink:
     """
 
     def __init__(self, root: str | Path, tracking_uri: str | None = None, experiment: str | None = None) -> None:
-        self.store = Store(Path(root).absolute())
+        self.store = Store(absolute(root))
         manifest = self.store.check()
         self.tracking_uri = tracking_uri or manifest.get("mlflow_uri") or default_uri(self.store.root)
         self.experiment = experiment or manifest.get("suite") or self.store.root.name
@@ -95,7 +96,7 @@ class MlflowSink:
             except (MubenchError, OSError) as error:
                 pause = min(60.0, 2 * pause)
                 if last or not warned:
-                    log.warning("%s `mubench report %s --sync-mlflow` catches up.", error, self.store.root)
+                    log.warning("%s `mubench report %s --sync-mlflow` catches up.", error, self.store.place)
                 warned = True
             if last:
                 return

@@ -8,12 +8,14 @@ come from the environment (``AWS_ACCESS_KEY_ID``, ...) or the address: ``s3://bu
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -52,6 +54,12 @@ def cache() -> Path:
     return Path(os.environ.get("MUBENCH_CACHE") or Path.home() / ".cache" / "mubench")
 
 
+@functools.lru_cache(maxsize=16)
+def opened(address: str) -> tuple[fs.FileSystem, str]:
+    """The file system of an address and the path in it."""
+    return fs.FileSystem.from_uri(address)
+
+
 class Place:
     """A folder or the part of an object store below a prefix; files are named relative to it, with ``/`` between the parts.
 
@@ -66,7 +74,7 @@ class Place:
                 # A small file is then one put, not the three requests of an upload in parts.
                 self._where += ("&" if "?" in self._where else "?") + "allow_delayed_open=true"
             try:
-                self.fs, path = fs.FileSystem.from_uri(self._where)
+                self.fs, path = opened(self._where)
             except (pa.ArrowInvalid, OSError, pa.ArrowNotImplementedError) as error:
                 raise ResultsError(f"{self}: not an address of an object store that pyarrow can open: {error}") from error
             self.path = path.rstrip("/")
@@ -220,6 +228,17 @@ class Place:
         for path in sorted((self.home / folder).rglob("*")) if self.remote else []:
             if path.is_file():
                 self.upload(path, path.relative_to(self.home).as_posix())
+
+    def clear(self) -> None:
+        """Remove the place with all that is in it."""
+        shutil.rmtree(self.home, ignore_errors=True)
+        if self.remote and (infos := self._infos("", recursive=True)):
+            for info in infos:
+                self.delete(info.path[len(self.path) + 1 :])
+
+    def for_ray(self) -> dict[str, Any]:
+        """What a RunConfig of Ray's needs to keep its own files here."""
+        return {"storage_path": self.path, "storage_filesystem": self.fs if self.remote else None}
 
     # Waiting
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from mubench_ray.errors import MubenchError, ResultsError
@@ -250,7 +249,11 @@ def faulty_examples(submission: Submission, store: Store) -> Iterator[str]:
     table = table.set_column(1, "split", table["split"].cast(pa.string()))
     wide = {name: table[name].cast(pa.float64()) for name in ("loss", "correct")}
     table = pa.table({"trial_id": table["trial_id"], "split": table["split"], **wide})
-    means = table.group_by(["trial_id", "split"]).aggregate([("correct", "mean"), ("loss", "mean"), ("loss", "count")]).to_pylist()
+    means = (
+        table.group_by(["trial_id", "split"])
+        .aggregate([("correct", "mean"), ("loss", "mean"), ("loss", "count")])
+        .to_pylist()
+    )
     found = {(row["trial_id"], row["split"]): row for row in means}
     for row in submission.rows:
         if row["status"] not in FINISHED:

@@ -142,7 +142,8 @@ class Context:
         if own is not None:
             return own.mean() / temperature**2
         return kl(
-            self.log_probs(batch, teacher, temperature=temperature), self.log_probs(batch, student, temperature=temperature)
+            self.log_probs(batch, teacher, temperature=temperature),
+            self.log_probs(batch, student, temperature=temperature),
         )
 
     def relabel(self, batch: Batch, keep_true: bool = False, redraw: bool = False) -> Batch:

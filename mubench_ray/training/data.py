@@ -58,9 +58,7 @@ class UnlearningData:
             columns, encode(columns), forget.to(self.device), encode=encode if self.task.reads_targets else None
         )
 
-    def passes(
-        self, name: str, size: int, stream: tuple, augment: bool = False, first: int = 0
-    ) -> Iterator[Batch]:
+    def passes(self, name: str, size: int, stream: tuple, augment: bool = False, first: int = 0) -> Iterator[Batch]:
         """Batches of shuffled passes over a set, without end, from batch ``first`` on; ``stream`` seeds the order of every pass.
 
         ``mixed`` is D_R u D_F in one shuffled pass.

@@ -60,12 +60,16 @@ class World:
         return cls(dist.get_rank(), dist.get_world_size(), sharded)
 
     def shard(self, network: nn.Module) -> nn.Module:
-        """Where parameters are kept in pieces, cut the network's up, in place: every entry of its lists of modules comes and goes on its own."""
+        """Where parameters are kept in pieces, cut the network's up, in place: every block of its outermost lists comes and goes on its own."""
         if self.sharded:
-            for module in network.modules():
-                for child in module if isinstance(module, nn.ModuleList | nn.Sequential) else ():
-                    if any(True for _ in child.parameters()):
-                        fully_shard(child)
+            blocks: dict[str, nn.Module] = {}
+            for name, module in network.named_modules():
+                listed = isinstance(network.get_submodule(name.rpartition(".")[0]), nn.ModuleList | nn.Sequential)
+                inside = any(name.startswith(f"{block}.") for block in blocks)
+                if listed and not inside and any(True for _ in module.parameters()):
+                    blocks[name] = module
+            for block in blocks.values():
+                fully_shard(block)
             fully_shard(network)
         return network
 
@@ -173,7 +177,9 @@ def checksum(tensors: Iterable[Tensor]) -> int:
     for tensor in tensors:
         bits = tensor.detach().contiguous().view(-1)
         bits = bits.view(torch.uint8 if bits.dtype == torch.bool else integers[bits.element_size()]).long()
-        total = (total * 1_000_003 + int((bits * (torch.arange(len(bits), device=bits.device) % 8191 + 1)).sum())) % 2**61
+        total = (
+            total * 1_000_003 + int((bits * (torch.arange(len(bits), device=bits.device) % 8191 + 1)).sum())
+        ) % 2**61
     return total
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from mubench_ray.randomness import derive
 from mubench_ray.training.data import Rows, UnlearningData
+from mubench_ray.training.heartbeat import beat
 
 Observed = dict[str, np.ndarray]
 
@@ -39,6 +40,7 @@ def evaluate(network: nn.Module, data: UnlearningData, rows: Rows, batch_size: i
             batch = data.batch(rows, picked)
             observed = data.task.observe(data.task.outputs(network, batch), batch)
             parts.append({name: value.double().cpu() for name, value in observed.items()})
+            beat()
     columns = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     columns["label"] = rows.examples.labels[rows.positions].numpy()
     columns["index"] = rows.examples.source_index[rows.positions].numpy()

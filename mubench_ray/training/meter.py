@@ -11,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
 
 from mubench_ray.training.distributed import World
+from mubench_ray.training.heartbeat import beat
 
 R = TypeVar("R")
 
@@ -80,7 +81,11 @@ class Meter:
     """
 
     def __init__(
-        self, cap_flos: float | None = None, cap_seconds: float | None = None, device: str = "cpu", world: World | None = None
+        self,
+        cap_flos: float | None = None,
+        cap_seconds: float | None = None,
+        device: str = "cpu",
+        world: World | None = None,
     ) -> None:
         self.cap_flos, self.cap_seconds = cap_flos, cap_seconds
         self.world = world or World()
@@ -152,6 +157,7 @@ class Meter:
         Raises BudgetSpent instead where that passes a cap: before the work if its kind was counted already, else after it, and then the caller
         undoes what it did.
         """
+        beat()
         if not self.affords(kind, examples):
             raise BudgetSpent(kind)
         if self.knows(kind):

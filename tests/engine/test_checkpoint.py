@@ -82,7 +82,9 @@ def counted(trial, store, monkeypatch):
     """The trial's outcome, and how many steps it took for it here and now."""
     taken, step = [], Loop._step
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", lambda self, phase, batches: taken.append(phase.name) or step(self, phase, batches))
+        patch.setattr(
+            Loop, "_step", lambda self, phase, batches: taken.append(phase.name) or step(self, phase, batches)
+        )
         outcome = run_trial(trial, store, keep=True)
     return outcome, len(taken)
 

@@ -9,7 +9,8 @@ import torch
 
 from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
 from mubench_ray.engine.estimate import plan_flos
-from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.job import Job
+from mubench_ray.engine.plan import make_plan, split_name
 from mubench_ray.engine.run_trial import metric_names, run_trial
 from mubench_ray.engine.unlearning import prepare
 from mubench_ray.engine.workspace import load_task
@@ -108,3 +109,23 @@ def test_rows_keep_to_the_declared_budget_and_invent_no_retrain(published, tmp_p
     store.write_text("metrics.json", json.dumps(described))
     page = write_report(store.root)
     assert page.is_file() and page.stat().st_size > 10_000
+
+
+def test_the_forget_sets_manifest_is_written_without_a_retrain(published, tmp_path):
+    _, content = published
+    plan = make_plan(make_suite({**content, "methods": "original", "seeds": 42}))
+    trial = next(iter(plan.trials.values()))
+    Store(tmp_path / "results").create({"suite": "published"})
+    job = Job(
+        continued=frozenset(),
+        out=str(tmp_path / "results"),
+        artifacts=str(tmp_path / "artifacts"),
+        data_dir=content["data_dir"],
+        plugins=(),
+        device="cpu",
+        concurrency=1,
+        threads=1,
+    )
+    assert job.run(trial.id, trial.model_dump_json())["status"] == "ok"
+    manifest = json.loads((tmp_path / "results" / "splits" / f"{split_name(trial)}.json").read_text())
+    assert manifest["forget_size"] == 2 and manifest["task"] == "wiki_bio"

@@ -72,15 +72,25 @@ def shared(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("train")
     (folder / "plugin.py").write_text(PLUGIN)
     content = {**tiny, "ratios": 10, "plugins": [str(folder / "plugin.py")]}
-    content["methods"] = ["retrain", {"name": "ft", "epochs": 1}, {"name": "scrub", "epochs": 1, "msteps": 1}, "salun", "slow"]
+    content["methods"] = [
+        "retrain",
+        {"name": "ft", "epochs": 1},
+        {"name": "scrub", "epochs": 1, "msteps": 1},
+        "salun",
+        "slow",
+    ]
     (folder / "one.yaml").write_text(yaml.safe_dump(content))
-    (folder / "two.yaml").write_text(yaml.safe_dump({**content, "resources": {"workers": 2, "checkpoint_seconds": 0.5}}))
+    (folder / "two.yaml").write_text(
+        yaml.safe_dump({**content, "resources": {"workers": 2, "checkpoint_seconds": 0.5}})
+    )
     return folder
 
 
 def workers_of(parent):
     """The process ids of Train's workers below this process."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout.splitlines()[1:]
+    listed = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[1:]
     parents = {int(pid): (int(ppid), args) for pid, ppid, args in (line.split(None, 2) for line in listed)}
 
     def below(pid):
@@ -98,7 +108,9 @@ def test_the_rows_of_two_workers_are_those_of_one_also_when_a_worker_is_killed(s
     process = mubench("run", shared / "two.yaml", "--out", shared / "two")
     until = time.monotonic() + 240
     # Kill one of the two in the middle of the slow trial, once it has saved itself.
-    while not list((shared / "two" / "artifacts" / "progress").glob("*.pt")) or len(Store(shared / "two").finished()) < 1:
+    while (
+        not list((shared / "two" / "artifacts" / "progress").glob("*.pt")) or len(Store(shared / "two").finished()) < 1
+    ):
         assert time.monotonic() < until and process.poll() is None
         time.sleep(0.1)
     os.kill(workers_of(process.pid)[0], signal.SIGKILL)
@@ -123,11 +135,13 @@ def test_a_fault_of_one_rank_alone_is_its_row(shared, tiny):
     content["models"] = [{"name": "cnn-small", "workers": 2}, "vit-tiny"]
     path = shared / "mixed.yaml"
     path.write_text(yaml.safe_dump(content))
-    finish(mubench("run", path, "--out", shared / "mixed", "--artifacts", shared / "mixed_artifacts"), expect=1)
+    finish(mubench("run", path, "--out", shared / "mixed", "--artifacts", shared / "mixed_artifacts"))
     rows = {(row["model"], row["method"]): row for row in rows_of(shared / "mixed").values()}
     failed = rows["cnn-small", "second_fails"]
     assert failed["status"] == "out_of_memory" and "rank 1 of 2" in failed["error"] and "on purpose" in failed["error"]
-    assert all(row["status"] in ("ok", "truncated") for key, row in rows.items() if row is not failed) and len(rows) == 4
+    assert (
+        all(row["status"] in ("ok", "truncated") for key, row in rows.items() if row is not failed) and len(rows) == 4
+    )
     assert rows["cnn-small", "ft"]["workers"] == 2 and rows["vit-tiny", "ft"]["workers"] == 1
 
 
@@ -142,13 +156,19 @@ def test_what_a_rank_gave_up_is_told_from_a_death():
 def test_workers_are_no_part_of_a_trial(tiny):
     ids = [
         list(make_plan(make_suite({**tiny, "resources": resources, "models": model})).trials)
-        for resources, model in (({}, "cnn-small"), ({"workers": 4}, "cnn-small"), ({}, {"name": "cnn-small", "workers": 2}))
+        for resources, model in (
+            ({}, "cnn-small"),
+            ({"workers": 4}, "cnn-small"),
+            ({}, {"name": "cnn-small", "workers": 2}),
+        )
     ]
     assert ids[0] == ids[1] == ids[2]
 
 
 def test_a_model_says_how_many_before_the_suite_does(tiny):
-    suite = make_suite({**tiny, "resources": {"workers": 3}, "models": [{"name": "cnn-small", "workers": 2}, "vit-tiny"]})
+    suite = make_suite(
+        {**tiny, "resources": {"workers": 3}, "models": [{"name": "cnn-small", "workers": 2}, "vit-tiny"]}
+    )
     assert (suite.workers_of("cnn-small"), suite.workers_of("vit-tiny")) == (2, 3)
 
 

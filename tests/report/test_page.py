@@ -10,10 +10,13 @@ import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from mubench_ray.report import write_report
-from mubench_ray.report.rerun import rerun_command
+from mubench_ray.report.load import load
+from mubench_ray.report.rerun import rerun_command, ui_command
+from mubench_ray.report.runs import RUNS_FILE, UI
 
 EVIL = "<script>alert(1)</script> & </script><img src=x onerror=alert(2)>"
 
@@ -120,6 +123,24 @@ def test_the_data_on_the_page(folder):
     assert average["test_accuracy"] == pytest.approx(0.81) and average["forget_accuracy@0.25"] == 0.5
 
 
+def test_every_trial_has_its_mlflow_run_where_one_is_known(folder):
+    fill(folder)
+    ids = load(folder.root).trials["trial_id"].to_pylist()
+    names = ("trial_id", "run_id", "experiment_id", "tracking_uri")
+    known = zip(ids[:2], ("a" * 32, "b" * 32), "12", ("sqlite:////x/mlflow.db", "https://runs.example/"), strict=True)
+    runs = pa.Table.from_pylist([dict(zip(names, values, strict=True)) for values in known])
+    folder.store.write_table(".", RUNS_FILE, runs)
+    data = payload(page_of(folder))
+    trials = {row["id"]: row for row in unpacked(data["trials"])}
+    assert set(trials) == set(ids)
+    assert [trials[ids[0]][name] for name in ("server", "experiment", "run")] == [UI, "1", "a" * 32]
+    assert [trials[ids[1]][name] for name in ("server", "experiment", "run")] == ["https://runs.example", "2", "b" * 32]
+    assert trials[ids[2]]["run"] is None
+    assert data["ui"] == {"server": UI, "command": ui_command(folder.root)}
+    folder.store.write_text(RUNS_FILE, "damaged")
+    assert unpacked(payload(page_of(folder))["trials"])[0]["run"] is None
+
+
 def test_failures_are_listed_with_their_reasons(folder):
     fill(folder)
     folder.add("salun", status="failed", error="RuntimeError: no such layer")
@@ -219,6 +240,9 @@ def test_filters_sorting_and_rows_work(folder, tmp_path):
     for seed in range(3):
         numbers = {"test_accuracy": 0.9, "forget_accuracy": 0.3, "retain_accuracy": 0.95}
         folder.add("salun", seed=seed, ratio=5.0, **numbers)
+    ft = next(row for row in load(folder.root).trials.to_pylist() if row["method"] == "ft" and row["ratio"] == 5)
+    run = {"trial_id": ft["trial_id"], "run_id": "c" * 32, "experiment_id": "7", "tracking_uri": "sqlite:///mlflow.db"}
+    folder.store.write_table(".", RUNS_FILE, pa.Table.from_pylist([run]))
     path = write_report(folder.root)
     head, end, tail = path.read_text().rpartition("</body>")
     path.write_text(head + USE + end + tail)
@@ -227,6 +251,8 @@ def test_filters_sorting_and_rows_work(folder, tmp_path):
     assert "10 %" not in table and "salun" not in table
     assert table.count('class="row') == 1 and 'aria-sort="descending"' in table
     assert table.count(rerun_command(folder.root, "")[: -len(" ''")]) == 3  # the trials of the row that was clicked
+    links = re.findall(r'<a href="([^"]+)"', table)
+    assert links == [f"http://127.0.0.1:5000/#/experiments/7/runs/{'c' * 32}"]
     glance = page[page.index('id="glance"') : page.index('data-chart="ratio"')]
     assert "ft" in re.findall(r"<text[^>]*>([^<]*)</text>", glance)
     assert "salun" not in glance and "digits · cnn · 5 %" in page

@@ -17,13 +17,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import mlflow
+import pyarrow.parquet as pq
 import pytest
 
 from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run_trial import failed_outcome, metric_names, run_trial
 from mubench_ray.errors import MubenchError
-from mubench_ray.results.mlflow_sink import MlflowSink, default_uri, quiet, ui_command
+from mubench_ray.results.mlflow_sink import RUNS_FILE, MlflowSink, default_uri, quiet, ui_command, without_password
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
 
@@ -100,6 +101,32 @@ def test_a_second_sync_adds_nothing(store):
     assert sink.sync() == 3 and sink.sync() == 0
     assert MlflowSink(store.root).sync() == 0
     assert len(runs(store)[1]) == 3
+
+
+def test_where_each_run_is_stands_beside_the_tables(store, outcomes):
+    MlflowSink(store.root).sync()
+    path = store.root / RUNS_FILE
+    known = {row["trial_id"]: row for row in pq.read_table(path).to_pylist()}
+    client, by_id = runs(store)
+    assert {trial_id: row["run_id"] for trial_id, row in known.items()} == {
+        trial_id: run.info.run_id for trial_id, run in by_id.items()
+    }
+    experiment = client.get_experiment_by_name("sinking").experiment_id
+    assert {(row["experiment_id"], row["tracking_uri"]) for row in known.values()} == {
+        (experiment, default_uri(store.root))
+    }
+    before = path.stat().st_mtime_ns
+    path_of_a_row = store.root / "trials" / f"{outcomes[0].row['trial_id']}.parquet"
+    assert path_of_a_row.exists() and MlflowSink(store.root).sync() == 0
+    assert path.stat().st_mtime_ns == before
+    path.unlink()
+    MlflowSink(store.root).sync()
+    assert path.is_file(), "a folder of an earlier release gets its map with the next copy"
+
+
+def test_passwords_are_not_written_down():
+    assert without_password("https://me:secret@runs.example:5000/x") == "https://runs.example:5000/x"
+    assert without_password("sqlite:////a@b/mlflow.db") == "sqlite:////a@b/mlflow.db"
 
 
 def test_a_run_that_a_crash_left_half_written_is_replaced(store, outcomes):

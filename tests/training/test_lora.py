@@ -89,3 +89,12 @@ def test_every_architecture_takes_adapters_and_merges_them_into_its_own_weights(
     assert {name.split(".parametrizations")[0].removesuffix(".weight") for name in changed} == set(layers)
     parameters = [len(list(net.parameters())) for net in (build(), merge_lora(add_lora(build(), 0.2)))]
     assert parameters[0] == parameters[1]  # what was tied still is
+
+
+def test_a_head_that_shares_its_weight_with_an_embedding_is_left_out():
+    tied = torch.nn.ModuleDict(
+        {"words": torch.nn.Embedding(5, 4), "inside": torch.nn.Linear(4, 4), "head": torch.nn.Linear(4, 5, bias=False)}
+    )
+    assert list(adapted(tied)) == ["inside", "head"]
+    tied["head"].weight = tied["words"].weight
+    assert list(adapted(tied)) == ["inside"]

@@ -158,23 +158,34 @@
     for (const metric of ["test_accuracy", "forget_accuracy", "retain_accuracy"]) point[metric] = row[metric + "@" + share];
     return point;
   });
+  const histograms = unpack(data.histograms), pooled = choices.ratio.length > 1 ? "all" : choices.ratio[0];
+  // Charts that are not averaged show the first task and model unless others are chosen.
+  const one = name => chosen(name) || choices[name][0];
   const rowsFor = {
     glance: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])),
     frontier: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])),
     ratio: () => scopes.filter(r => r.ratio !== "all" && inScope(r, ["task", "model"])),
-    resisting: () => data.resisting.filter(r => r.task === (chosen("task") || choices.task[0]) && r.model === (chosen("model") || choices.model[0]) && !hidden.has(r.label)),
+    resisting: () => data.resisting.filter(r => r.task === one("task") && r.model === one("model") && !hidden.has(r.label)),
     budget: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])).flatMap(melt),
+    lira: () => histograms.filter(r => r.task === one("task") && r.model === one("model") && r.ratio === (histograms.some(h => h.ratio === chosen("ratio")) ? chosen("ratio") : pooled) && !hidden.has(r.label)),
+    capacity: () => data.capacity.filter(r => r.task === one("task") && r.model === one("model") && !hidden.has(r.label)),
+    scaling: () => data.scaling.filter(r => r.task === one("task") && !hidden.has(r.label)),
   };
-  const boxes = { glance: "glance", ratio: "ratio-panels", frontier: "frontier", budget: "budget", resisting: "resisting" };
+  const boxes = { glance: "glance", ratio: "ratio-panels", frontier: "frontier", budget: "budget", resisting: "resisting", lira: "lira", capacity: "capacity", scaling: "scaling" };
   async function draw() {
     for (const [kind, specs] of Object.entries(data.panels)) {
       const section = document.querySelector(`section[data-chart="${kind}"]`);
-      if (!specs.length || (kind === "ratio" && choices.ratio.length < 2)) { section.remove(); continue; }
+      if (!specs.length || (kind === "ratio" && choices.ratio.length < 2)) {
+        const how = section.querySelector(".how");
+        how ? (how.hidden = false) : section.remove();
+        continue;
+      }
       for (let spec of specs) {
         // Panels below each other each name their rows; beside each other the first does.
         if (kind === "glance" && matchMedia("(max-width: 900px)").matches) spec = JSON.parse(JSON.stringify(spec).replaceAll('"labels":false', '"labels":true'));
         const box = make("div", { className: "panel" });
         $(boxes[kind]).append(box);
+        if (kind === "lira") spec = { ...spec, columns: Math.max(1, Math.floor(box.clientWidth / 310)) };
         const { view } = await vegaEmbed(box, { ...spec, datasets: { rows: rowsFor[kind]() } }, { actions: false, renderer: "svg" });
         views.push([kind, view]);
       }
@@ -184,8 +195,12 @@
   function describe() {
     const part = (name, plural) => chosen(name) || (choices[name].length > 1 ? `average of ${choices[name].length} ${plural}` : choices[name][0]);
     for (const section of document.querySelectorAll("section.charts")) {
-      if (section.dataset.chart === "resisting") {
-        section.querySelector(".scope").textContent = [chosen("task") || choices.task[0], chosen("model") || choices.model[0]].join(" · ");
+      const kind = section.dataset.chart;
+      if (["resisting", "lira", "capacity", "scaling"].includes(kind)) {
+        const drawn = kind === "lira" ? rowsFor.lira() : [];
+        if (kind === "lira") $("lira-score").textContent = !drawn.length ? "" : drawn[0].score.startsWith("log l") ? "The score is the log likelihood ratio, by shadow models of other training seeds." : "The score is the logit-scaled confidence in the true label; likelihood ratios need at least 4 training seeds, each with its retrain.";
+        const ratio = !drawn.length ? [] : [drawn[0].ratio === "all" ? `all ${choices.ratio.length} ratios` : drawn[0].ratio + " %"];
+        section.querySelector(".scope").textContent = [one("task"), ...(kind === "scaling" ? [] : [one("model")]), ...ratio].join(" · ");
         continue;
       }
       const ratio = section.dataset.chart === "ratio" ? [] : [chosen("ratio") ? chosen("ratio") + " %" : choices.ratio.length > 1 ? `average of ${choices.ratio.length} ratios` : choices.ratio[0] + " %"];

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from mubench_ray.report.capacity import capacities, scaling
+from mubench_ray.report.load import load
+from mubench_ray.results.score import SCORES
+
+
+def write(folder, name, rows):
+    common = {"metric": name, "task": "digits", "method": "ft", "lr": 5e-4, "hyperparameters": "{}", "trials": 3}
+    table = pa.Table.from_pylist([common | {"sampled": False} | row for row in rows], SCORES)
+    folder.store.write_table("scores", f"{name}.parquet", table)
+
+
+def test_a_capacity_with_its_interval_is_one_row(folder):
+    folder.add("ft", test_accuracy=0.5)
+    parts = {"capacity": 5.0, "low": 2.0, "high": 5.0}
+    write(
+        folder, "deletion_capacity", [{"model": "cnn", "part": part, "value": value} for part, value in parts.items()]
+    )
+    (row,) = capacities(load(folder.root))
+    assert (
+        row == {"metric": "deletion_capacity", "label": "ft", "task": "digits", "model": "cnn", "method": "ft"} | parts
+    )
+
+
+def test_no_scores_or_damaged_ones_are_no_capacity(folder):
+    folder.add("ft", test_accuracy=0.5)
+    assert capacities(load(folder.root)) == []
+    folder.store.write_text("scores/deletion_capacity.parquet", "nothing")
+    assert capacities(load(folder.root)) == []
+
+
+def test_scaling_has_a_point_a_model_with_the_fit(folder):
+    for model, flos, accuracy in (("cnn", 1e9, 0.9), ("vit", 1e11, 0.7)):
+        for seed in range(2):
+            folder.add("ft", model=model, seed=seed, flos=flos, forget_accuracy=accuracy + 0.01 * seed)
+        folder.add("original", model=model, flos=0.0, forget_accuracy=1.0)
+    folder.add("neggrad", model="cnn", flos=1e9, forget_accuracy=0.2)  # of one model only: no scaling
+    rows = scaling(load(folder.root))
+    assert [(row["label"], row["model"], row["flos"]) for row in rows] == [("ft", "cnn", 1e9), ("ft", "vit", 1e11)]
+    assert rows[0]["forget_accuracy"] == pytest.approx(0.905) and rows[0]["slope"] is None
+    write(folder, "scaling", [{"part": "slope", "value": -0.1}, {"part": "standard_error", "value": 0.02}])
+    assert [(row["slope"], row["standard_error"]) for row in scaling(load(folder.root))] == [(-0.1, 0.02)] * 2
