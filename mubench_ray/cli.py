@@ -134,6 +134,44 @@ def run(
         raise typer.Exit(130)
 
 
+@app.command("submit")
+def submit_(
+    suite: SuiteFile,
+    address: Annotated[str, typer.Option(metavar="URL", help="The dashboard of a running Ray cluster.")] = "http://127.0.0.1:8265",
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="DIR", help="Where results go: s3://, gs://, or a folder that every node mounts.")
+    ] = ...,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts."),
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed rows again.")] = False,
+    python: Annotated[str, typer.Option(help="The Python on the head node that has the dependencies.")] = "python",
+    follow: Annotated[bool, typer.Option(help="Follow the log until the job ends.")] = True,
+    plugin: Plugins = [],
+) -> None:
+    """Run a suite as a job of a Ray cluster. Submitted again while it runs, its log is followed; afterwards, what is missing is run."""
+    import yaml
+
+    from mubench_ray.engine.submit import submit
+
+    resolved = _suite(suite, plugin)
+    job = submit(resolved, yaml.safe_load(suite.read_text()), address, out, artifacts, retry_failed, python)
+    typer.echo(f"Job {job.id} {'runs already' if job.joined else 'submitted'}. Its dashboard: {address}")
+    if not follow:
+        return
+    try:
+        ended = job.follow(lambda text: typer.echo(text, nl=False))
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nThe job goes on without you. The same command follows it again; `ray job stop {job.id} --address {address}` ends it."
+        )
+        raise typer.Exit(130) from None
+    if ended != "SUCCEEDED":
+        raise MubenchError(f"Job {job.id} ended as {ended}; the same command runs what is missing.")
+    typer.echo(f"Job {job.id} succeeded. `mubench report {out}` brings the report here.")
+
+
 @app.command()
 def status(folder: ResultsFolder) -> None:
     """Say how far a run is, and what failed."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mubench_ray.engine.schedule import Progress as Standing
 
 console = Console()
+#: Seconds between two lines of progress where they go into a file.
+TELL_EVERY = 30.0
 
 
 def show_registry(kind: str, name: str | None) -> None:
@@ -110,7 +112,18 @@ def _metric(name: str, metric: Any) -> dict[str, str]:
 
 DESCRIBE = {"tasks": _task, "models": _model, "methods": _method, "metrics": _metric}
 DETAILS = {"tasks", "counts"}
-ROOMY = {"hub id", "what", "title", "hyperparameters", "search space", "cites", "citation", "source", "revision", "traps"}
+ROOMY = {
+    "hub id",
+    "what",
+    "title",
+    "hyperparameters",
+    "search space",
+    "cites",
+    "citation",
+    "source",
+    "revision",
+    "traps",
+}
 
 
 def show_plan(plan: Plan, trials: bool) -> None:
@@ -157,6 +170,7 @@ def live_progress(standing: Standing) -> Iterator[None]:
         bar = bars.add_task("starting", total=standing.total)
         stop = threading.Event()
         began = time.monotonic()
+        told = [began]
 
         def describe() -> str:
             minutes = (time.monotonic() - began) / 60
@@ -174,6 +188,10 @@ def live_progress(standing: Standing) -> Iterator[None]:
         def refresh() -> None:
             while not stop.wait(0.5):
                 bars.update(bar, completed=standing.done, description=describe())
+                # The log of a job has no line that renews itself.
+                if not console.is_terminal and time.monotonic() > told[0] + TELL_EVERY:
+                    told[0] = time.monotonic()
+                    console.print(describe())
 
         thread = threading.Thread(target=refresh, daemon=True)
         thread.start()

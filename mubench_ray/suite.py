@@ -140,12 +140,6 @@ class Resources(Part):
         """What a trial that ``workers`` share takes as a whole."""
         return self.model_copy(update={"cpus": self.cpus * workers, "gpus": self.gpus * workers})
 
-    @model_validator(mode="after")
-    def _whole_devices(self) -> Resources:
-        if self.workers > 1 and 0 < self.gpus < 1:
-            raise ValueError(f"workers: {self.workers} need whole devices; gpus = {self.gpus:g} shares one")
-        return self
-
 
 #: What the two papers do.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -269,6 +263,10 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
     for number, task in enumerate(suite.tasks):
         if not task.models and not suite.models:
             raise SuiteError(f"{where}: tasks[{number}]: no models: name them in the suite or beside the task.")
+    for entry in suite.models:
+        if (workers := suite.workers_of(entry.name)) > 1 and 0 < suite.resources.gpus < 1:
+            gpus = f"resources.gpus = {suite.resources.gpus:g}"
+            raise SuiteError(f"{where}: {workers} workers of {entry.name} need whole devices; {gpus} shares one.")
     if suite.search:
         check_search(suite, where)
     if suite.halves:

@@ -49,6 +49,8 @@ class Artifact:
     seconds: float
     observed: dict[str, np.ndarray]
     flos_per_sample: float | None = None
+    #: Processes that trained it together: its seconds are those of so many.
+    workers: int = 1
 
     def load_into(self, network: nn.Module) -> nn.Module:
         """Put the weights into a network of the same architecture."""
@@ -119,7 +121,7 @@ class ArtifactStore:
             raise Damaged(f"{folder}: {wrong[0]} does not have the hash it was saved with")
         with np.load(folder / "observed.npz") as arrays:
             observed = dict(arrays)
-        return Artifact(folder, meta["flos"], meta["seconds"], observed, meta.get("flos_per_sample"))
+        return Artifact(folder, meta["flos"], meta["seconds"], observed, meta.get("flos_per_sample"), meta.get("workers", 1))
 
     def save(
         self, recipe: Recipe, network: nn.Module, meter: Meter, observed: dict[str, np.ndarray], extra: dict[str, Any]

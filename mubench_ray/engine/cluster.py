@@ -35,14 +35,22 @@ def reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
+def prepare_environment() -> None:
+    """Say everything that Ray reads from the environment before it is imported. A token at hand means token authentication, else none: both sides must say
+    the same, and Ray's own default differs between releases."""
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 @contextmanager
 def cluster(address: str | None, cpus: int | None = None) -> Iterator[dict[str, float]]:
     """Join the cluster at ``address``, or start one on this machine and end it afterwards; yields its resources.
 
     A cluster started here keeps its sockets and logs in a folder of its own under the temporary folder, which is removed at the end.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
     import ray
 
     folder = None

@@ -95,6 +95,8 @@ class Job:
                 outcome = run_trial(trial, store, self.data_dir, self.device, tenants, keep, world)
             if outcome.row["status"] == "out_of_memory" and self._crowded(world, alone):
                 return {"status": "crowded", "error": outcome.row["error"]}
+            if outcome.row["status"] == "out_of_memory" and alone:
+                outcome.row["error"] += " (also with the device to itself)"
             if first:
                 Store(self.out).part(folder).write(outcome, metric_names())
                 if progress := store.checkpoint(trial.id):

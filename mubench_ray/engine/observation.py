@@ -75,7 +75,10 @@ class Curve:
             }
             for name, rows in self.sets.items():
                 observed = evaluate(ctx.network, ctx.data, rows)
-                point |= {f"{name}_accuracy": known(observed["correct"].mean()), f"{name}_loss": observed["loss"].mean()}
+                point |= {
+                    f"{name}_accuracy": known(observed["correct"].mean()),
+                    f"{name}_loss": observed["loss"].mean(),
+                }
             self.points.append(point)
 
 

@@ -61,7 +61,9 @@ def prepare(
     )
     transfer = Transfer.of(original, data, splits) if splits.shifted else Transfer()
     reference_flos = retrain.flos if retrain else declared_flos(trial, len(forget.retain), original)
-    meter = budgeted_meter(trial, reference_flos, retrain and retrain.seconds, device, concurrency, world)
+    world = world or World()
+    same = retrain is None or retrain.workers == world.size
+    meter = budgeted_meter(trial, reference_flos, retrain and retrain.seconds, device, concurrency, world, same)
     torch.manual_seed(trial.seed)
     network = data.model.build(data.task)
     if method.start == "retrain":
@@ -141,11 +143,13 @@ def budgeted_meter(
     device: str,
     concurrency: int,
     world: World | None = None,
+    same_workers: bool = True,
 ) -> Meter:
-    """The meter with the trial's caps: shares of what its retrain spent, or of the task's declared budget, which has no seconds."""
+    """The meter with the trial's caps: shares of what its retrain spent, or of the task's declared budget, which has no seconds. Seconds are compared of
+    their own accord only where the trial is alone on an accelerator and as many workers share it as shared the retrain."""
     flos, seconds = trial.budget.flos, trial.budget.seconds
     if seconds == "auto":
-        seconds = 1.0 if device.startswith("cuda") and concurrency == 1 else None
+        seconds = 1.0 if device.startswith("cuda") and concurrency == 1 and same_workers else None
     return Meter(
         cap_flos=None if flos is None else flos * reference_flos,
         cap_seconds=None if seconds is None or retrain_seconds is None else seconds * retrain_seconds,

@@ -23,11 +23,15 @@ CAPACITIES = {
 
 def read_parts(results: Results, metric: str) -> list[dict[str, Any]]:
     """``scores/<metric>.parquet`` as a row a group with its parts as columns; empty where it is missing or damaged."""
+    # Scores name a task without the cut that the report adds, task[n].
+    tasks = pc.unique(results.trials["task"]).to_pylist()
+    named = {task.partition("[")[0]: task for task in tasks}
     try:
         rows = pq.read_table(results.root / "scores" / f"{metric}.parquet").to_pylist()
         found: dict[tuple, dict[str, Any]] = defaultdict(dict)
         for row in rows:
             group = {name: row[name] for name in ("task", "model", "method", "lr", "hyperparameters")}
+            group["task"] = named.get(row["task"], row["task"])
             found[tuple(group.values())] |= group | {row["part"]: row["value"]}
     except (pa.ArrowInvalid, KeyError, OSError):
         return []

@@ -29,7 +29,14 @@ R = TypeVar("R")
 #: Seconds that an object store may be away before a run gives up, unless MUBENCH_STORAGE_PATIENCE says otherwise.
 PATIENCE = 180.0
 #: What no waiting mends, as AWS and pyarrow name it.
-FINAL = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "INVALID_CLIENT", "Bucket not found")
+FINAL = (
+    "ACCESS_DENIED",
+    "NO_SUCH_BUCKET",
+    "INVALID_ACCESS_KEY",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "INVALID_CLIENT",
+    "Bucket not found",
+)
 #: Bytes a read of an upload.
 CHUNK = 16 * 2**20
 
@@ -76,9 +83,13 @@ class Place:
             try:
                 self.fs, path = opened(self._where)
             except (pa.ArrowInvalid, OSError, pa.ArrowNotImplementedError) as error:
-                raise ResultsError(f"{self}: not an address of an object store that pyarrow can open: {error}") from error
+                raise ResultsError(
+                    f"{self}: not an address of an object store that pyarrow can open: {error}"
+                ) from error
             self.path = path.rstrip("/")
-            self.home = cache() / f"{self.path.rpartition('/')[2]}-{hashlib.sha256(self.path.encode()).hexdigest()[:12]}"
+            self.home = (
+                cache() / f"{self.path.rpartition('/')[2]}-{hashlib.sha256(self.path.encode()).hexdigest()[:12]}"
+            )
         else:
             self.home = Path(self._where.removeprefix("file://"))
             self.fs, self.path = fs.LocalFileSystem(), str(self.home)
@@ -214,7 +225,10 @@ class Place:
                     path.unlink()  # merged into another file since
         for name, info in there.items():
             path = self.home / name
-            if path.is_file() and (path.stat().st_size, int(path.stat().st_mtime)) == (info.size, int(info.mtime.timestamp())):
+            if path.is_file() and (path.stat().st_size, int(path.stat().st_mtime)) == (
+                info.size,
+                int(info.mtime.timestamp()),
+            ):
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -259,7 +273,9 @@ class Place:
                 text = " ".join(str(error).split())
                 if waited + pause > patience or any(word in text for word in FINAL):
                     shown = f"{self}/{name}".rstrip("/")
-                    raise StorageLost(f"{shown} cannot be {what} ({text[:200]}; tried for {waited:.0f} s). {GO_ON}") from error
+                    raise StorageLost(
+                        f"{shown} cannot be {what} ({text[:200]}; tried for {waited:.0f} s). {GO_ON}"
+                    ) from error
                 time.sleep(pause)
                 pause = min(10.0, 2 * pause)
 

@@ -220,7 +220,8 @@ class _Sum(torch.autograd.Function):
 
 class _Coupled(TorchFunctionMode):
     """While some rows of a batch go through a network: BatchNorm sees the whole batch, and what is drawn for the rows is drawn for all, of which these are
-    taken. Dropout inside a fused attention kernel is out of reach: such a network is equal in distribution only."""
+    taken. Attention with dropout is computed as torch does on a CPU; its fused kernels on a GPU draw otherwise, and such a network is there equal in
+    distribution only."""
 
     def __init__(self, rows: slice, count: int) -> None:
         super().__init__()
@@ -232,6 +233,8 @@ class _Coupled(TorchFunctionMode):
             return self.batch_norm(*args, **kwargs)
         if func is F.dropout:
             return self.dropout(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            return self.attention(*args, **kwargs)
         if func in (torch.rand, torch.randn, torch.randint):
             return self.draw(func, args, kwargs)
         return func(*args, **kwargs)
@@ -269,6 +272,24 @@ class _Coupled(TorchFunctionMode):
         each = x.shape[0] // self.own
         whole = torch.ones(self.count * each, *x.shape[1:], dtype=x.dtype, device=x.device)
         return x * F.dropout(whole, p)[self.rows.start * each : self.rows.stop * each]
+
+    def attention(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+        is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """``F.scaled_dot_product_attention``; with dropout, these rows of the whole batch's mask."""
+        if dropout_p == 0:
+            options = {"is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
+            return F.scaled_dot_product_attention(query, key, value, attn_mask, 0.0, **options)
+        if enable_gqa:
+            groups = query.shape[-3] // key.shape[-3]
+            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+        scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        if is_causal:
+            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
+        if attn_mask is not None:
+            scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+        return self.dropout(scores.softmax(-1), dropout_p) @ value
 
     def draw(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
         """Random numbers for every row (the depth of a stochastic-depth network, a diffusion's noise)."""

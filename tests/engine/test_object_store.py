@@ -27,7 +27,11 @@ def here(tmp_path, monkeypatch):
 
 def suite_file(tiny, folder, **changes):
     path = folder / "small.yaml"
-    content = {**tiny, "methods": ["original", "retrain", "neggrad", {"name": "ft", "epochs": 1}], "training": {"epochs": 2}}
+    content = {
+        **tiny,
+        "methods": ["original", "retrain", "neggrad", {"name": "ft", "epochs": 1}],
+        "training": {"epochs": 2},
+    }
     path.write_text(yaml.safe_dump({**content, **changes}))
     return path
 

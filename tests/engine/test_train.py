@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,11 +12,15 @@ import time
 import pytest
 import yaml
 
+from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.run_trial import run_trial
 from mubench_ray.engine.train import RankFailed, failure_of
+from mubench_ray.engine.unlearning import budgeted_meter
 from mubench_ray.errors import SuiteError
-from mubench_ray.results.store import Store, load_results
+from mubench_ray.results.store import load_results
 from mubench_ray.suite import make_suite
+from mubench_ray.training.distributed import World
 from tests.conftest import CIRCUMSTANCES
 
 PLUGIN = '''
@@ -47,45 +52,6 @@ class SecondFails(Method):
 '''
 
 
-def mubench(*arguments, folder=None):
-    """Start the real command line in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "mubench_ray", *map(str, arguments)],
-        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder,
-    )  # fmt: skip
-
-
-def finish(process, expect=0):
-    output, _ = process.communicate(timeout=420)
-    assert process.returncode == expect, output
-    return output
-
-
-def rows_of(out):
-    return {row["trial_id"]: row for row in load_results(out).to_pylist()}
-
-
-@pytest.fixture(scope="module")
-def shared(tiny, tmp_path_factory):
-    """A folder with a plugin, and the same suite for one worker and for two, of which the second has been run, disturbed."""
-    folder = tmp_path_factory.mktemp("train")
-    (folder / "plugin.py").write_text(PLUGIN)
-    content = {**tiny, "ratios": 10, "plugins": [str(folder / "plugin.py")]}
-    content["methods"] = [
-        "retrain",
-        {"name": "ft", "epochs": 1},
-        {"name": "scrub", "epochs": 1, "msteps": 1},
-        "salun",
-        "slow",
-    ]
-    (folder / "one.yaml").write_text(yaml.safe_dump(content))
-    (folder / "two.yaml").write_text(
-        yaml.safe_dump({**content, "resources": {"workers": 2, "checkpoint_seconds": 0.5}})
-    )
-    return folder
-
-
 def workers_of(parent):
     """The process ids of Train's workers below this process."""
     listed = subprocess.run(
@@ -103,46 +69,78 @@ def workers_of(parent):
     return [pid for pid, (_, args) in parents.items() if args.startswith("ray::RayTrainWorker") and below(pid)]
 
 
-def test_the_rows_of_two_workers_are_those_of_one_also_when_a_worker_is_killed(shared):
-    finish(mubench("run", shared / "one.yaml", "--out", shared / "one"))
-    process = mubench("run", shared / "two.yaml", "--out", shared / "two")
-    until = time.monotonic() + 240
-    # Kill one of the two in the middle of the slow trial, once it has saved itself.
-    while (
-        not list((shared / "two" / "artifacts" / "progress").glob("*.pt")) or len(Store(shared / "two").finished()) < 1
-    ):
-        assert time.monotonic() < until and process.poll() is None
-        time.sleep(0.1)
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-    finish(process)
-    one, two = rows_of(shared / "one"), rows_of(shared / "two")
-    assert one.keys() == two.keys() and len(one) == 5
-    assert {row["workers"] for row in one.values()} == {1} and {row["workers"] for row in two.values()} == {2}
-    for trial, row in one.items():
-        for column in row.keys() - CIRCUMSTANCES:
-            same = row[column]
-            expected = pytest.approx(same, rel=1e-3, abs=1e-3) if isinstance(same, float) else same
-            assert two[trial][column] == expected, (row["method"], column)
-        assert two[trial]["flos"] == pytest.approx(row["flos"], rel=1e-9)
-    assert not list((shared / "two" / "artifacts" / "progress").glob("*"))
-    assert not list((shared / "two" / ".train").glob("*"))
-
-
-def test_a_fault_of_one_rank_alone_is_its_row(shared, tiny):
-    """Rank 0 would wait for ever; with trials of one worker in the same suite, which are none the worse."""
-    content = yaml.safe_load((shared / "one.yaml").read_text())
-    content["methods"] = ["ft", "second_fails"]
+@pytest.fixture(scope="module")
+def disturbed(tiny, tmp_path_factory):
+    """A suite run by the real command line: trials that two workers share beside trials of one; one of the two is killed in the middle of a trial."""
+    folder = tmp_path_factory.mktemp("train")
+    (folder / "plugin.py").write_text(PLUGIN)
+    content = {**tiny, "ratios": 10, "plugins": [str(folder / "plugin.py")]}
+    content["methods"] = ["retrain", {"name": "scrub", "epochs": 1, "msteps": 1}, "second_fails", "slow"]
     content["models"] = [{"name": "cnn-small", "workers": 2}, "vit-tiny"]
-    path = shared / "mixed.yaml"
-    path.write_text(yaml.safe_dump(content))
-    finish(mubench("run", path, "--out", shared / "mixed", "--artifacts", shared / "mixed_artifacts"))
-    rows = {(row["model"], row["method"]): row for row in rows_of(shared / "mixed").values()}
+    content["resources"] = {"checkpoint_seconds": 0.5}
+    (folder / "suite.yaml").write_text(yaml.safe_dump(content))
+    plan = make_plan(make_suite(content))
+    slow = next(t for t in plan.trials.values() if (t.model, t.method) == ("cnn-small", "slow"))
+    command = [sys.executable, "-m", "mubench_ray", "run", str(folder / "suite.yaml"), "--out", str(folder / "out")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    with (folder / "output.txt").open("w+") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            saved = folder / "out" / "artifacts" / "progress" / f"{slow.id}.pt"
+            while not saved.is_file():
+                assert process.poll() is None, output.seek(0) or output.read()
+                time.sleep(0.05)
+            os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+            process.wait()
+        finally:
+            process.kill()
+        output.seek(0)
+        assert process.returncode == 0, output.read()
+    rows = {(row["model"], row["method"]): row for row in load_results(folder / "out").to_pylist()}
+    assert len(rows) == len(plan.trials) == 8
+    return folder / "out", plan, rows
+
+
+def test_the_rows_of_two_workers_are_those_of_one_also_when_a_worker_is_killed(disturbed, tmp_path):
+    _, plan, rows = disturbed
+    for trial in plan.trials.values():
+        if trial.model == "vit-tiny" or trial.method == "second_fails":
+            continue
+        one, two = run_trial(trial, ArtifactStore(tmp_path)).row, rows[trial.model, trial.method]
+        assert (one["workers"], two["workers"]) == (1, 2)
+        for column, value in one.items():
+            if column not in CIRCUMSTANCES:
+                expected = pytest.approx(value, rel=1e-3, abs=1e-3) if isinstance(value, float) else value
+                assert two[column] == expected, (trial.method, column)
+        assert two["flos"] == pytest.approx(one["flos"], rel=1e-9)
+
+
+def test_what_was_trained_together_says_so_and_nothing_is_left_lying_about(disturbed):
+    out, plan, _ = disturbed
+    made = [json.loads(path.read_text()) for path in (out / "artifacts").glob("*/meta.json")]
+    assert {(meta["recipe"]["model"], meta["workers"]) for meta in made} == {("cnn-small", 2), ("vit-tiny", 1)}
+    assert len(made) == len(plan.recipes)
+    assert not list((out / "artifacts" / "progress").glob("*"))
+    assert not list((out / ".train").glob("*"))
+
+
+def test_a_fault_of_one_rank_alone_is_its_row(disturbed):
+    """Rank 0 would wait for it for ever."""
+    rows = disturbed[2]
     failed = rows["cnn-small", "second_fails"]
     assert failed["status"] == "out_of_memory" and "rank 1 of 2" in failed["error"] and "on purpose" in failed["error"]
-    assert (
-        all(row["status"] in ("ok", "truncated") for key, row in rows.items() if row is not failed) and len(rows) == 4
-    )
-    assert rows["cnn-small", "ft"]["workers"] == 2 and rows["vit-tiny", "ft"]["workers"] == 1
+    assert failed["workers"] == 2
+    assert all(row["status"] in ("ok", "truncated") for row in rows.values() if row is not failed)
+
+
+def test_one_worker_is_the_rule(disturbed):
+    assert {row["workers"] for (model, _), row in disturbed[2].items() if model == "vit-tiny"} == {1}
+
+
+def test_seconds_are_compared_only_between_as_many_workers(tiny):
+    trial = next(iter(make_plan(make_suite(tiny)).trials.values()))
+    caps = [budgeted_meter(trial, 1.0, 5.0, "cuda", 1, World(0, 2), same).cap_seconds for same in (True, False)]
+    assert caps == [5.0, None]
 
 
 def test_what_a_rank_gave_up_is_told_from_a_death():

@@ -26,6 +26,13 @@ def test_a_capacity_with_its_interval_is_one_row(folder):
     )
 
 
+def test_scores_of_a_task_that_was_cut_belong_to_its_cut(folder):
+    folder.add("ft", test_accuracy=0.5, trial='{"subset":300}')
+    write(folder, "deletion_capacity", [{"model": "cnn", "part": "capacity", "value": 5.0}])
+    (row,) = capacities(load(folder.root))
+    assert row["task"] == "digits[300]"
+
+
 def test_no_scores_or_damaged_ones_are_no_capacity(folder):
     folder.add("ft", test_accuracy=0.5)
     assert capacities(load(folder.root)) == []

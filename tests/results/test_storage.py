@@ -62,7 +62,10 @@ def test_a_results_store_lives_there(place):
         store.read("trials")
     store.create({"suite": "made"})
     for number in range(12):
-        store.write(Outcome(row(f"id{number:02}"), curve=[{"trial_id": f"id{number:02}", "flos": 1.0, "seconds": 1.0}]), ["metric"])
+        store.write(
+            Outcome(row(f"id{number:02}"), curve=[{"trial_id": f"id{number:02}", "flos": 1.0, "seconds": 1.0}]),
+            ["metric"],
+        )
     before = store.read("trials").sort_by("trial_id")
     assert before.num_rows == 12 and len(store.finished()) == 12
     assert compact(place.inside("trials"), at_least=5) == 12
@@ -143,7 +146,9 @@ def test_what_waiting_cannot_mend_is_said_at_once(objects):
 def test_addresses(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert is_remote("s3://b/x") and is_remote("gs://b/x") and not is_remote("results/x") and not is_remote("file:///x")
-    assert absolute("s3://b/x") == "s3://b/x" and absolute("x") == str(tmp_path / "x") == absolute(f"file://{tmp_path}/x")
+    assert absolute("s3://b/x") == "s3://b/x" and absolute("x") == str(tmp_path / "x") == absolute(
+        f"file://{tmp_path}/x"
+    )
     inside = Place("s3://key:secret@b/x?scheme=http&endpoint_override=127.0.0.1:1").inside("y/z")
     assert str(inside) == "s3://b/x/y/z" and inside.path == "b/x/y/z" and "secret" in inside.address
     assert Place(inside.address).path == inside.path

@@ -76,9 +76,11 @@ def unlearned(case: str, world: World, **meter) -> dict:
         ctx.network.double()
         ctx.model = ctx.data.model = Double(ctx.model)
     ctx.world, ctx.meter = world, Meter(world=world, **meter)
-    for module in ctx.network.modules() if dropout else ():
-        if isinstance(module, nn.Dropout):
+    for module in ctx.network.modules():
+        if dropout and isinstance(module, nn.Dropout):
             module.p = dropout
+        if dropout and hasattr(module, "attention_dropout"):
+            module.attention_dropout = dropout
     ctx.network.eval()
     trial = Trial(task="pictures", model=model, method=method.name, forget=ForgetSet(ratio=10), seed=1, training_seed=0, lr=0.01,
                   training=Training(epochs=1, batch_size=5), unlearning=options)  # fmt: skip
