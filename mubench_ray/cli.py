@@ -128,7 +128,9 @@ def run(
     _publish(done.out)
     if not done.complete:
         options = {"--out": out, "--address": address, "--artifacts": artifacts}
-        named = [part for name, value in options.items() if value for part in (name, f"'{value}'" if "&" in value else value)]
+        named = [
+            part for name, value in options.items() if value for part in (name, f"'{value}'" if "&" in value else value)
+        ]
         again = " ".join(["mubench run", str(suite), *named])
         console.print(f"[yellow]Interrupted: {done.finished} of {done.planned} trials are done. To go on: {again}[/]")
         raise typer.Exit(130)
@@ -137,9 +139,14 @@ def run(
 @app.command("submit")
 def submit_(
     suite: SuiteFile,
-    address: Annotated[str, typer.Option(metavar="URL", help="The dashboard of a running Ray cluster.")] = "http://127.0.0.1:8265",
+    address: Annotated[
+        str, typer.Option(metavar="URL", help="The dashboard of a running Ray cluster.")
+    ] = "http://127.0.0.1:8265",
     out: Annotated[
-        str, typer.Option("--out", "-o", metavar="DIR", help="Where results go: s3://, gs://, or a folder that every node mounts.")
+        str,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Where results go: s3://, gs://, or a folder that every node mounts."
+        ),
     ] = ...,
     artifacts: Annotated[
         str | None,
@@ -199,7 +206,9 @@ def watch(folder: ResultsFolder, port: int = 8080, host: str = "127.0.0.1") -> N
 
 @app.command()
 def report(
-    results: Annotated[str, typer.Argument(metavar="DIR", help="A results folder, or its address.", show_default=False)],
+    results: Annotated[
+        str, typer.Argument(metavar="DIR", help="A results folder, or its address.", show_default=False)
+    ],
     sync_mlflow: Annotated[
         bool, typer.Option("--sync-mlflow", help="Also copy rows to MLflow that it has not yet.")
     ] = False,

@@ -133,7 +133,7 @@ class Resources(Part):
     #: Whether each worker holds the whole network or, for one that does not fit, a piece of it (torch's FSDP).
     sharding: Literal["replicated", "fsdp"] = "replicated"
     checkpoint_seconds: float = Field(300.0, gt=0)
-    #: A process in which nothing got done for so many seconds (no step, no batch evaluated, no data set loaded) hangs: it is ended and the trial tried once more.
+    #: A process in which nothing got done for so many seconds (no step, no batch evaluated) hangs: it is ended, and the trial tried once more.
     watchdog: float | None = Field(3600.0, gt=0)
 
     def widest(self, workers: int) -> Resources:

@@ -23,6 +23,9 @@ ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
+    # A machine whose cores are all taken answers late; that does not make it a lost one. (Read where a cluster is started, so only of the one on this machine.)
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "20",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # run_nodes drains instead
     "OMP_NUM_THREADS": "1",
 }

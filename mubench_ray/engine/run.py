@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -190,8 +191,9 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
         return things[node].model_dump_json(), work.folder(node)
 
     resources = plan.suite.resources
-    storage = store.place.inside(".engine")
-    storage.clear()
+    # Tune's own bookkeeping is nobody's to read, and stays on this machine where results lie in an object store.
+    storage = store.root / ".engine"
+    shutil.rmtree(storage, ignore_errors=True)
     store.place.inside("hung").clear()  # what earlier runs left
     try:
         with cluster(address) as has:
@@ -221,9 +223,9 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
                 observed=tuple(plan.suite.search.objectives) if plan.suite.search else (),
             )
             with watch(schedule.progress):
-                run_nodes(job, schedule, contents, resources, storage)
+                run_nodes(job, schedule, contents, resources, str(storage.absolute()))
     finally:
-        storage.clear()
+        shutil.rmtree(storage, ignore_errors=True)
 
 
 def exclusive(place: Place) -> AbstractContextManager[None]:

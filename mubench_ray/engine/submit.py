@@ -20,7 +20,7 @@ import yaml
 import mubench_ray
 from mubench_ray.engine.cluster import prepare_environment
 from mubench_ray.errors import MubenchError
-from mubench_ray.results.storage import Place, is_remote
+from mubench_ray.results.storage import is_remote, shown
 from mubench_ray.suite import Suite
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def submit(
                 entrypoint=shlex.join(command),
                 submission_id=name,
                 runtime_env={"working_dir": folder, "env_vars": {"RAY_AUTH_MODE": os.environ["RAY_AUTH_MODE"]}},
-                metadata={"suite": suite.name, "out": str(Place(out)) if is_remote(out) else out},
+                metadata={"suite": suite.name, "out": shown(out)},
             )
         except RuntimeError as error:
             raise MubenchError(
@@ -133,7 +133,7 @@ def connect(address: str) -> JobSubmissionClient:
 
 def job_name(suite: Suite, out: str) -> str:
     """The same for the same suite into the same place."""
-    what = suite.model_dump_json(exclude={"plugins"}) + (str(Place(out)) if is_remote(out) else out)
+    what = suite.model_dump_json(exclude={"plugins"}) + shown(out)
     return f"mubench-{suite.name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
 
 
@@ -143,14 +143,15 @@ def working_folder(suite: Suite, content: dict[str, Any]) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="mubench-job-") as folder:
         top = Path(folder)
         shutil.copytree(Path(mubench_ray.__file__).parent, top / "mubench_ray", ignore=LEFT_BEHIND)
+        names = [Path(plugin).name for plugin in suite.plugins]
+        if len(set(names)) < len(names):
+            raise MubenchError(
+                f"Two plugins have the same file name: {', '.join(suite.plugins)}; give them different ones."
+            )
         plugins = []
         for plugin in suite.plugins:
             (top / "plugins").mkdir(exist_ok=True)
             shutil.copy(plugin, top / "plugins")
             plugins.append(f"plugins/{Path(plugin).name}")
-        if len(set(plugins)) < len(plugins):
-            raise MubenchError(
-                f"Two plugins have the same file name: {', '.join(suite.plugins)}; give them different ones."
-            )
         (top / "suite.yaml").write_text(yaml.safe_dump({**content, "plugins": plugins}, sort_keys=False))
         yield folder

@@ -20,7 +20,7 @@ from mubench_ray.engine.job import Job
 from mubench_ray.engine.schedule import Schedule
 from mubench_ray.engine.telemetry import Telemetry
 from mubench_ray.errors import MubenchError
-from mubench_ray.results.storage import Place, StorageLost
+from mubench_ray.results.storage import StorageLost
 from mubench_ray.suite import Resources
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def fitting(resources: Resources, cluster: dict[str, float]) -> int:
     return int(fits + 1e-9)
 
 
-def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resources, storage: Place) -> None:
+def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resources, storage: str) -> None:
     """Run every node of the schedule; returns when nothing is left or the user interrupted. Raises StorageLost when rows can be written no more."""
     # With a searcher Tune lets one trial wait for resources by default, which starts them one by one and leaves slots empty.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(2 * job.concurrency))
@@ -180,7 +180,7 @@ def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resou
         ),
         run_config=tune.RunConfig(
             name="nodes",
-            **storage.for_ray(),
+            storage_path=storage,
             verbose=0,
             log_to_file=False,
             failure_config=tune.FailureConfig(max_failures=RETRIES),

@@ -56,6 +56,14 @@ def absolute(where: str | Path) -> str:
     return str(where) if is_remote(where) else str(Path(str(where).removeprefix("file://")).absolute())
 
 
+def shown(where: str | Path) -> str:
+    """A place without keys and options, as it may be printed and stored."""
+    if not is_remote(where):
+        return str(where)
+    parts = urlsplit(str(where))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+
 def cache() -> Path:
     """Where copies from object stores lie on this machine."""
     return Path(os.environ.get("MUBENCH_CACHE") or Path.home() / ".cache" / "mubench")
@@ -81,8 +89,9 @@ class Place:
                 # A small file is then one put, not the three requests of an upload in parts.
                 self._where += ("&" if "?" in self._where else "?") + "allow_delayed_open=true"
             try:
-                self.fs, path = opened(self._where)
-            except (pa.ArrowInvalid, OSError, pa.ArrowNotImplementedError) as error:
+                # Without a region in the address the bucket itself is asked for it.
+                self.fs, path = self._tried("opened", "", lambda: opened(self._where))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise ResultsError(
                     f"{self}: not an address of an object store that pyarrow can open: {error}"
                 ) from error
@@ -95,11 +104,8 @@ class Place:
             self.fs, self.path = fs.LocalFileSystem(), str(self.home)
 
     def __str__(self) -> str:
-        """The place without keys and options, as it may be shown."""
-        if not self.remote:
-            return self._where
-        parts = urlsplit(self._where)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+        """The place without keys and options."""
+        return shown(self._where)
 
     @property
     def address(self) -> str:
@@ -272,9 +278,9 @@ class Place:
                 waited = time.monotonic() - began
                 text = " ".join(str(error).split())
                 if waited + pause > patience or any(word in text for word in FINAL):
-                    shown = f"{self}/{name}".rstrip("/")
+                    which = f"{self}/{name}".rstrip("/")
                     raise StorageLost(
-                        f"{shown} cannot be {what} ({text[:200]}; tried for {waited:.0f} s). {GO_ON}"
+                        f"{which} cannot be {what} ({text[:200]}; tried for {waited:.0f} s). {GO_ON}"
                     ) from error
                 time.sleep(pause)
                 pause = min(10.0, 2 * pause)

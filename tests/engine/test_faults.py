@@ -205,12 +205,12 @@ def test_a_trial_that_hangs(content, tmp_path):
         "methods": ["original", "hanging", "hanging_once"],
         "seeds": [1],
         "plugins": [str(plugin)],
-        "resources": {"watchdog": 3},
+        "resources": {"watchdog": 15},
     }
     out = tmp_path / "out"
     output = finish("run", written(tmp_path, content, **changes), "--out", out, env={"MUBENCH_TEST_MARKS": str(marks)})
     rows = {row["method"]: row for row in load_results(out).to_pylist()}
     assert rows["original"]["status"] == rows["hanging_once"]["status"] == "ok" and len(list(marks.iterdir())) == 1
-    assert rows["hanging"]["status"] == "failed" and "hung: no progress for 3 s, 2 times" in rows["hanging"]["error"]
+    assert rows["hanging"]["status"] == "failed" and "hung: no progress for 15 s, 2 times" in rows["hanging"]["error"]
     assert "hung: no progress" in output and "phases" in finish("logs", out, rows["hanging"]["trial_id"])
     assert not list((out / "hung").iterdir())

@@ -182,10 +182,12 @@
       }
       for (let spec of specs) {
         // Panels below each other each name their rows; beside each other the first does.
-        if (kind === "glance" && matchMedia("(max-width: 900px)").matches) spec = JSON.parse(JSON.stringify(spec).replaceAll('"labels":false', '"labels":true'));
+        const narrow = matchMedia("(max-width: 900px)").matches;
+        if (kind === "resisting" && narrow) spec = JSON.parse(JSON.stringify(spec).replaceAll('"orient":"right"', '"orient":"bottom"').replaceAll('"labelAngle":-35', '"labelAngle":-90'));
+        if (kind === "glance" && narrow) spec = JSON.parse(JSON.stringify(spec).replaceAll('"labels":false', '"labels":true'));
         const box = make("div", { className: "panel" });
         $(boxes[kind]).append(box);
-        if (kind === "lira") spec = { ...spec, columns: Math.max(1, Math.floor(box.clientWidth / 310)) };
+        if (kind === "lira") spec = { ...spec, columns: Math.max(1, Math.floor((box.clientWidth - 50) / 272)) };
         const { view } = await vegaEmbed(box, { ...spec, datasets: { rows: rowsFor[kind]() } }, { actions: false, renderer: "svg" });
         views.push([kind, view]);
       }
@@ -198,7 +200,7 @@
       const kind = section.dataset.chart;
       if (["resisting", "lira", "capacity", "scaling"].includes(kind)) {
         const drawn = kind === "lira" ? rowsFor.lira() : [];
-        if (kind === "lira") $("lira-score").textContent = !drawn.length ? "" : drawn[0].score.startsWith("log l") ? "The score is the log likelihood ratio, by shadow models of other training seeds." : "The score is the logit-scaled confidence in the true label; likelihood ratios need at least 4 training seeds, each with its retrain.";
+        if (kind === "lira") $("lira-score").textContent = !drawn.length ? "" : drawn[0].score.startsWith("log l") ? "The score is the log likelihood ratio of the two, by shadow models of other training seeds: above 0 the attack says forgotten, whether it gives itself away by remembering or by forgetting too much." : "The score is the logit-scaled confidence in the true label: orange to the right is still remembered, to the left forgotten beyond retraining. Likelihood ratios need at least 4 training seeds, each with its retrain.";
         const ratio = !drawn.length ? [] : [drawn[0].ratio === "all" ? `all ${choices.ratio.length} ratios` : drawn[0].ratio + " %"];
         section.querySelector(".scope").textContent = [one("task"), ...(kind === "scaling" ? [] : [one("model")]), ...ratio].join(" · ");
         continue;
