@@ -9,7 +9,9 @@ Takes the arguments of `mubench run` and adds `--address auto`. Submitted again,
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout that came with the job, also where the package is not installed
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent.parent)
+)  # the checkout that came with the job, also where the package is not installed
 
 from mubench_ray.cli import main
 

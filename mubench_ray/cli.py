@@ -53,6 +53,10 @@ ResultsFolder = Annotated[
         parser=_here,
     ),
 ]
+#: For what looks at it again and again, or writes into it.
+ResultsAddress = Annotated[
+    str, typer.Argument(metavar="DIR", help="A results folder, or its s3:// or gs:// address.", show_default=False)
+]
 Plugins = Annotated[
     list[Path],
     typer.Option(
@@ -188,13 +192,13 @@ def status(folder: ResultsFolder) -> None:
 
 
 @app.command()
-def watch(folder: ResultsFolder, port: int = 8080, host: str = "127.0.0.1") -> None:
+def watch(results: ResultsAddress, port: int = 8080, host: str = "127.0.0.1") -> None:
     """Serve a page of a running suite that renews itself."""
     from mubench_ray.report.live import render, server
 
-    render(folder)
+    render(results)
     try:
-        page = server(folder, port, host)
+        page = server(results, port, host)
     except OSError as error:
         raise MubenchError(
             f"Port {port} of {host} cannot be served ({error.strerror}); take another with --port."
@@ -206,9 +210,7 @@ def watch(folder: ResultsFolder, port: int = 8080, host: str = "127.0.0.1") -> N
 
 @app.command()
 def report(
-    results: Annotated[
-        str, typer.Argument(metavar="DIR", help="A results folder, or its address.", show_default=False)
-    ],
+    results: ResultsAddress,
     sync_mlflow: Annotated[
         bool, typer.Option("--sync-mlflow", help="Also copy rows to MLflow that it has not yet.")
     ] = False,

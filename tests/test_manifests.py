@@ -15,7 +15,10 @@ def test_the_rayjob_is_one_cluster_whose_head_runs_no_trials(repository):
     assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayJob")
     cluster = manifest["spec"]["rayClusterSpec"]
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0" and cluster["authOptions"]["mode"] == "token"
-    assert manifest["spec"]["entrypoint"].startswith("mubench run ") and "--out /results/" in manifest["spec"]["entrypoint"]
+    assert (
+        manifest["spec"]["entrypoint"].startswith("mubench run ")
+        and "--out /results/" in manifest["spec"]["entrypoint"]
+    )
     for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
         pod = group["template"]["spec"]
         mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}

@@ -121,7 +121,9 @@ class ArtifactStore:
             raise Damaged(f"{folder}: {wrong[0]} does not have the hash it was saved with")
         with np.load(folder / "observed.npz") as arrays:
             observed = dict(arrays)
-        return Artifact(folder, meta["flos"], meta["seconds"], observed, meta.get("flos_per_sample"), meta.get("workers", 1))
+        return Artifact(
+            folder, meta["flos"], meta["seconds"], observed, meta.get("flos_per_sample"), meta.get("workers", 1)
+        )
 
     def save(
         self, recipe: Recipe, network: nn.Module, meter: Meter, observed: dict[str, np.ndarray], extra: dict[str, Any]

@@ -112,9 +112,7 @@ class Job:
     def _give_up(self, node: str, content: str, folder: str, marks: Place) -> dict[str, Any]:
         """The row of a trial that hung as often as it may."""
         stacks = marks.read(f"{node}-{ATTEMPTS}.txt").decode()
-        reason = (
-            f"hung: no progress for {self.watchdog:g} s, {ATTEMPTS} times (resources.watchdog in the suite sets the limit)"
-        )
+        reason = f"hung: no progress for {self.watchdog:g} s, {ATTEMPTS} times (resources.watchdog in the suite sets the limit)"
         for attempt in range(1, ATTEMPTS + 1):
             marks.delete(f"{node}-{attempt}.txt")
         if is_artifact(node):

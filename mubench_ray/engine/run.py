@@ -109,6 +109,8 @@ class Work:
         if plan.suite.search:
             self.tuning = self._tuning(retry_failed)
             plan.trials = dict(self.tuning.reported)
+        #: Trials that had their row when this run began.
+        self.done = store.finished()
         self.missing = self._unfinished()
 
     @property
@@ -127,8 +129,7 @@ class Work:
 
     def _unfinished(self) -> dict[str, Trial]:
         """The trials known so far that have no row yet."""
-        done = self.store.finished()
-        missing = {trial_id: trial for trial_id, trial in self.plan.trials.items() if trial_id not in done}
+        missing = {trial_id: trial for trial_id, trial in self.plan.trials.items() if trial_id not in self.done}
         if self.tuning:
             rows = self.tuning.rows
             missing |= {name: trial for name, trial in self.tuning.search_trials.items() if name not in rows}
@@ -144,12 +145,9 @@ class Work:
         """The trials that are to be run now that this one has ended."""
         if trial_id not in self.tuning.search_trials:
             return {}
-        before = self.tuning.search_trials.keys() | self.tuning.reported.keys()
-        self.tuning.ended(trial_id, observed)
-        self.plan.trials |= self.tuning.reported
-        known = self.tuning.search_trials | self.tuning.reported
-        done = self.store.finished() | self.tuning.rows.keys()
-        return {name: trial for name, trial in known.items() if name not in before and name not in done}
+        known = self.tuning.ended(trial_id, observed)
+        self.plan.trials |= {name: trial for name, trial in known.items() if name in self.tuning.reported}
+        return {name: trial for name, trial in known.items() if name not in self.done}
 
     def folder(self, node: str) -> str:
         """The part of the results folder that a node's row belongs to."""
@@ -197,7 +195,8 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
     store.place.inside("hung").clear()  # what earlier runs left
     try:
         with cluster(address) as has:
-            workers = {entry.model: plan.suite.workers_of(entry.model) for entry in plan.trials.values()}
+            models = {trial.model for trial in (*plan.trials.values(), *work.missing.values())}
+            workers = {model: plan.suite.workers_of(model) for model in models}
             workers = {model: number for model, number in workers.items() if number > 1}
             # As many as fit of the widest: a trial that workers share then never waits for what another one holds.
             fit = fitting(resources.widest(max(workers.values(), default=1)), has)

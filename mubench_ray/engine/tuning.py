@@ -57,6 +57,7 @@ class Tuning:
         self.reported: dict[str, Trial] = {}
         self._subjects = [Subject(cell, forget, self._sweeps(cell)) for cell, forget in self._pairs()]
         self._of: dict[str, list[Subject]] = {}
+        self._fresh: dict[str, Trial] = {}
         for subject in self._subjects:
             self._go_on(subject)
 
@@ -103,6 +104,7 @@ class Tuning:
             subject.asked = asked
             subject.generation = {t.id: t for c in asked for t in self._trials(subject, c)}
             self.search_trials |= subject.generation
+            self._fresh |= {name: trial for name, trial in subject.generation.items() if name not in self.rows}
             subject.tried |= subject.generation.keys()
             for trial_id in subject.generation.keys() - self.rows.keys():
                 self._of.setdefault(trial_id, []).append(subject)
@@ -114,13 +116,18 @@ class Tuning:
         subject.done = True
         for seed, training_seed in seed_pairs(self.suite):
             trial = subject.cell.trial(subject.forget, seed, training_seed, subject.chosen)
-            self.reported[trial.id] = trial
+            self.reported[trial.id] = self._fresh[trial.id] = trial
 
-    def ended(self, trial_id: str, row: Mapping[str, Any] | None) -> None:
-        """A search trial has ended (``row``: its status and what objectives read; None of a lost one): the searches it belongs to go on."""
+    def ended(self, trial_id: str, row: Mapping[str, Any] | None) -> dict[str, Trial]:
+        """A search trial has ended (``row``: its status and what objectives read; None of a lost one): the searches it belongs to go on.
+
+        Returns the trials that have become known by it: search trials without a row, and reported ones.
+        """
         self.rows[trial_id] = row or {"status": "failed"}
+        self._fresh = {}
         for subject in self._of.pop(trial_id, []):
             self._go_on(subject)
+        return self._fresh
 
     @property
     def planned(self) -> int:

@@ -163,9 +163,7 @@ class Store:
             if not files:
                 empty = {"trials": trials_schema([]), "curves": CURVES, "examples": EXAMPLES}[table]
                 return empty.empty_table().select(columns or empty.names)
-            dataset = ds.dataset(
-                files, schema=self._schema(table, files), format="parquet", filesystem=self.place.fs
-            )
+            dataset = ds.dataset(files, schema=self._schema(table, files), format="parquet", filesystem=self.place.fs)
             content = dataset.to_table(columns=columns, filter=filter)
             # A merge in progress shows its rows twice, in the hidden file and in those it replaces.
             return _once(content) if any(Path(file).name.startswith("_") for file in files) else content

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -60,7 +61,7 @@ def test_it_ends_with_a_parent_that_is_killed(tmp_path):
     fill(tmp_path, 1)
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout.readline() == "following\n"
-    (child,) = open(f"/proc/{parent.pid}/task/{parent.pid}/children").read().split()
+    (child,) = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     until = time.monotonic() + 60

@@ -302,12 +302,15 @@ def write_emoji(root: Path, each: int = 24) -> Path:
     entries = []
     for number in range(2 * each):
         shade = 60 + 180 * (number // 2) // each
-        (folder / f"{number}.png").write_bytes(
-            picture((64, 64), (shade, 0, 0) if number % 2 else (0, 0, shade), "PNG")
-        )
+        (folder / f"{number}.png").write_bytes(picture((64, 64), (shade, 0, 0) if number % 2 else (0, 0, shade), "PNG"))
         category = "Food & Drink" if number % 2 else "Animals & Nature"
         entries.append(
-            {"short_name": f"thing_{number:02}", "image": f"{number}.png", "category": category, "has_img_twitter": True}
+            {
+                "short_name": f"thing_{number:02}",
+                "image": f"{number}.png",
+                "category": category,
+                "has_img_twitter": True,
+            }
         )
     (root / "emoji-datasource-twitter" / "emoji.json").write_text(json.dumps(entries))
     return root
