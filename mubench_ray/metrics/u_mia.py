@@ -14,7 +14,8 @@ def attack_accuracy(members: np.ndarray, others: np.ndarray, seed: int = 0) -> f
     """Mean accuracy over 10 folds of a logistic regression that tells ``members`` (N,) from ``others`` (M,) by loss.
 
     Both are shuffled and trimmed to equal size, so 0.5 is chance. Losses beyond 1e4 nats are clipped. NaN with fewer
-    than 10 of either.
+    than 10 of either. ``seed`` decides which are kept: with one draw for all trials the interval over seeds would not
+    know of it, and it is the larger part of the attack's spread where D_F is small (docs/fidelity.md).
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -30,15 +31,15 @@ def attack_accuracy(members: np.ndarray, others: np.ndarray, seed: int = 0) -> f
 
 
 @metric("u_mia", direction="neither", high=1.0, ideal=0.5, cites=DEEP_UNLEARN)
-def u_mia(forget_loss: np.ndarray, test_loss: np.ndarray) -> float:
+def u_mia(forget_loss: np.ndarray, test_loss: np.ndarray, seed: int) -> float:
     """Attack accuracy on D_F against D_Test; 0.5 is chance."""
-    return attack_accuracy(forget_loss, test_loss)
+    return attack_accuracy(forget_loss, test_loss, int(seed))
 
 
 @metric("u_mia_validation", direction="neither", high=1.0, ideal=0.5, cites=DEEP_UNLEARN)
-def u_mia_validation(forget_loss: np.ndarray, validation_loss: np.ndarray) -> float:
+def u_mia_validation(forget_loss: np.ndarray, validation_loss: np.ndarray, seed: int) -> float:
     """Attack accuracy on D_F against D_V; 0.5 is chance."""
-    return attack_accuracy(forget_loss, validation_loss)
+    return attack_accuracy(forget_loss, validation_loss, int(seed))
 
 
 @metric("indisc", direction="higher", high=1.0, ideal=1.0, cites=DEEP_UNLEARN)

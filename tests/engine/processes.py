@@ -44,7 +44,7 @@ def trial_processes(driver: subprocess.Popen) -> list[psutil.Process]:
             title = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if title.startswith("ray::") and "IDLE" not in title:
+        if title.startswith("ray::") and "Trainable" in title:
             found.append(process)
     return found
 

@@ -43,7 +43,7 @@ def test_an_infinite_loss_is_observed_but_an_infinite_value_is_not_a_value():
 
 
 def test_reads_follows_metrics_down_to_arrays():
-    assert reads("indisc") == {"forget_loss", "test_loss"}
+    assert reads("indisc") == {"forget_loss", "test_loss", "seed"}
     assert reads("test_loss") == {"test_loss"}
     assert reads("retain_mia_excess") == {"retain_loss", "test_loss", "retrain_retain_loss", "retrain_test_loss"}
 

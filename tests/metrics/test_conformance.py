@@ -126,10 +126,10 @@ JUDGED = {
     ),
     "retrain_time_efficiency": ({"seconds": 1, "retrain_seconds": 10}, {"seconds": 5, "retrain_seconds": 10}),
     "flos_share": ({"flos": 1, "retrain_flos": 10}, {"flos": 5, "retrain_flos": 10}),
-    "indisc": ({"forget_loss": SAME, "test_loss": SAME}, {"forget_loss": SAME, "test_loss": FAR}),
+    "indisc": ({"forget_loss": SAME, "test_loss": SAME, "seed": 0}, {"forget_loss": SAME, "test_loss": FAR, "seed": 0}),
     "indisc_validation": (
-        {"forget_loss": SAME, "validation_loss": SAME},
-        {"forget_loss": SAME, "validation_loss": FAR},
+        {"forget_loss": SAME, "validation_loss": SAME, "seed": 0},
+        {"forget_loss": SAME, "validation_loss": FAR, "seed": 0},
     ),
     "mia_advantage": ({"forget_loss": SAME, "test_loss": SAME}, {"forget_loss": SAME, "test_loss": FAR}),
     "mia_advantage_validation": (

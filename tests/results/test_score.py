@@ -55,7 +55,7 @@ def write(store, trial, confidence, status="ok", retain_size=60, curve=(), colum
         )
     row = planned_row(trial) | {"status": status, "forget_size": 40, "retain_size": retain_size}
     row |= {"flos": 1e9, "seconds": 1.0, "retrain_flos": 4e9, "retrain_seconds": 8.0}
-    row |= compute_all(observed) | dict(columns or {})
+    row |= compute_all(observed | {"seed": trial.seed}) | dict(columns or {})
     points = [
         {"trial_id": trial.id, "flos": share * 4e9, "seconds": share, "retrain_share": share, **point}
         for share, point in curve
