@@ -139,3 +139,17 @@ def test_the_name_says_which_suite_and_where(suite_file):
     one = job_name(suite, "s3://b/x?scheme=http")
     assert one == job_name(suite, "s3://key:secret@b/x") != job_name(suite, "s3://b/y")
     assert one != job_name(suite.model_copy(update={"seeds": [9]}), "s3://b/x") and one.startswith("mubench-tiny-")
+
+
+def test_rays_own_command_takes_the_entry_point(head, suite_file, tmp_path, token, repository):
+    """As docs/cluster.md has it, from a checkout."""
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", head, "--working-dir", str(repository),
+        "--runtime-env-json", '{"excludes": ["results", "data", ".git"]}', "--",
+        sys.executable, "jobs/run_suite.py", str(suite_file), "--out", str(out),
+    ]  # fmt: skip
+    environment = {**os.environ, **token, "RAY_AUTH_MODE": "token"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(load_results(out)) == 6
