@@ -1,7 +1,7 @@
 """The entry point for `ray job submit`: run a suite on the cluster that runs this job.
 
     ray job submit --address http://127.0.0.1:8265 --working-dir . \\
-        --runtime-env-json '{"excludes": ["results", "data", ".git"]}' -- python jobs/run_suite.py jobs/quickstart.yaml --out s3://bucket/quickstart
+        --runtime-env-json '{"excludes": ["/results", "/data"]}' -- python jobs/run_suite.py jobs/quickstart.yaml --out s3://bucket/quickstart
 
 Takes the arguments of `mubench run` and adds `--address auto`. Submitted again, it does what is missing; `mubench submit` does both with one command.
 """

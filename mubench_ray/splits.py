@@ -32,14 +32,17 @@ class ForgetSplit:
 
 
 def halves(size: int, half: int) -> tuple[Tensor, Tensor]:
-    """Positions (sorted) of half number ``half`` of ``size`` training examples, and of the other half.
+    """Positions (sorted) of half number ``half`` of ``size`` training examples, and of all others.
 
     Halves 2k and 2k + 1 complement each other, so that of an even number of halves every example is in exactly one half of them (Carlini et al. 2022,
-    arXiv 2112.03570, section V).
+    arXiv 2112.03570, section V). All halves are of one size, so that an odd example out is in neither: a single example more is one more batch an epoch,
+    which attacks can tell.
     """
     order = torch.from_numpy(numpy_generator("half", half // 2).permutation(size))
-    first, second = order[: size // 2].sort().values, order[size // 2 :].sort().values
-    return (first, second) if half % 2 == 0 else (second, first)
+    own = order[: size // 2] if half % 2 == 0 else order[size - size // 2 :]
+    outside = torch.ones(size, dtype=torch.bool)
+    outside[own] = False
+    return own.sort().values, outside.nonzero().flatten()
 
 
 def uniform(train: Examples, forget: ForgetSet) -> Tensor:

@@ -225,6 +225,8 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
                 run_nodes(job, schedule, contents, resources, str(storage.absolute()))
     finally:
         shutil.rmtree(storage, ignore_errors=True)
+        with suppress(StorageLost):  # what hung is known; a run that could not write has said so
+            store.place.inside("hung").clear()
 
 
 def exclusive(place: Place) -> AbstractContextManager[None]:

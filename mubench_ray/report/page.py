@@ -137,7 +137,11 @@ def provenance_rows(results: Results) -> list[tuple[str, str]]:
         for name, value in (results.manifest.get("provenance") or {}).items()
         if value is not None
     ]
-    for name, word in (("device", "device"), ("concurrency", "trials at a time"), ("sampler", "forget sampler")):
+    for name, word in (
+        ("device", "device"),
+        ("concurrency", "trials that may share a device"),
+        ("sampler", "forget sampler"),
+    ):
         values = sorted(str(value) for value in pc.unique(results.trials[name]).to_pylist() if value is not None)
         if values:
             rows.append((word, ", ".join(values)))

@@ -43,7 +43,7 @@ TRIAL_COLUMNS = [
     pa.field("retrain_flos", _number),
     pa.field("retrain_seconds", _number),
     pa.field("device", _string),
-    pa.field("concurrency", pa.int64()),
+    pa.field("concurrency", pa.int64()),  # trials that may have shared its device; 1 is a device to itself
     pa.field("workers", pa.int64()),  # processes that shared the trial; null, in older folders, is one
     pa.field("started_at", pa.timestamp("us", tz="UTC")),
     pa.field("finished_at", pa.timestamp("us", tz="UTC")),

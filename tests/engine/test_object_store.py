@@ -5,12 +5,18 @@ from __future__ import annotations
 import time
 
 import pytest
+import torch
 import yaml
 
+from mubench_ray.engine.artifacts import ArtifactStore, Damaged, get_artifact
+from mubench_ray.engine.plan import make_plan
 from mubench_ray.results.store import Store, load_results
+from mubench_ray.suite import make_suite
 from tests.conftest import outcome_columns
 from tests.engine.processes import finish, mubench, said
 from tests.object_store import start_object_store
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +89,46 @@ def test_the_store_killed_in_the_middle(tiny, here, objects, monkeypatch):
 def written(address):
     store = Store(address)
     return store.finished() if store.check() else set()
+
+
+def machine(monkeypatch, folder):
+    """What follows sees nothing of what another machine has copied."""
+    monkeypatch.setenv("MUBENCH_CACHE", str(folder))
+
+
+def test_weights_and_checkpoints_travel_between_machines(objects, tmp_path, monkeypatch):
+    address = objects.address("travel")
+    torch.manual_seed(0)
+    one, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    machine(monkeypatch, tmp_path / "first")
+    store = ArtifactStore(address, checkpoint_seconds=0.0)
+    store.keep("step", one)
+    store.checkpoint("trial").save({"meter": {"flos": 7.0}, "position": (0, 3)})
+    machine(monkeypatch, tmp_path / "second")
+    store = ArtifactStore(address, checkpoint_seconds=0.0)
+    assert store.has_kept("step") and not store.has_kept("another")
+    store.load_kept("step", other)
+    assert torch.equal(one.weight, other.weight)
+    saved = store.checkpoint("trial")
+    assert saved.load() == {"meter": {"flos": 7.0}, "position": (0, 3)}
+    saved.remove()
+    assert not store.checkpoint("trial").path.is_file() and not store.place.names("progress")
+
+
+def test_a_damaged_artifact_is_noticed_on_either_side_and_made_anew(tiny, objects, tmp_path, monkeypatch):
+    machine(monkeypatch, tmp_path / "cache")
+    plan = make_plan(make_suite({**tiny, "methods": "retrain", "ratios": 10, "training": {"epochs": 1}}))
+    recipe = next(iter(plan.retrains))
+    store = ArtifactStore(objects.address("damaged"))
+    first = get_artifact(recipe, store)
+    # The copy here: fetched again. What lies there: trained again.
+    (first.folder / "weights.safetensors").write_bytes(b"half")
+    assert store.load(recipe).flos == first.flos
+    there = store.place.inside(recipe.id)
+    name = next(name for name in there.names() if name.endswith("weights.safetensors"))
+    there.write(name, b"half")
+    (first.folder / "weights.safetensors").unlink()
+    with pytest.raises(Damaged):
+        store.load(recipe)
+    assert get_artifact(recipe, store).flos == first.flos
+    assert there.read(name) != b"half"

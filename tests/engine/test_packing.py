@@ -53,6 +53,7 @@ def test_a_whole_gpu_is_asked_for():
     assert whole_device(Resources(cpus=2, gpus=0.25)) == {"CPU": 2, "GPU": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 def test_out_of_memory_is_tried_once_more_alone(tiny, tmp_path):
     plugin = tmp_path / "needy_methods.py"
@@ -70,6 +71,7 @@ def test_out_of_memory_is_tried_once_more_alone(tiny, tmp_path):
     assert "also with the device to itself" in rows["too_needy"]["error"]
 
 
+@pytest.mark.slow
 def test_packed_trials_have_the_numbers_of_single_ones(tiny, tmp_path):
     """Two trials on every core, against one at a time."""
     changes = {**tiny, "methods": ["original", "neggrad", {"name": "scrub", "epochs": 1, "msteps": 1}], "ratios": 5}

@@ -79,6 +79,7 @@ def suite_file(tiny, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_job_runs_the_suite_and_a_second_submit_joins_it(head, suite_file, tmp_path, token):
     out = tmp_path / "out"
     arguments = ("submit", suite_file, "--address", head, "--out", out, "--python", sys.executable)
@@ -95,6 +96,7 @@ def test_a_job_runs_the_suite_and_a_second_submit_joins_it(head, suite_file, tmp
     assert "6 of 6 trials had their row already" in again and "-2 submitted" in again
 
 
+@pytest.mark.slow
 def test_leaving_does_not_end_the_job(head, suite_file, tmp_path, token):
     out = tmp_path / "out"
     arguments = ("submit", suite_file, "--address", head, "--out", out, "--python", sys.executable)
@@ -105,6 +107,7 @@ def test_leaving_does_not_end_the_job(head, suite_file, tmp_path, token):
     wait_until(lambda: len(Store(out).finished()) == 6, 240)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment", [{"RAY_AUTH_TOKEN": "another-token-0123456789abcdef012345"}, {"RAY_AUTH_MODE": "disabled"}]
 )
@@ -114,6 +117,7 @@ def test_without_the_token_the_head_refuses(head, suite_file, tmp_path, environm
     assert "RAY_AUTH_MODE" in output and "Traceback" not in output and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_nobody_there_and_a_place_that_nodes_cannot_reach(suite_file, tmp_path):
     nowhere = ("submit", suite_file, "--address", "http://127.0.0.1:1")
     assert "No Ray jobs at http://127.0.0.1:1" in finish(*nowhere, "--out", tmp_path / "out", expect=1)
@@ -141,12 +145,13 @@ def test_the_name_says_which_suite_and_where(suite_file):
     assert one != job_name(suite.model_copy(update={"seeds": [9]}), "s3://b/x") and one.startswith("mubench-tiny-")
 
 
+@pytest.mark.slow
 def test_rays_own_command_takes_the_entry_point(head, suite_file, tmp_path, token, repository):
     """As docs/cluster.md has it, from a checkout."""
     out = tmp_path / "out"
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", head, "--working-dir", str(repository),
-        "--runtime-env-json", '{"excludes": ["results", "data", ".git"]}', "--",
+        "--runtime-env-json", '{"excludes": ["/results", "/data"]}', "--",
         sys.executable, "jobs/run_suite.py", str(suite_file), "--out", str(out),
     ]  # fmt: skip
     environment = {**os.environ, **token, "RAY_AUTH_MODE": "token"}
