@@ -19,12 +19,12 @@ from tests.conftest import outcome_columns
 from tests.engine.processes import finish, mubench, said, trial_processes, wait_until
 from tests.object_store import free_port, wait_for
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = '''
 import os, time
 from pathlib import Path
 from mubench_ray.methods import Method, method
-
-pytestmark = pytest.mark.slow
 
 @method("hanging", title="Hanging", cites="a test")
 class Hanging(Method):
