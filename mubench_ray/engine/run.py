@@ -264,12 +264,15 @@ def leased(place: Place) -> Iterator[None]:
         )
     over = threading.Event()
 
+    def hold() -> None:
+        place.write(".lock", json.dumps({**me, "until": time.time() + LEASE}))
+
     def renew() -> None:
-        while True:
+        while not over.wait(LEASE / 3):
             with suppress(StorageLost):  # whoever writes rows says so
-                place.write(".lock", json.dumps({**me, "until": time.time() + LEASE}))
-            if over.wait(LEASE / 3):
-                return
+                hold()
+
+    hold()
 
     renewing = threading.Thread(target=renew, daemon=True)
     renewing.start()

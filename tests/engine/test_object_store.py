@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import time
 
 import pytest
@@ -10,6 +13,9 @@ import yaml
 
 from mubench_ray.engine.artifacts import ArtifactStore, Damaged, get_artifact
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.run import exclusive
+from mubench_ray.errors import ResultsError
+from mubench_ray.results.storage import Place
 from mubench_ray.results.store import Store, load_results
 from mubench_ray.suite import make_suite
 from tests.conftest import outcome_columns
@@ -132,3 +138,28 @@ def test_a_damaged_artifact_is_noticed_on_either_side_and_made_anew(tiny, object
         store.load(recipe)
     assert get_artifact(recipe, store).flos == first.flos
     assert there.read(name) != b"half"
+
+
+def test_one_driver_at_a_time(objects):
+    """A lease that is given back at the end, and void at once where its process is dead."""
+    place = Place(objects.address("leased"))
+    with (
+        exclusive(place),
+        pytest.raises(ResultsError, match=f"process {os.getpid()} on .* is writing to s3://mubench/leased"),
+        exclusive(place),
+    ):
+        pass
+    with exclusive(place):
+        held = json.loads(place.read(".lock"))
+    assert not place.exists(".lock")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    place.write(".lock", json.dumps({**held, "pid": dead.pid}))
+    with exclusive(place):
+        pass
+    place.write(".lock", json.dumps({**held, "host": "elsewhere"}))
+    with pytest.raises(ResultsError, match="on elsewhere"), exclusive(place):
+        pass
+    place.write(".lock", json.dumps({**held, "host": "elsewhere", "until": time.time() - 1}))
+    with exclusive(place):
+        pass
