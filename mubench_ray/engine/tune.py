@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from mubench_ray.engine.job import Job
@@ -90,6 +92,42 @@ class NextNode(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
+
+
+class InOrder(FIFOScheduler):
+    """Order of submission, passing over as many trials as actors may be starting up.
+
+    Tune gives an actor that is free to the first trial that waits, also where an actor is being started for that very trial, and then ends the new one: where
+    trials are shorter than the start of an actor (seconds), the first actor would run them all and the others would start for ever. It also looks through all
+    trials that ever were at each event; here only those that have not ended are known.
+    """
+
+    def __init__(self, slots: int) -> None:
+        super().__init__()
+        self._slots = slots
+        self._live: dict[TuneTrial, None] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """One more trial, or one that is to be tried again."""
+        self._live[trial] = None
+
+    def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
+        """A trial has ended."""
+        self._live.pop(trial, None)
+
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """A trial's process has died."""
+        self._live.pop(trial, None)
+
+    def on_trial_remove(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """A trial is given up."""
+        self._live.pop(trial, None)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
+        """The trial that takes the actor that has just become free."""
+        waiting = [trial for trial in self._live if trial.status == TuneTrial.PENDING]
+        starting = max(0, self._slots - 1 - (len(self._live) - len(waiting)))
+        return waiting[min(starting, len(waiting) - 1)] if waiting else None
 
 
 class Node(tune.Trainable):
@@ -173,6 +211,7 @@ def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resou
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=nodes,
+            scheduler=InOrder(job.concurrency),
             num_samples=-1,  # until the schedule is finished
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.trial_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,11 +13,15 @@ import psutil
 
 
 def mubench(*arguments, **options) -> subprocess.Popen:
-    """Start the real command line in a process of its own, in a group of its own."""
+    """Start the real command line in a process of its own, in a group of its own.
+
+    It hears SIGINT also where whoever started the tests ignores it, as a shell does with what it runs in the background.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
     return subprocess.Popen(
         [sys.executable, "-m", "mubench_ray", *map(str, arguments)],
-        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options,
+        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options,
     )  # fmt: skip
 
 
