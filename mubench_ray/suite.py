@@ -135,10 +135,8 @@ class Resources(Part):
     checkpoint_seconds: float = Field(300.0, gt=0)
     #: A process in which nothing got done for so many seconds (no step, no batch evaluated) hangs: it is ended, and the trial tried once more.
     watchdog: float | None = Field(3600.0, gt=0)
-
-    def widest(self, workers: int) -> Resources:
-        """What a trial that ``workers`` share takes as a whole."""
-        return self.model_copy(update={"cpus": self.cpus * workers, "gpus": self.gpus * workers})
+    #: How long a cluster that was joined may take to start the first node that a trial fits on.
+    wait_for_nodes: float = Field(900.0, ge=0)
 
 
 #: What the two papers do.

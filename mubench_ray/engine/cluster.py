@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mubench_ray.errors import MubenchError
+from mubench_ray.suite import Resources
 
 #: Set before Ray is imported, unless the user already has.
 ENVIRONMENT = {
@@ -83,3 +86,46 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[dict[str, 
         ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def nodes() -> list[dict[str, float]]:
+    """The resources of every node that is alive."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def fitting(resources: Resources, workers: int, has: list[dict[str, float]]) -> int:
+    """How many trials that ``workers`` processes share fit into these nodes at a time; a process has all it takes on one node."""
+    slots = 0
+    for node in has:
+        fits = node.get("CPU", 0) / resources.cpus
+        if resources.gpus:
+            gpus = node.get("GPU", 0)
+            fits = min(fits, gpus / resources.gpus if resources.gpus >= 1 else math.floor(1 / resources.gpus) * gpus)
+        slots += int(fits + 1e-9)
+    return slots // workers
+
+
+def room(resources: Resources, workers: int, joined: bool) -> int:
+    """How many trials fit into the cluster. One that was ``joined`` may start its nodes with the work: where none has room, its autoscaler is asked, and given
+    ``resources.wait_for_nodes`` seconds. Raises MubenchError where not even one trial fits in the end."""
+    fits = fitting(resources, workers, nodes())
+    takes = f"{resources.cpus:g} CPU and {resources.gpus:g} GPU" + (f" for each of {workers} workers" * (workers > 1))
+    if not fits and joined and resources.wait_for_nodes:
+        from ray.autoscaler.sdk import request_resources
+
+        wait = f"waiting up to {resources.wait_for_nodes:g} s for its autoscaler (resources.wait_for_nodes)"
+        print(f"No node of the cluster has room for a trial ({takes}): {wait}.", flush=True)
+        bundle = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+        request_resources(bundles=[bundle] * workers)
+        until = time.monotonic() + resources.wait_for_nodes
+        while not fits and time.monotonic() < until:
+            time.sleep(1)
+            fits = fitting(resources, workers, nodes())
+        # From here on what waits in the queue says what is needed.
+        request_resources(bundles=[])
+    if not fits:
+        sizes = ", ".join(f"{node.get('CPU', 0):g} CPU + {node.get('GPU', 0):g} GPU" for node in nodes()) or "none"
+        raise MubenchError(f"resources: a trial asks for {takes}; the cluster's nodes have {sizes}.")
+    return fits

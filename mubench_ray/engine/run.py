@@ -162,8 +162,8 @@ class Work:
 
 
 def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
-    from mubench_ray.engine.cluster import cluster
-    from mubench_ray.engine.tune import fitting, run_nodes
+    from mubench_ray.engine.cluster import cluster, room
+    from mubench_ray.engine.tune import run_nodes
 
     plan, store, made = work.plan, work.store, ArtifactStore(artifacts)
     things: dict[str, Recipe | Trial] = {}
@@ -194,15 +194,15 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
     shutil.rmtree(storage, ignore_errors=True)
     store.place.inside("hung").clear()  # what earlier runs left
     try:
-        with cluster(address) as has:
+        with cluster(address):
             models = {trial.model for trial in (*plan.trials.values(), *work.missing.values())}
             workers = {model: plan.suite.workers_of(model) for model in models}
             workers = {model: number for model, number in workers.items() if number > 1}
             # As many as fit of the widest: a trial that workers share then never waits for what another one holds.
-            fit = fitting(resources.widest(max(workers.values(), default=1)), has)
+            fit = room(resources, max(workers.values(), default=1), joined=address is not None)
             count = min(fit, resources.concurrency or sys.maxsize)
-            # Where fewer may run than would fit, the schedule holds them back; else the cluster's resources do, which is quicker.
-            limit = count if workers or count < fit else None
+            # Where fewer may run than would fit, the schedule holds them back; else the cluster's resources do, which may grow with what waits.
+            limit = count if workers or count < fit else resources.concurrency if address else None
             schedule = Schedule(needs(work.missing), count, lost, limit, then if work.tuning else None)
             schedule.progress.total = work.expected
             job = Job(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import logging
-import math
 import os
 import signal
 import threading
@@ -18,10 +19,10 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from mubench_ray.engine.cluster import nodes
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.schedule import Schedule
 from mubench_ray.engine.telemetry import Telemetry
-from mubench_ray.errors import MubenchError
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.suite import Resources
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: How often Tune starts a node anew whose process died.
 RETRIES = 2
+#: Nodes that one Tuner runs: it keeps some 50 KB of each that it ever ran.
+PER_TUNER = 5_000
 
 
 #: The JSON of a node and the folder of the results that its row belongs to.
@@ -48,10 +51,16 @@ class NextNode(Searcher):
         self._crowded: deque[str] = deque()
         #: Why nothing can be written any more.
         self.lost: str | None = None
+        self._handed_out = 0
+        #: Whether a Tuner has run as many nodes as one runs, and another is to go on.
+        self.full = False
         self._telemetry = Telemetry()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A config of one node, None while everything waits, FINISHED at the end."""
+        if self._handed_out >= PER_TUNER and (self._crowded or not self._schedule.finished):
+            self.full = True
+            return Searcher.FINISHED
         node, alone = self._schedule.next(), False
         if node is None:
             if self._packed and not self._schedule.progress.draining:
@@ -62,6 +71,7 @@ class NextNode(Searcher):
             if node is None:
                 return Searcher.FINISHED if self._schedule.finished else None
         self._nodes[trial_id] = node
+        self._handed_out += 1
         content, folder = self._contents(node)
         return {"node": node, "content": content, "folder": folder, "alone": alone}
 
@@ -86,6 +96,10 @@ class NextNode(Searcher):
             self.lost = self.lost or str(lost)
             self._schedule.drain()
         self._telemetry.ended(node, status, seconds, self._schedule.progress)
+
+    def go_on(self) -> None:
+        """A new Tuner begins."""
+        self._handed_out, self.full = 0, False
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: what is finished is known from the results folder."""
@@ -175,20 +189,6 @@ class Node(tune.Trainable):
         """A node starts anew."""
 
 
-def fitting(resources: Resources, cluster: dict[str, float]) -> int:
-    """How many nodes fit into the cluster at a time; raises MubenchError when not even one does."""
-    fits = cluster.get("CPU", 0) / resources.cpus
-    if resources.gpus:
-        gpus = cluster.get("GPU", 0)
-        fits = min(fits, gpus / resources.gpus if resources.gpus >= 1 else math.floor(1 / resources.gpus) * gpus)
-    if fits < 1:
-        has = f"{cluster.get('CPU', 0):g} CPU and {cluster.get('GPU', 0):g} GPU"
-        raise MubenchError(
-            f"resources: a trial asks for {resources.cpus:g} CPU and {resources.gpus:g} GPU; the cluster has {has}."
-        )
-    return int(fits + 1e-9)
-
-
 def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resources, storage: str) -> None:
     """Run every node of the schedule; returns when nothing is left or the user interrupted. Raises StorageLost when rows can be written no more."""
     # With a searcher Tune lets one trial wait for resources by default, which starts them one by one and leaves slots empty.
@@ -206,39 +206,45 @@ def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resou
     trainable = tune.with_resources(
         tune.with_parameters(Node, job=job, resources=resources), takes if job.workers or job.tenants > 1 else alone
     )
-    nodes = NextNode(schedule, contents, packed=job.tenants > 1)
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=nodes,
-            scheduler=InOrder(job.concurrency),
-            num_samples=-1,  # until the schedule is finished
-            reuse_actors=True,
-            trial_name_creator=lambda trial: trial.trial_id,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=tune.RunConfig(
-            name="nodes",
-            storage_path=storage,
-            verbose=0,
-            log_to_file=False,
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        ),
-    )
+    next_node = NextNode(schedule, contents, packed=job.tenants > 1)
+
+    def tuner(number: int) -> tune.Tuner:
+        return tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=next_node,
+                scheduler=InOrder(job.concurrency),
+                num_samples=-1,  # until the schedule is finished
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=f"nodes-{number}",
+                storage_path=storage,
+                verbose=0,
+                log_to_file=False,
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+
     with draining(schedule):
-        tuner.fit()
-    if nodes.lost:
-        raise StorageLost(nodes.lost)
+        for number in itertools.count():
+            next_node.go_on()
+            tuner(number).fit()
+            if not next_node.full:
+                break
+            gc.collect()  # a Tuner's trials refer to each other
+    if next_node.lost:
+        raise StorageLost(next_node.lost)
 
 
 def whole_device(resources: Resources) -> dict[str, float]:
     """What a node asks for to have a device to itself: a GPU, or all cores of the largest machine."""
     if resources.gpus:
         return {"CPU": resources.cpus, "GPU": max(1.0, resources.gpus)}
-    import ray
-
-    return {"CPU": max([resources.cpus, *(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])])}
+    return {"CPU": max([resources.cpus, *(node.get("CPU", 0) for node in nodes())])}
 
 
 @contextmanager

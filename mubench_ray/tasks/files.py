@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
+import shutil
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from mubench_ray.errors import DataError
 
@@ -31,15 +34,79 @@ def data_places(data_dir: Path | None, *names: str) -> list[Path]:
     return [root / name for root in [*roots, cache_root()] for name in names] + roots
 
 
-def find(task: str, data_dir: Path | None, names: Iterable[str], marker: str | Iterable[str], advice: str) -> Path:
-    """The first place that holds ``marker`` (a file or folder, or any of several); raises DataError with all places and what to do."""
+class Archive(NamedTuple):
+    """What a data set's authors publish: its address, its checksum (``md5:...`` or ``sha256:...``), and the folder of the cache that it becomes."""
+
+    url: str
+    checksum: str
+    folder: str
+
+
+def find(
+    task: str,
+    data_dir: Path | None,
+    names: Iterable[str],
+    marker: str | Iterable[str],
+    advice: str,
+    archive: Archive | None = None,
+) -> Path:
+    """The first place that holds ``marker`` (a file or folder, or any of several); where none does, the archive is fetched, if there is one.
+
+    Raises DataError with all places, why nothing could be fetched, and what to do.
+    """
     markers = [marker] if isinstance(marker, str) else list(marker)
     places = data_places(data_dir, *names)
     for place in places:
         if any((place / name).exists() for name in markers):
             return place
+    trouble = ""
+    if archive:
+        try:
+            return fetched(archive)
+        except DataError as error:
+            trouble = f" {error}"
     looked = ", ".join(str(place) for place in places)
-    raise DataError(f"{task}: no {' or '.join(markers)} in {looked}. {advice}")
+    raise DataError(f"{task}: no {' or '.join(markers)} in {looked}.{trouble} {advice}")
+
+
+def fetched(archive: Archive) -> Path:
+    """The folder of the cache with an archive's content, downloaded and unpacked by one process of this machine, whole or not at all.
+
+    Raises DataError naming the address where it does not answer or answers with something else.
+    """
+    target = cache_root() / archive.folder
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.is_dir():
+            packed = download(archive.url, cache_root() / archive.url.rsplit("/", 1)[-1], archive.checksum)
+            partial = target.with_name(f".{target.name}.{os.getpid()}")
+            try:
+                unpack(packed, partial)
+                # Some archives hold one folder of this name, some only its content.
+                inner = partial / target.name
+                (inner if inner.is_dir() else partial).rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+            packed.unlink()
+    return target
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Write an archive's members into a folder; raises DataError for one that is damaged or holds a name that leads out of it."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    check_member(path, name)
+                archive.extractall(folder)
+            return
+        with tarfile.open(path) as archive:
+            for info in archive:
+                check_member(path, info.name)
+                archive.extract(info, folder, filter="data")
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise DataError(f"{path}: cannot be unpacked ({error}); fetch it again.") from error
 
 
 def read_bytes(path: Path) -> bytes:

@@ -8,20 +8,24 @@ import torch
 
 from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Card, Examples, Splits, carve_validation, task
-from mubench_ray.tasks.files import find, read_text
+from mubench_ray.tasks.files import Archive, find, read_text
 from mubench_ray.tasks.hub import checked_labels, from_hub, hub_pin
 from mubench_ray.tasks.sentiment import rotten_tomatoes
 from mubench_ray.tasks.text import TextClassification
 from mubench_ray.trial import Training
 
+ARCHIVE = Archive(
+    "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz", "md5:7c2ac02c03563afcf9b574c7e56c153a", "aclImdb"
+)
+
 
 @task("imdb", "IMDB", "aclimdb")
 class IMDB(TextClassification):
-    """The folders aclImdb/{train,test}/{neg,pos} of one text file a review."""
+    """The folders aclImdb/{train,test}/{neg,pos} of one text file a review; downloaded where they are nowhere."""
 
     card = Card(
         title="Large Movie Review Dataset v1.0",
-        source="https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
+        source=ARCHIVE.url,
         licence="none stated; research use",
         citation="Maas et al. 2011, ACL P11-1015",
         revision="aclImdb v1",
@@ -60,7 +64,7 @@ class IMDB(TextClassification):
                 ]
                 for part in parts
             ]
-        root = find(self.name, self.data_dir, ["aclImdb", "imdb"], "train/neg", f"Unpack {self.card.source} there.")
+        root = find(self.name, self.data_dir, ["aclImdb", "imdb"], "train/neg", f"Unpack {ARCHIVE.url} there.", ARCHIVE)
         return [read_reviews(root / "train"), read_reviews(root / "test")]
 
 

@@ -12,19 +12,23 @@ import torch
 from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Card, Columns, ImageClassification, Splits, carve_validation, task
 from mubench_ray.tasks.conversion import Row, converted, fingerprint
-from mubench_ray.tasks.files import find, read_text
+from mubench_ray.tasks.files import Archive, find, read_text
 from mubench_ray.tasks.hub import Pin, checked_labels, from_hub, hub_pin
 from mubench_ray.tasks.pictures import decode, random_flip
 from mubench_ray.trial import Training
 
+ARCHIVE = Archive(
+    "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "md5:90528d7ca1a48142e341f4ef8d21d0de", "tiny-imagenet-200"
+)
+
 
 @task("tiny_imagenet", "tiny-imagenet", "tiny-imagenet-200")
 class TinyImageNet(ImageClassification):
-    """The folder tiny-imagenet-200; its validation pictures, the only labelled ones besides, are D_Test."""
+    """The folder tiny-imagenet-200; its validation pictures, the only labelled ones besides, are D_Test. Downloaded where it is nowhere."""
 
     card = Card(
         title="Tiny ImageNet (Stanford CS231N)",
-        source="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        source=ARCHIVE.url,
         licence="ImageNet terms of access: non-commercial research",
         citation="Le & Yang 2015, Tiny ImageNet Visual Recognition Challenge; Deng et al. 2009",
         revision="tiny-imagenet-200.zip of 2015",
@@ -50,7 +54,8 @@ class TinyImageNet(ImageClassification):
             self.data_dir,
             ["tiny-imagenet-200", "tiny_imagenet"],
             "wnids.txt",
-            f"Unpack {self.card.source} there.",
+            f"Unpack {ARCHIVE.url} there.",
+            ARCHIVE,
         )
         names = sorted(read_text(root / "wnids.txt").split())
         if not names or len(names) > self.classes:
