@@ -29,6 +29,7 @@ ENVIRONMENT = {
     # A machine whose cores are all taken answers late; that does not make it a lost one. (Read where a cluster is started, so only of the one on this machine.)
     "RAY_health_check_timeout_ms": "60000",
     "RAY_health_check_failure_threshold": "20",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # what a suite names by a relative path lies where the driver was started
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # run_nodes drains instead
     "OMP_NUM_THREADS": "1",
 }

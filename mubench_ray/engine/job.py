@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ class Job:
     """Everything that is the same for all nodes of a run. ``continued`` names the trials that another one goes on from, ``observed`` the columns of a
     row that the driver is told when a trial ends, ``workers`` how many processes share a node of a model (1 of those not named),
     ``sharded`` whether they keep its parameters in pieces, ``gpus`` what part of a device, or how many, a process has, ``watchdog`` after how many
-    seconds without progress a process is ended."""
+    seconds without progress a process is ended, ``folder`` where relative paths begin."""
 
     continued: frozenset[str]
     out: str
@@ -45,6 +46,7 @@ class Job:
     checkpoint_seconds: float | None = None
     gpus: float = 0
     watchdog: float | None = None
+    folder: str = "."
 
     @property
     def tenants(self) -> int:
@@ -53,6 +55,10 @@ class Job:
 
     def prepare(self) -> None:
         """Make this process ready to run nodes."""
+        if Path(
+            self.folder
+        ).is_dir():  # on another node it may not be there, and a job's working folder has another name
+            os.chdir(self.folder)
         prepare_network_process(self.threads)
         for plugin in self.plugins:
             # In a job that was sent to a cluster plugins travel in its working folder, which lies elsewhere on every node.

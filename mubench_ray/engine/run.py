@@ -219,6 +219,7 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
                 checkpoint_seconds=resources.checkpoint_seconds,
                 gpus=resources.gpus,
                 watchdog=resources.watchdog,
+                folder=str(Path.cwd()),
                 observed=tuple(plan.suite.search.objectives) if plan.suite.search else (),
             )
             with watch(schedule.progress):
