@@ -24,7 +24,7 @@ from mubench_ray.trial import Trial
 
 #: Shares of the retrain's FLOs at which the curve is evaluated.
 CURVE_SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
-#: Examples of each split that a curve point is evaluated on, and of D_R that the examples table keeps.
+#: Examples of D_R that the examples table keeps.
 SAMPLE = 1000
 
 
@@ -35,14 +35,14 @@ def evaluation_sets(splits: Splits, forget: ForgetSplit) -> dict[str, Rows]:
 
 
 class Curve:
-    """Evaluates f_U on samples of every set each time a share of the retrain's FLOs (of the declared budget where there is no retrain) is
-    passed; off the clock."""
+    """Evaluates f_U on samples of every set, of at most ``size`` examples, each time a share of the retrain's FLOs (of the declared budget where there is no
+    retrain) is passed; off the clock."""
 
     def __init__(
-        self, trial: Trial, sets: dict[str, Rows], reference_flos: float, points: list[dict[str, Any]]
+        self, trial: Trial, sets: dict[str, Rows], size: int, reference_flos: float, points: list[dict[str, Any]]
     ) -> None:
         self.trial, self.reference_flos, self.points = trial, reference_flos, points
-        self.sets = {name: sample(rows, name) for name, rows in sets.items() if name != "unseen"}
+        self.sets = {name: sample(rows, name, size) for name, rows in sets.items() if name != "unseen"}
         self.due = list(CURVE_SHARES)
 
     def __call__(self, ctx: Context) -> None:
@@ -82,11 +82,11 @@ class Curve:
             self.points.append(point)
 
 
-def sample(rows: Rows, stream: str) -> Rows:
-    """At most SAMPLE of the rows, always the same ones."""
-    if len(rows) <= SAMPLE:
+def sample(rows: Rows, stream: str, size: int) -> Rows:
+    """At most ``size`` of the rows, always the same ones."""
+    if len(rows) <= size:
         return rows
-    picked = torch.randperm(len(rows), generator=torch_generator("sample", stream, len(rows)))[:SAMPLE].sort().values
+    picked = torch.randperm(len(rows), generator=torch_generator("sample", stream, len(rows)))[:size].sort().values
     return Rows(rows.examples, rows.positions[picked])
 
 

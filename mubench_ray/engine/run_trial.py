@@ -87,7 +87,7 @@ def _unlearn(
     row |= {"retrain_flos": retrain and retrain.flos, "retrain_seconds": retrain and retrain.seconds}
 
     sets = evaluation_sets(prepared.splits, forget)
-    curve = Curve(trial, sets, prepared.reference_flos, outcome.curve)
+    curve = Curve(trial, sets, prepared.ctx.data.task.sampled, prepared.reference_flos, outcome.curve)
     # In pieces a network answers only to all at once.
     observer = curve if world.rank == 0 or world.sharded else lambda ctx: None
     truncated = unlearn(ctx, prepared.method, trial, observer, artifacts.checkpoint(trial.id))

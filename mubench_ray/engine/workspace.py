@@ -22,7 +22,7 @@ def load_task(name: str, subset: int | None, data_dir: str | Path | None) -> tup
     """The task and its splits, loaded once a process."""
     task = TASKS.get(name)(data_dir)
     splits = task.load()
-    return task, limit(splits, subset) if subset else splits
+    return task, limit(splits, subset, task.sampled) if subset else splits
 
 
 @functools.lru_cache(maxsize=2)

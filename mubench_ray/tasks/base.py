@@ -88,6 +88,8 @@ class Task(ABC):
     shifted: ClassVar[tuple[str, ...]] = ()
     #: Examples of one evaluation batch.
     evaluation_batch: ClassVar[int] = 512
+    #: Examples of each split that a point of a curve is evaluated on, and that a subset keeps at least of D_Test.
+    sampled: ClassVar[int] = 1000
     #: Examples of D_F and of D_Test that ``judge`` is given.
     judged: ClassVar[int] = 0
 

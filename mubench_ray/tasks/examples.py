@@ -108,13 +108,13 @@ def carve_validation(train: Examples, share: float = VALIDATION_SHARE) -> tuple[
     return train.select((~held).nonzero().flatten()), train.select(held.nonzero().flatten())
 
 
-def limit(splits: Splits, size: int) -> Splits:
-    """Class-proportional parts of all splits: ``size`` training examples, the same share of D_V, and of every test set at least 1,000."""
+def limit(splits: Splits, size: int, tested: int = 1000) -> Splits:
+    """Class-proportional parts of all splits: ``size`` training examples, the same share of D_V, and of every test set at least ``tested``."""
     share = min(1.0, size / len(splits.train))
 
     def part(examples: Examples, at_least: int = 0) -> Examples:
         keep = max(share, min(1.0, at_least / len(examples)))
         return carve_validation(examples, 1 - keep)[0] if keep < 1 else examples
 
-    shifted = {name: part(examples, 1000) for name, examples in splits.shifted.items()}
-    return Splits(part(splits.train), part(splits.validation), part(splits.test, 1000), shifted)
+    shifted = {name: part(examples, tested) for name, examples in splits.shifted.items()}
+    return Splits(part(splits.train), part(splits.validation), part(splits.test, tested), shifted)

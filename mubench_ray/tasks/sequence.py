@@ -156,6 +156,8 @@ class CausalLanguageModel(SequenceTask):
 
     kind = "causal language model"
     pretrained_original = True
+    #: An example costs a language model seconds on a CPU.
+    sampled = 32
 
     def judge_texts(self, written: list[str], columns: Columns) -> dict[str, np.ndarray]:
         """``factual_overlap``: the share of the reference's names, numbers and years that was written too."""

@@ -34,6 +34,7 @@ class WikiBio(CausalLanguageModel):
     max_length = 24
     max_target = 160
     judged = 8
+    sampled = 8
     training = Training(optimizer="adamw", lr=5e-5, epochs=5, batch_size=8, weight_decay=0.0, schedule="constant")
 
     def load(self) -> Splits:
