@@ -64,13 +64,15 @@ class TaskEntry(Part):
 class ModelEntry(Part):
     """A model, perhaps with its own training (keys of Training), perhaps from a checkpoint.
 
-    ``pretrained: true`` takes the published weights, a text a folder or ``id@revision`` of the hub.
+    ``pretrained: true`` takes the published weights, a text a folder or ``id@revision`` of the hub. ``original``, a folder or ``id@revision``, is a
+    network that was trained on the task elsewhere: it is the original, and only retrains are trained here, from ``pretrained``.
     """
 
     name: str
     #: Processes that share each of its trials and trainings; None takes ``resources.workers``.
     workers: int | None = Field(None, ge=1)
     pretrained: bool | str = False
+    original: str | None = None
     training: dict[str, Any] = {}
 
     @field_validator("name")
@@ -282,6 +284,8 @@ def check_halves(suite: Suite, where: str) -> None:
     wrong = {
         "training_seeds": suite.training_seeds and "every half trains its own model",
         "sequence": suite.sequence and "a shadow model forgets once",
+        "original of a model": any(model.original for task in suite.tasks for model in suite.models_of(task))
+        and "each half trains its own",
         "search": suite.search and "tune the methods in a suite of its own and give their hyperparameters here",
         "sampler": suite.sampler.name == "from_file"
         and "a list of ids lies in no random half; draw forget sets from seeds",

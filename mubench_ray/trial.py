@@ -132,6 +132,7 @@ class Trial(Frozen):
     ``subset`` keeps only that many training examples of the task, ``pretrained`` starts training from a checkpoint.
     ``after`` lists the ratios that were unlearned before, one after the other, in
     a sequence of deletions: this trial then starts from what they left and forgets only what ``forget`` adds to them.
+    ``original_checkpoint`` is a network trained on the task elsewhere, which is then the original; only retrains are trained here.
     ``half`` makes it one of a shadow pool: D is then that random half of the training set.
     ``budget_epochs`` is given where the checkpoint itself is the original and nothing can be retrained: the passes over D_R that stand for the
     retrain's cost, as the task declares them.
@@ -141,6 +142,7 @@ class Trial(Frozen):
     subset: int | None = Field(None, ge=10)
     model: str
     pretrained: str | None = None
+    original_checkpoint: str | None = None
     method: str
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     forget: ForgetSet
@@ -175,7 +177,10 @@ class Trial(Frozen):
     @property
     def original(self) -> Recipe:
         """The recipe of the model that unlearning starts from."""
-        return self._recipe(None)
+        if self.original_checkpoint is None:
+            return self._recipe(None)
+        made_elsewhere = {"pretrained": self.original_checkpoint, "training": None, "seed": 0}
+        return Recipe.model_validate(self._recipe(None).model_dump() | made_elsewhere)
 
     @property
     def retrain(self) -> Recipe | None:

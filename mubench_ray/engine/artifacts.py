@@ -305,7 +305,7 @@ def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, dev
 def checkpoint(recipe: Recipe, data: UnlearningData) -> nn.Module:
     """The recipe's checkpoint as it is."""
     torch.manual_seed(derive("initialise", recipe.seed))
-    return data.model.initial(data.task).to(data.device)
+    return data.model.finished(data.task).to(data.device)
 
 
 def flos_of_a_step(network: nn.Module, data: UnlearningData) -> float:

@@ -85,7 +85,11 @@ class Cell:
     def budget_epochs(self) -> float | None:
         """Passes over D_R that stand for a retrain's cost, where a checkpoint itself is the original."""
         task = TASKS.get(self.task.name)
-        return task.budget_epochs if task.pretrained_original and self.model.checkpoint else None
+        return (
+            task.budget_epochs
+            if task.pretrained_original and self.model.checkpoint and not self.model.original
+            else None
+        )
 
     def given(self) -> list[Configuration]:
         """What a suite without a search runs: the hyperparameters as they are set, at every learning rate."""
@@ -98,6 +102,7 @@ class Cell:
             subset=self.task.subset,
             model=self.model.name,
             pretrained=self.model.checkpoint,
+            original_checkpoint=self.model.original,
             method=self.entry.name,
             hyperparameters=configuration.hyperparameters,
             forget=forget,
@@ -189,7 +194,8 @@ def recipes_of(trials: Iterable[Trial]) -> dict[str, Recipe]:
     for trial in trials:
         # Hashing a recipe costs more than the trial itself; most trials share theirs.
         training = digest(trial.training.model_dump())
-        key = (trial.task, trial.subset, trial.model, trial.pretrained, training, trial.training_seed, trial.half)
+        starts = (trial.model, trial.pretrained, trial.original_checkpoint)
+        key = (trial.task, trial.subset, *starts, training, trial.training_seed, trial.half)
         forget = (trial.forget.sampler, trial.forget.ratio, trial.forget.seed)
         if (*key, *forget) not in known:
             recipes |= {recipe.id: recipe for recipe in trial.artifacts}

@@ -39,6 +39,10 @@ class Model(ABC):
         """The network that training an original or a retrain starts from: ``build``, or published weights for ``pretrained()``."""
         return self.build(task)
 
+    def finished(self, task: Task) -> nn.Module:
+        """The checkpoint of ``pretrained()`` as it is, to be an original; raises MubenchError where it is no whole network for the task."""
+        return self.initial(task)
+
     def pretrained(self, source: str | None = None, revision: str | None = None) -> Model:
         """This model starting from a checkpoint: a folder, a hub id, or the published weights; raises MubenchError where it cannot."""
         raise MubenchError(f"model {self.name} has no pretrained form.")

@@ -50,12 +50,25 @@ class TransformersModel(Model):
 
     def initial(self, task: Task) -> nn.Module:
         """The checkpoint's weights, with a new head where the classes differ; random weights without a checkpoint."""
-        if self.source is None:
-            return self.build(task)
+        return self.build(task) if self.source is None else self._weights(task)[0]
+
+    def finished(self, task: Task) -> nn.Module:
+        """The checkpoint as it is; raises MubenchError where it has no head for the task, or one for another number of classes."""
+        network, info = self._weights(task)
+        lacking = sorted(info["missing_keys"]) + sorted(mismatch[0] for mismatch in info["mismatched_keys"])
+        if lacking:
+            raise MubenchError(
+                f"model {self.name}: {self.source!r} is no network trained on {task.name}: it lacks {lacking[0]}, "
+                f"or has it in another shape ({len(lacking)} such tensors)."
+            )
+        return network
+
+    def _weights(self, task: Task) -> tuple[nn.Module, dict[str, Any]]:
+        """The checkpoint's network for a task, with a new head where the classes differ, and what of it the checkpoint does not hold."""
         import transformers
 
         options = {"config": self.config(task), "use_safetensors": True, "ignore_mismatched_sizes": True}
-        return self._published(getattr(transformers, self.architecture), **options)
+        return self._published(getattr(transformers, self.architecture), output_loading_info=True, **options)
 
     def pretrained(self, source: str | None = None, revision: str | None = None) -> TransformersModel:
         """This model from a folder, a GGUF file, a hub id at a revision, or its own published weights.

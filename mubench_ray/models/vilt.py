@@ -61,9 +61,9 @@ class Vilt(TokenReader):
         """A network with random weights that shuffles patches the same way every time."""
         return in_order(super().build(task))
 
-    def initial(self, task: Task) -> nn.Module:
-        """The checkpoint's weights, or random ones."""
-        return in_order(super().initial(task)) if self.source is not None else self.build(task)
+    def _weights(self, task: Task) -> tuple[nn.Module, dict[str, Any]]:
+        network, info = super()._weights(task)
+        return in_order(network), info
 
     def adopt(self) -> None:
         """Take the checkpoint's image size too."""
