@@ -55,9 +55,8 @@ class Job:
 
     def prepare(self) -> None:
         """Make this process ready to run nodes."""
-        if Path(
-            self.folder
-        ).is_dir():  # on another node it may not be there, and a job's working folder has another name
+        # On another node it may not be there, and a job's working folder has another name.
+        if Path(self.folder).is_dir():
             os.chdir(self.folder)
         prepare_network_process(self.threads)
         for plugin in self.plugins:

@@ -52,14 +52,11 @@ class NextNode(Searcher):
         #: Why nothing can be written any more.
         self.lost: str | None = None
         self._handed_out = 0
-        #: Whether a Tuner has run as many nodes as one runs, and another is to go on.
-        self.full = False
         self._telemetry = Telemetry()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A config of one node, None while everything waits, FINISHED at the end."""
-        if self._handed_out >= PER_TUNER and (self._crowded or not self._schedule.finished):
-            self.full = True
+        if self.full:
             return Searcher.FINISHED
         node, alone = self._schedule.next(), False
         if node is None:
@@ -97,9 +94,14 @@ class NextNode(Searcher):
             self._schedule.drain()
         self._telemetry.ended(node, status, seconds, self._schedule.progress)
 
+    @property
+    def full(self) -> bool:
+        """Whether this Tuner has been given as many nodes as one runs, and another is to go on."""
+        return self._handed_out >= PER_TUNER and bool(self._crowded or not self._schedule.finished)
+
     def go_on(self) -> None:
         """A new Tuner begins."""
-        self._handed_out, self.full = 0, False
+        self._handed_out = 0
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: what is finished is known from the results folder."""
@@ -125,20 +127,9 @@ class InOrder(FIFOScheduler):
         """One more trial, or one that is to be tried again."""
         self._live[trial] = None
 
-    def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
-        """A trial has ended."""
-        self._live.pop(trial, None)
-
-    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
-        """A trial's process has died."""
-        self._live.pop(trial, None)
-
-    def on_trial_remove(self, tune_controller: Any, trial: TuneTrial) -> None:
-        """A trial is given up."""
-        self._live.pop(trial, None)
-
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
         """The trial that takes the actor that has just become free."""
+        self._live = {trial: None for trial in self._live if not trial.is_finished()}
         waiting = [trial for trial in self._live if trial.status == TuneTrial.PENDING]
         starting = max(0, self._slots - 1 - (len(self._live) - len(waiting)))
         return waiting[min(starting, len(waiting) - 1)] if waiting else None
