@@ -31,6 +31,25 @@ class Rows:
         return cls(examples, torch.arange(len(examples)))
 
 
+def joins(rows: int, size: int) -> bool:
+    """Whether a pass over ``rows`` examples in batches of ``size`` would leave one over, which then belongs to the batch before it."""
+    return 1 < size < rows and rows % size == 1
+
+
+def batches_of(rows: int, size: int) -> int:
+    """Number of batches in one pass over ``rows`` examples."""
+    return math.ceil(rows / size) - joins(rows, size)
+
+
+def in_batches(order: Tensor, size: int) -> list[Tensor]:
+    """An order of examples (N,) cut into batches of ``size``; the last may be shorter, but never one example after others: it joins the batch before it.
+
+    BatchNorm has no statistics of one example where its map is 1 x 1, and poor ones of a small map.
+    """
+    batches = list(order.split(size))
+    return [*batches[:-2], torch.cat(batches[-2:])] if joins(len(order), size) else batches
+
+
 class UnlearningData:
     """The sets that unlearning may draw from, by name. D_Test is not among them, on purpose."""
 
@@ -69,10 +88,10 @@ class UnlearningData:
             member = torch.cat([torch.zeros(len(retain), dtype=torch.bool), torch.ones(len(forget), dtype=torch.bool)])
         else:
             rows, member = self.rows(name), None
-        epoch, skip = divmod(first, math.ceil(len(rows) / size))
+        epoch, skip = divmod(first, batches_of(len(rows), size))
         while True:
             order = torch.randperm(len(rows), generator=torch_generator(*stream, name, epoch))
-            for number, picked in enumerate(order.split(size)):
+            for number, picked in enumerate(in_batches(order, size)):
                 if number < skip:
                     continue
                 generator = torch_generator(*stream, name, epoch, number, "augment") if augment else None
@@ -82,4 +101,4 @@ class UnlearningData:
     def steps(self, name: str, size: int, epochs: float) -> int:
         """Number of batches in ``epochs`` passes (a fraction is rounded up to whole batches)."""
         total = sum(len(self.rows(part)) for part in (("retain", "forget") if name == "mixed" else (name,)))
-        return math.ceil(round(epochs * math.ceil(total / size), 9))
+        return math.ceil(round(epochs * batches_of(total, size), 9))
