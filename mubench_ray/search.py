@@ -56,7 +56,8 @@ def ranges(
     The learning rate is searched among ``lrs`` in a grid, else log-uniformly between the smallest and the largest.
     """
     cls = METHODS.get(method)
-    names = set(cls.spaces()) if searched == "all" else {searched} if isinstance(searched, str) else set(searched)
+    everything = {name for name, space in cls.spaces().items() if space.searched}
+    names = everything if searched == "all" else {searched} if isinstance(searched, str) else set(searched)
     spaces = {name: space for name, space in cls.spaces().items() if name in names and name not in given}
     fixed = Configuration(cls.configure(dict(given)).hyperparameters(), lrs[0] if cls.uses_lr else None)
     if cls.uses_lr and len(set(lrs)) > 1 and (searched == "all" or "lr" in names):

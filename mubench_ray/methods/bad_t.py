@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, log_uniform, method, uniform
 from mubench_ray.tasks.base import Batch
@@ -17,10 +16,13 @@ class BadTeacher(Method):
 
     ``form="paired"`` (MU-Bench): batches of D_F paired with as many rows of D_R, both terms weighing one half. ``form="mixed"`` (upstream, and BT of Deep
     Unlearn): shuffled passes over D_F and the share ``retain_share`` of D_R, every row weighing the same; upstream takes .3, Deep Unlearn all.
-    The divergences are summed over classes and averaged over rows; released code averages over both, a gradient smaller by the number of classes.
+    The divergences are summed over classes and averaged over rows, those of sequences over tokens too; released code averages over classes as well, a
+    gradient smaller by their number.
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="logits", measured_by="f_O")
+
+    sequence_version = superloss_version = 2
 
     epochs: float = uniform(1, 10, default=10)
     temperature: float = log_uniform(0.1, 5.0, default=1.0)
@@ -51,4 +53,4 @@ class BadTeacher(Method):
         incompetent, original = ctx.log_probs(batch, ctx.incompetent, T), ctx.log_probs(batch, ctx.original, T)
         member = batch.forget.view(-1, *[1] * (original.dim() - 1))
         teacher = torch.where(member, incompetent, original)
-        return F.kl_div(ctx.log_probs(batch, temperature=T), teacher, log_target=True, reduction="batchmean")
+        return ctx.kl(batch, teacher, ctx.log_probs(batch, temperature=T))

@@ -41,6 +41,8 @@ class Space:
     low: float = 0.0
     high: float = 0.0
     choices: tuple = ()
+    #: Whether a search of all hyperparameters searches it; else only where it is named.
+    searched: bool = True
 
     def __str__(self) -> str:
         if self.kind == "choice":
@@ -80,9 +82,9 @@ def integer(low: int, high: int, default: int) -> Any:
     return field(default=default, metadata={"space": Space("integer", low, high)})
 
 
-def choice(*choices: Any, default: Any) -> Any:
-    """One of the given values."""
-    return field(default=default, metadata={"space": Space("choice", choices=choices)})
+def choice(*choices: Any, default: Any, searched: bool = True) -> Any:
+    """One of the given values; not ``searched``: what the method is, rather than how it is tuned."""
+    return field(default=default, metadata={"space": Space("choice", choices=choices, searched=searched)})
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,18 @@ class Method:
     start: ClassVar[Literal["original", "retrain"]] = "original"
     #: Whether it takes gradient steps with the trial's learning rate.
     uses_lr: ClassVar[bool] = True
+    #: Raised where the method's outcome moved (same trial, other numbers): everywhere, on targets that are sequences, or with SuperLoss. Enters the ids of
+    #: those trials once above 1.
+    version: ClassVar[int] = 1
+    sequence_version: ClassVar[int] = 1
+    superloss_version: ClassVar[int] = 1
     #: Whether it reads D_V, which is also the selection set; every row of such a method says so.
     uses_validation: ClassVar[bool] = False
     #: What it does that LoRA rules out: adapters leave all other weights as they are.
     without_lora: ClassVar[str | None] = None
+    #: Why no loss of examples in it can be weighed by SuperLoss; a method that says nothing takes every such loss through ``ctx.loss``, ``ctx.kl``,
+    #: ``ctx.divergence`` or ``ctx.mean``.
+    without_superloss: ClassVar[str | None] = None
     #: Whether its loss reads the weights themselves (a penalty on them), which no worker has whole under FSDP.
     reads_weights: ClassVar[bool] = False
     #: Batches of the single phase of a method that defines only ``loss``, what drives an epoch, and its schedule.
@@ -144,10 +154,22 @@ class Method:
         """Why the method cannot apply to a built network (it has no convolutions, say), or None."""
         return None
 
+    @classmethod
+    def version_for(cls, task: type[Task], unlearning: Unlearning) -> int:
+        """The version of the method on a task with these options: the largest of those that hold there."""
+        sequence = task.tokens is not Task.tokens
+        return max(
+            cls.version,
+            cls.sequence_version if sequence else 1,
+            cls.superloss_version if unlearning.superloss is not None else 1,
+        )
+
     def refusal_for_options(self, options: Unlearning, examples: int | None = None) -> str | None:
         """Why the method, so configured, cannot run with these options of the trial on so many training examples (if known), or None."""
         if options.lora is not None and self.without_lora:
             return f"{self.name} {self.without_lora}; leave lora out for it"
+        if options.superloss is not None and self.without_superloss:
+            return f"{self.name} {self.without_superloss}; leave superloss out for it"
         return None
 
     def result_of(self, network: nn.Module) -> nn.Module:

@@ -17,6 +17,8 @@ class Delete(Method):
     taxonomy = Taxonomy(corrupts="logits", retains="logits", measured_by="f_O")
     on = "forget"
 
+    superloss_version = 2
+
     epochs: float = uniform(1, 10, default=10)
 
     @classmethod
@@ -29,4 +31,4 @@ class Delete(Method):
     def loss(self, ctx: Context, forget: Batch) -> Tensor:
         """KL(masked f_O || f_U)."""
         masked = ctx.log_probs(forget, ctx.original).scatter(-1, forget["labels"].unsqueeze(-1), -torch.inf).softmax(-1)
-        return F.kl_div(ctx.log_probs(forget), masked, reduction="batchmean")
+        return ctx.mean(F.kl_div(ctx.log_probs(forget), masked, reduction="none"))

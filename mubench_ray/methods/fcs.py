@@ -13,7 +13,6 @@ from mubench_ray.methods.base import (
     Phase,
     Taxonomy,
     integer,
-    kl,
     log_uniform,
     method,
     uniform,
@@ -35,6 +34,8 @@ class FCS(Method):
     """
 
     taxonomy = Taxonomy(corrupts="logits", retains="task loss")
+
+    superloss_version = 2
 
     epochs: int = integer(1, 10, default=8)
     temperature: float = log_uniform(0.1, 5.0, default=1.15)
@@ -68,13 +69,14 @@ class FCS(Method):
     def flatten(self, ctx: Context, forget: Batch) -> Tensor:
         """KL(uniform || f_U)."""
         student = ctx.log_probs(forget)
-        return kl(F.log_softmax(torch.zeros_like(student), dim=-1), student)
+        return ctx.kl(forget, F.log_softmax(torch.zeros_like(student), dim=-1), student)
 
     def contrast(self, ctx: Context, retain: Batch, forget: Batch) -> Tensor:
         """-mean log_softmax(z_f stopgrad(z_r)^T / T)."""
         with torch.no_grad():
             kept = ctx.outputs(retain).float()
-        return -F.log_softmax(ctx.outputs(forget).float() @ kept.T / self.temperature, dim=-1).mean()
+        pairs = -F.log_softmax(ctx.outputs(forget).float() @ kept.T / self.temperature, dim=-1)
+        return ctx.mean(pairs, each=len(retain))
 
     def repair(self, ctx: Context, retain: Batch) -> Tensor:
         """CE(D_R)."""

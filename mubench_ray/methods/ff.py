@@ -30,6 +30,7 @@ class FisherForgetting(Method):
 
     taxonomy = Taxonomy(corrupts="model")
     uses_lr = False
+    without_superloss = "takes no step down a loss: it adds noise by the Fisher information"
 
     alpha: float = log_uniform(1e-10, 1.0, default=1e-6)
 

@@ -28,6 +28,7 @@ class InfluenceUnlearning(Method):
 
     taxonomy = Taxonomy(corrupts="gradient", retains="gradient")
     uses_lr = False
+    without_superloss = "takes no step down a loss, but one by the influence of examples"
 
     alpha: float = uniform(0.0, 20.0, default=1.0)
     samples: int = integer(1, 1000, default=1000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, kl, log_uniform, method, uniform
+from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, log_uniform, method, uniform
 from mubench_ray.methods.layers import first_layer, head, layer_state, no_head, reinitialise
 from mubench_ray.tasks.base import Batch
 
@@ -20,6 +20,7 @@ class KnowledgeDistillation(Method):
     taxonomy = Taxonomy(corrupts="model", retains="task loss + logits", measured_by="f_O")
     without_lora = "draws the first and the last layer anew, which LoRA keeps as they are"
     uses_validation = True
+    sequence_version = superloss_version = 2
 
     warmup_epochs: float = uniform(1, 10, default=3)
     epochs: float = uniform(1, 10, default=3)
@@ -48,9 +49,10 @@ class KnowledgeDistillation(Method):
     def distance(self, ctx: Context, batch: Batch) -> Tensor:
         """T^2 KL_T(f_O || f_U)."""
         T = self.temperature
-        return T**2 * kl(ctx.log_probs(batch, ctx.original, T), ctx.log_probs(batch, temperature=T))
+        return ctx.kl(batch, ctx.log_probs(batch, ctx.original, T), ctx.log_probs(batch, temperature=T), factor=T**2)
 
     def distil(self, ctx: Context, retain: Batch) -> Tensor:
         """Soft CE + CE + KL."""
-        soft = -(ctx.log_probs(retain, ctx.original).exp() * ctx.log_probs(retain)).sum(-1).mean()
-        return soft + ctx.loss(retain) + self.distance(ctx, retain)
+        soft = -(ctx.log_probs(retain, ctx.original).exp() * ctx.log_probs(retain)).sum(-1)
+        # Where a token does not count both are uniform: a constant.
+        return ctx.mean(soft, ctx.task.tokens(retain)) + ctx.loss(retain) + self.distance(ctx, retain)

@@ -9,7 +9,7 @@ from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy
 from mubench_ray.methods.layers import convolutions, linears
 from mubench_ray.tasks.base import Batch
 
-#: What is left of the steps of the convolution weights that were not drawn anew.
+#: What is left of the gradients of the convolution weights that were not drawn anew.
 DAMPING = 0.1
 
 
@@ -21,13 +21,15 @@ DAMPING = 0.1
 )
 class MaskSmallGradients(Method):
     """g = grad of CE over |D_F| samples of D_R - grad of CE over D_F; in every convolution the share ``rate`` of weights with the smallest |g| is drawn
-    anew (Kaiming normal), the steps of its other weights are damped to a tenth; CE on D_R, learning rate rising and falling linearly.
+    anew (Kaiming normal over the fan out, as ResNet draws them), the gradients of its other weights are damped to a tenth, not their weight decay; CE on
+    D_R, learning rate rising and falling linearly.
 
     Where a network has no convolution its linear layers take their place. The gradients are taken in eval mode, so that no BatchNorm statistic moves.
-    The paper damps gradients; here the step is damped, which is the same for SGD and not without effect for Adam.
+    The paper damps gradients; here the step is damped, which is the same for SGD and not without effect for Adam. Released code draws with fan out, too.
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    version = 2
     without_lora = "draws weights of the network itself anew, which LoRA keeps as they are"
 
     epochs: float = uniform(1, 10, default=5)
@@ -78,7 +80,8 @@ class MaskSmallGradients(Method):
             drawn = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
             drawn[gradient.abs().flatten().argsort(stable=True)[: round(self.rate * weight.numel())]] = True
             drawn = drawn.view_as(weight)
-            fresh = nn.init.kaiming_normal_(torch.empty(weight.shape), generator=ctx.generator("msg", name))
+            generator = ctx.generator("msg", name)
+            fresh = nn.init.kaiming_normal_(torch.empty(weight.shape), 0, "fan_out", "relu", generator)
             weight.copy_(torch.where(drawn, fresh.to(weight), weight))
             ctx.damping[f"{name}.weight"] = torch.where(drawn, 1.0, DAMPING).to(weight)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, log_uniform, method, uniform
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, log_uniform, method, uniform
 from mubench_ray.tasks.base import Batch
 
 
@@ -14,14 +16,23 @@ from mubench_ray.tasks.base import Batch
 class NegativePreference(Method):
     """-(2 / beta) mean log sigmoid(-beta log(f_U(y | x) / f_O(y | x))) on D_F, plus gamma CE on D_R (0: plain NPO; 1: the paper's NPO+RT).
 
-    Its first step is NegGrad's, and so is every step for beta -> 0.
+    y is the whole target: where it is a sequence its log-probability is the sum over its tokens (``reduction="sum"``, as in the authors' code). With their
+    ``mean``, as in MU-Bench's code, beta .1 hardly bends the sigmoid, and what is left is gradient ascent. Its first step goes NegGrad's way, and so does
+    every step for beta -> 0. CE on D_R is the task's loss, a mean over tokens in either case.
     """
 
     taxonomy = Taxonomy(corrupts="gradient", retains="task loss", measured_by="f_O")
+    sequence_version = superloss_version = 2
 
     epochs: float = uniform(1, 10, default=10)
     beta: float = log_uniform(0.05, 1.0, default=0.1)
     gamma: float = uniform(0.0, 1.0, default=1.0)
+    reduction: str = choice("sum", "mean", default="sum", searched=False)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """All hyperparameters; the sum goes unsaid, so that trials on single targets, where it is the mean, keep their ids."""
+        given = super().hyperparameters()
+        return {name: value for name, value in given.items() if (name, value) != ("reduction", "sum")}
 
     def phases(self, ctx: Context) -> list[Phase]:
         """Passes over D_F, paired with D_R if it counts."""
@@ -34,8 +45,10 @@ class NegativePreference(Method):
         return self.preference(ctx, forget) + self.gamma * ctx.loss(retain)
 
     def preference(self, ctx: Context, forget: Batch) -> Tensor:
-        """The NPO term; log f(y | x) is the task's loss with its sign turned."""
+        """The NPO term."""
         with torch.no_grad():
-            reference = ctx.task.losses(ctx.outputs(forget, ctx.original), forget)
-        log_ratio = reference - ctx.losses(forget)
-        return -2 / self.beta * F.logsigmoid(-self.beta * log_ratio).mean()
+            reference = ctx.log_likelihoods(forget, ctx.original)
+        log_ratio = ctx.log_likelihoods(forget) - reference
+        if self.reduction == "mean":
+            log_ratio = log_ratio / ctx.task.tokens(forget)
+        return ctx.mean(-F.logsigmoid(-self.beta * log_ratio), factor=2 / self.beta)

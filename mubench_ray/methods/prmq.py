@@ -22,6 +22,8 @@ class PruneRedrawQuantise(Method):
     taxonomy = Taxonomy(corrupts="model", retains="task loss + entropy", measured_by="f_O")
     without_lora = "prunes and rounds the weights themselves, which LoRA keeps as they are"
 
+    superloss_version = 2
+
     epochs: float = uniform(1, 10, default=3.2)
     prune_rate: float = uniform(0.0, 1.0, default=0.99)
     class_exponent: float = uniform(0.0, 1.0, default=0.1)
@@ -60,9 +62,8 @@ class PruneRedrawQuantise(Method):
     def repair(self, ctx: Context, retain: Batch) -> Tensor:
         """Weighted CE(D_R) + MSE of the entropies."""
         weight = ctx.state["class_weights"][retain["labels"]]
-        return ctx.loss(retain, weight) + F.mse_loss(
-            entropy(ctx.log_probs(retain)), entropy(ctx.log_probs(retain, ctx.original))
-        )
+        own, wanted = entropy(ctx.log_probs(retain)), entropy(ctx.log_probs(retain, ctx.original))
+        return ctx.loss(retain, weight) + ctx.mean(F.mse_loss(own, wanted, reduction="none"))
 
     @torch.no_grad()
     def finish(self, ctx: Context) -> None:

@@ -31,6 +31,7 @@ class Scrub(Method):
 
     taxonomy = Taxonomy(corrupts="gradient", retains="loss + representation", measured_by="f_O")
     uses_validation = True
+    sequence_version = superloss_version = 2
 
     epochs: int = integer(1, 10, default=5)
     msteps: int = integer(1, 10, default=3)
@@ -60,7 +61,7 @@ class Scrub(Method):
     def distance(self, ctx: Context, batch: Batch) -> Tensor:
         """T^2 KL_T(f_O || f_U)."""
         T = self.temperature
-        return T**2 * ctx.divergence(batch, ctx.original, temperature=T)
+        return ctx.divergence(batch, ctx.original, temperature=T, factor=T**2)
 
     def remember(self, ctx: Context) -> None:
         """Keep this epoch's end and its error on D_F."""

@@ -35,6 +35,9 @@ class SISA(Method):
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss", parameters="affected shards")
     uses_lr = False
+    #: A shard's last batch of one example joins the batch before it; its size is the draw's to decide.
+    version = 2
+    without_superloss = "trains its shards by the recipe of the original, which knows no SuperLoss"
     without_lora = "trains its shards from scratch: adapters have nothing to adapt"
 
     shards: int = integer(2, 20, default=5)

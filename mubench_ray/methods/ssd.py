@@ -21,6 +21,7 @@ class SelectiveSynapticDampening(Method):
     taxonomy = Taxonomy(corrupts="model", parameters="sparse")
     without_lora = "shrinks the weights themselves, which LoRA keeps as they are"
     uses_lr = False
+    without_superloss = "takes no step down a loss: it shrinks weights by their importance"
 
     alpha: float = log_uniform(0.5, 100.0, default=2.0)
     dampening: float = log_uniform(0.1, 5.0, default=1.0)

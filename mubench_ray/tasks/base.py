@@ -77,6 +77,8 @@ class Task(ABC):
     training: ClassVar[Training]
     #: Examples of the training split, once D_V is carved off: what a plan estimates with, without loading anything. Taken from the card.
     train_size: ClassVar[int] = 0
+    #: Raised where what the task gives (its data, splits, losses, scores) changes an outcome; enters the ids of trials and artifacts once above 1.
+    version: ClassVar[int] = 1
     #: Whether the network reads the targets (teacher forcing), so that other targets are other inputs.
     reads_targets: ClassVar[bool] = False
     #: Whether a model's checkpoint itself is the original: it is not trained first, and there is no retrain to compare with.
@@ -107,6 +109,15 @@ class Task(ABC):
     @abstractmethod
     def losses(self, outputs: Any, batch: Batch) -> Tensor:
         """Loss of each example, (B,), in nats."""
+
+    def log_likelihoods(self, outputs: Any, batch: Batch) -> Tensor:
+        """log p(y | x) of each example's whole target, (B,), in nats: the loss with its sign turned, unless that is a mean over a sequence."""
+        return -self.losses(outputs, batch)
+
+    def tokens(self, batch: Batch) -> Tensor | int:
+        """How many tokens of each example's target count, at least 1, float (B,); 1 where a target is no sequence. An example's loss and its divergence
+        from a teacher are means over them."""
+        return 1
 
     @abstractmethod
     def log_probs(self, outputs: Any, batch: Batch) -> Tensor:

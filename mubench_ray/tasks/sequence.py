@@ -108,9 +108,17 @@ class SequenceTask(TextTask, Task):
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of each example, (B,), nats a token: the mean over its target's tokens."""
+        return -self.log_likelihoods(outputs, batch) / self.tokens(batch)
+
+    def log_likelihoods(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """log p of each target, (B,), nats: the sum over its tokens that count."""
         targets = batch.inputs["targets"]
         losses = F.cross_entropy(outputs.float().transpose(1, 2), targets, reduction="none", ignore_index=IGNORED)
-        return losses.sum(1) / _counts(targets)
+        return -losses.sum(1)
+
+    def tokens(self, batch: Batch) -> Tensor:
+        """Tokens that count in each target, at least 1, float (B,)."""
+        return (batch.inputs["targets"] != IGNORED).sum(1).clamp(min=1).float()
 
     def log_probs(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Log-softmax over the vocabulary, (B, T, V). Where no token counts it is uniform, so that any two models agree there."""
@@ -132,7 +140,7 @@ class SequenceTask(TextTask, Task):
         """Mean loss a token, share of tokens predicted right given those before (not ROUGE: see ``rouge.py``), log p - log(1 - p) of the
         tokens' geometric mean probability p, mean entropy a token."""
         targets = batch.inputs["targets"]
-        counted, counts = targets != IGNORED, _counts(targets)
+        counted, counts = targets != IGNORED, self.tokens(batch)
         log_probs = F.log_softmax(outputs.float(), dim=-1)
         true = log_probs.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
         entropy = -(log_probs.exp() * log_probs).sum(-1)
@@ -167,8 +175,3 @@ class CausalLanguageModel(SequenceTask):
     def new_tokens(self, written: Tensor, inputs: Columns) -> Tensor:
         """What follows the prompt."""
         return written[:, inputs["input_ids"].shape[1] :]
-
-
-def _counts(targets: Tensor) -> Tensor:
-    """Tokens that count in each row, at least 1, float (B,)."""
-    return (targets != IGNORED).sum(1).clamp(min=1).float()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mubench_ray.errors import MubenchError
 from mubench_ray.models.base import Model
 from mubench_ray.randomness import derive, torch_generator
 from mubench_ray.tasks.base import Batch, Task
@@ -20,7 +21,15 @@ from mubench_ray.trial import Training
 
 
 def kl(teacher: Tensor, student: Tensor) -> Tensor:
-    """KL(teacher || student) of log-probabilities (B, K), summed over K, averaged over B, in nats."""
+    """KL(teacher || student) of log-probabilities (B, K), summed over K, averaged over B, in nats; raises MubenchError for those of sequences.
+
+    It knows neither which tokens count nor SuperLoss: a method's loss takes ``Context.kl``.
+    """
+    if student.dim() != 2:
+        raise MubenchError(
+            f"kl() takes log-probabilities (B, K), not {tuple(student.shape)}: which tokens count is the batch's to say. "
+            "Use ctx.kl(batch, teacher, student)."
+        )
     return F.kl_div(student, teacher, log_target=True, reduction="batchmean")
 
 
@@ -28,7 +37,8 @@ class Context:
     """The network being unlearned (f_U) and everything a method's formula mentions.
 
     ``state`` is the method's own memory: tensors and numbers that a checkpoint keeps. ``mask`` maps parameter names to boolean tensors; while it
-    is set, entries that are False are not moved by any step. ``damping`` maps parameter names to the share, in [0, 1], of every step that their entries take.
+    is set, entries that are False are not moved by any step. ``damping`` maps parameter names to the share, in (0, 1], of every step down the loss that their
+    entries take; weight decay is not damped.
     """
 
     def __init__(
@@ -128,23 +138,48 @@ class Context:
             losses = self.curriculum(losses)
         return losses.mean() if weight is None else (weight * losses).sum() / weight.sum()
 
+    def log_likelihoods(self, batch: Batch, of: nn.Module | None = None) -> Tensor:
+        """log p(y | x) of each example's whole target, (B,), in nats: summed over its tokens where it is a sequence; of f_U, or of a teacher."""
+        if of is None:
+            return self._each(self.task.log_likelihoods, batch)
+        return self.task.log_likelihoods(self.outputs(batch, of), batch)
+
+    def mean(self, terms: Tensor, each: Tensor | int = 1, factor: float = 1.0) -> Tensor:
+        """Mean over a batch of its examples' losses, through the curriculum if the trial has one.
+
+        An example's loss is ``factor`` times the sum of its ``terms`` (B, ...), over their number ``each`` (its tokens, say; (B,) or the same for all).
+        """
+        if self.curriculum is None and not isinstance(each, Tensor):
+            return factor * (terms.mean() if terms.dim() == 1 else terms.sum() / (len(terms) * each))
+        losses = (terms if terms.dim() == 1 else terms.flatten(1).sum(1)) / each
+        return factor * losses.mean() if self.curriculum is None else self.curriculum(factor * losses).mean()
+
+    def kl(self, batch: Batch, teacher: Tensor, student: Tensor, factor: float = 1.0) -> Tensor:
+        """``factor`` KL(teacher || student) of two networks' ``log_probs`` on a batch, in nats, as the loss of each example: a token's mean where the
+        target is a sequence, as the task's loss is."""
+        terms = F.kl_div(student, teacher, log_target=True, reduction="none")
+        return self.mean(terms, self.task.tokens(batch), factor)
+
     def log_probs(self, batch: Batch, of: nn.Module | None = None, temperature: float = 1.0) -> Tensor:
-        """Log-probabilities (B, K) at a temperature; of f_U, or of a teacher."""
+        """Log-probabilities (B, K), or (B, T, K) of a target of T tokens, at a temperature; of f_U, or of a teacher."""
         log_probs = self.task.log_probs(self.outputs(batch, of), batch)
         return log_probs if temperature == 1.0 else F.log_softmax(log_probs / temperature, dim=-1)
 
     def divergence(
-        self, batch: Batch, teacher: nn.Module | None, student: nn.Module | None = None, temperature: float = 1.0
+        self,
+        batch: Batch,
+        teacher: nn.Module | None,
+        student: nn.Module | None = None,
+        temperature: float = 1.0,
+        factor: float = 1.0,
     ) -> Tensor:
-        """KL(teacher || student) at a temperature, averaged over the batch, in nats; None stands for f_U. Between Gaussians where the task predicts
-        numbers, not probabilities; the temperature is then their standard deviation."""
+        """``factor`` KL(teacher || student) at a temperature, as ``kl`` has it; None stands for f_U. Between Gaussians where the task predicts numbers, not
+        probabilities; the temperature is then their standard deviation."""
         own = self.task.divergence(self.outputs(batch, teacher), self.outputs(batch, student), batch)
         if own is not None:
-            return own.mean() / temperature**2
-        return kl(
-            self.log_probs(batch, teacher, temperature=temperature),
-            self.log_probs(batch, student, temperature=temperature),
-        )
+            return factor * (self.mean(own) / temperature**2)
+        log_probs = [self.log_probs(batch, network, temperature=temperature) for network in (teacher, student)]
+        return self.kl(batch, *log_probs, factor=factor)
 
     def relabel(self, batch: Batch, keep_true: bool = False, redraw: bool = False) -> Batch:
         """The batch with random targets on its D_F rows.

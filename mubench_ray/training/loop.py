@@ -154,7 +154,7 @@ class Loop:
                     for name, p in named:
                         p.mul_(1 - rate * decay * (ctx.mask[name] if ctx.mask else 1))
             else:
-                torch._foreach_add_([p.grad for p in parameters], [p.detach() for p in parameters], alpha=decay)
+                torch._foreach_add_([p.grad for p in parameters], self._decayed(named), alpha=decay)
         if ctx.mask:
             for name, p in named:
                 p.grad.mul_(ctx.mask[name])
@@ -165,6 +165,11 @@ class Loop:
                 if name in before:
                     p.copy_(torch.lerp(before[name], p, ctx.damping[name]))
         self._taken[spec.name] = taken + 1
+
+    def _decayed(self, named: list[tuple[str, torch.nn.Parameter]]) -> list[Tensor]:
+        """What L2 decay is taken of: the parameters, where a step is damped over the share that is left of it. The gradient alone is damped."""
+        damping = self.ctx.damping or {}
+        return [p.detach() / damping[name] if name in damping else p.detach() for name, p in named]
 
     def _optimizer(self, spec: Optimizer) -> torch.optim.Optimizer:
         if spec.name not in self._optimizers:

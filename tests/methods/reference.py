@@ -6,6 +6,7 @@ A trial of the package and a reference share these four things and nothing else:
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
@@ -94,12 +95,15 @@ class World:
     def batches(self, name: str, phase: int, epochs: float = 1, size: int = 32):
         """(epoch, positions) of shuffled passes over D_F, D_R, D_V or both of D; the ``phase``-th stretch of the run has its own order."""
         rows = self.rows(name)
-        steps = round(epochs * -(-len(rows) // size) + 0.4999)
-        for epoch in range(-(-steps // -(-len(rows) // size))):
+        starts = list(range(0, len(rows), size))
+        if len(starts) > 1 and size > 1 and starts[-1] == len(rows) - 1:
+            starts.pop()  # one example left over goes with those before it
+        steps = math.ceil(round(epochs * len(starts), 6))
+        for epoch in range(math.ceil(steps / len(starts))):
             order = torch.randperm(len(rows), generator=torch_generator("batches", SEED, phase, name, epoch))
-            for picked in order.split(size):
+            for start, end in zip(starts, [*starts[1:], len(rows)]):
                 if steps > 0:
-                    yield epoch, rows[picked]
+                    yield epoch, rows[order[start:end]]
                 steps -= 1
 
     def rows(self, name: str) -> Tensor:

@@ -85,7 +85,7 @@ def test_ff(same_end):
 
 
 def test_msg(same_end):
-    """Redraw the weights with the smallest gradient difference, damp the others' gradients, repair."""
+    """Redraw the weights with the smallest gradient difference, damp the others' gradients but not their decay, repair."""
     world, trial = same_end.start("msg", 0.02, SGD, epochs=2, rate=0.4)
     net = world.network.eval()
     layers = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
@@ -99,13 +99,12 @@ def test_msg(same_end):
         for name, layer in layers.items():
             rank = total[name].abs().flatten().argsort().argsort().view_as(layer.weight)
             redrawn = rank < round(0.4 * layer.weight.numel())
-            fresh = nn.init.kaiming_normal_(
-                torch.empty_like(layer.weight), generator=same_end.draw("msg", name)
-            )  # std = sqrt(2 / fan_in)
+            unit = torch.randn(layer.weight.shape, generator=same_end.draw("msg", name))
+            fresh = unit * (2 / (layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1])) ** 0.5
             layer.weight[redrawn] = fresh[redrawn]
             factors[layer.weight] = torch.where(redrawn, 1.0, 0.1)
     net.train()
-    optimizer = optimizer_of(SGD, trial.lr, net.parameters(), decay=False)
+    optimizer = optimizer_of(SGD, trial.lr, net.parameters())  # torch's own decay: after the damping, and so not damped
     batches = list(world.batches("retain", 1, 2))
     half = len(batches) / 2
     for number, (_, at) in enumerate(batches):
@@ -113,7 +112,7 @@ def test_msg(same_end):
         optimizer.zero_grad()
         F.cross_entropy(net(world.x[at]), world.y[at]).backward()
         for p in net.parameters():
-            p.grad = (p.grad + SGD["weight_decay"] * p.detach()) * factors.get(p, 1.0)
+            p.grad *= factors.get(p, 1.0)
         optimizer.step()
     same_end(net)
 

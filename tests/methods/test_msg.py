@@ -43,7 +43,8 @@ def test_the_smallest_gradients_of_every_convolution_are_drawn_anew_and_nothing_
         drawn = after[name][changed]
         if len(drawn) > 500:
             assert drawn.abs().max() > 2 * drawn.std()  # a normal law's, not a uniform one's
-            assert drawn.std() == pytest.approx(math.sqrt(2 / before[0].numel()), rel=0.1)
+            outputs, _, height, width = before.shape
+            assert drawn.std() == pytest.approx(math.sqrt(2 / (outputs * height * width)), rel=0.1)
     assert case.ctx.damping.keys() == {name for name, p in case.network.named_parameters() if p.dim() == 4}
     assert sum(int(forget.all()) * len(index) for index, forget in case.handed) == 8
 
@@ -58,6 +59,25 @@ def test_a_repair_step_is_damped_where_nothing_was_drawn_anew(case, make_case):
         p.data -= 0.05 * g * first.ctx.damping.get(name, torch.ones_like(p))
     case.run("msg", epochs=1, rate=RATE)
     assert_same(case.ctx.network, network)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_weight_decay_is_not_damped(make_case, momentum):
+    first, case = make_case(), make_case()
+    first.phases("msg", take=lambda phases: phases[:1], rate=RATE)
+    network, share = first.ctx.network.train(), first.ctx.damping
+    torch_s = torch.optim.SGD(network.parameters(), lr=0.05, momentum=momentum, weight_decay=0.3)
+    (x, y), steps = first.set("retain"), 4
+    for number in range(steps):
+        torch_s.param_groups[0]["lr"] = 0.05 * min((number + 1) / 2, (steps - number) / 2)
+        torch_s.zero_grad()
+        ce(network, x, y).backward()
+        for name, p in network.named_parameters():
+            p.grad *= share.get(name, 1.0)
+        torch_s.step()  # adds 0.3 p to the damped gradient
+    options = Unlearning(optimizer="sgd", momentum=momentum, batch_size=64, weight_decay=0.3)
+    case.run("msg", options, epochs=steps, rate=RATE)
+    assert_same(case.ctx.network, network, atol=1e-5)
 
 
 def test_the_learning_rate_rises_and_falls(case):
