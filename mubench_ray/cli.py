@@ -364,11 +364,13 @@ def _report(folder: Path) -> Path:
 
     from mubench_ray.metrics.controls import gate, gate_groups
     from mubench_ray.report import write_report
-    from mubench_ray.results.score import read_scores
+    from mubench_ray.results.repetitions import named, read_trials
+    from mubench_ray.results.score import named_scores, read_scores
     from mubench_ray.results.store import Store
 
     store = Store(folder)
-    verdicts = gate(store.read("trials").to_pylist()) + gate_groups(read_scores(store))
+    trials, scores = read_trials(store), read_scores(store)
+    verdicts = gate(named(trials).to_pylist()) + gate_groups(named_scores(scores, trials["configuration"].to_pylist()))
     store.write_text("controls.json", json.dumps({"verdicts": verdicts}))
     return write_report(folder)
 

@@ -35,6 +35,8 @@ Listed = BeforeValidator(_listed)
 Named = BeforeValidator(_named)
 Ratio = Annotated[float, Field(gt=0, lt=100)]
 Rate = Annotated[float, Field(gt=0)]
+#: What numpy and scikit-learn take as a seed.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Part(BaseModel):
@@ -160,7 +162,7 @@ class Search(Part):
     trials: int | None = Field(20, ge=1)
     sweeps: int = Field(1, ge=1)
     #: Selection seeds: every configuration is tried with each (its original and retrain are trained with it too).
-    seeds: Annotated[list[int], Listed] = Field([1001], min_length=1)
+    seeds: Annotated[list[Seed], Listed] = Field([1001], min_length=1)
     #: What is searched: ``all``, ``lr``, or names of hyperparameters; what the suite sets by hand is never searched.
     hyperparameters: str | list[str] = "all"
     #: Metrics with their weights; never one that reads D_Test.
@@ -196,14 +198,14 @@ class Suite(Part):
     models: Annotated[list[Annotated[ModelEntry, Named]], Listed] = []
     methods: Annotated[list[Annotated[MethodEntry, Named]], Listed] = Field(min_length=1)
     ratios: Annotated[list[Ratio], Listed] = Field(RATIOS, min_length=1)
-    seeds: Annotated[list[int], Listed] = Field(SEEDS, min_length=1)
+    seeds: Annotated[list[Seed], Listed] = Field(SEEDS, min_length=1)
     lrs: Annotated[list[Rate], Listed] = Field(LRS, min_length=1)
     #: The ratios are steps of one sequence of deletions (2, 4, 6: forget 2 %, then 2 % more, then 2 % more), a row a step.
     sequence: bool = False
     sampler: Annotated[SamplerEntry, Named] = SamplerEntry()
-    forget_seeds: Annotated[list[int], Listed] = [42]
+    forget_seeds: Annotated[list[Seed], Listed] = [42]
     #: Seeds of originals and retrains; None trains one for each trial seed.
-    training_seeds: Annotated[list[int], Listed] | None = None
+    training_seeds: Annotated[list[Seed], Listed] | None = None
     #: A pool of shadow models for attacks on single examples (U-LiRA): so many networks, each trained on its own random half of the training set,
     #: in place of ``training_seeds``. Deep Unlearn has 64 halves with 10 forget seeds each.
     halves: int | None = Field(None, ge=2, multiple_of=2)
@@ -220,16 +222,19 @@ class Suite(Part):
     mlflow_uri: str | None = None
 
     def workers_of(self, model: str) -> int:
-        """How many processes share a trial of this model."""
+        """How many processes share a trial of this model: all entries of the model say the same."""
         own = [entry.workers for entry in self.models if entry.name == model and entry.workers]
         return own[0] if own else self.resources.workers
 
     def models_of(self, task: TaskEntry) -> list[ModelEntry]:
-        """The models of a task: its own by name (with the suite's training for them), or all of the suite's."""
+        """The models of a task: all of the suite's or, where the task names its own, every entry of the suite with such a name (a plain one where there is
+        none)."""
         if task.models is None:
             return self.models
-        entries = {model.name: model for model in self.models}
-        return [entries.get(name) or ModelEntry(name=name) for name in task.models]
+        named = [
+            [model for model in self.models if model.name == name] or [ModelEntry(name=name)] for name in task.models
+        ]
+        return [model for entries in named for model in entries]
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -263,6 +268,7 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
     for number, task in enumerate(suite.tasks):
         if not task.models and not suite.models:
             raise SuiteError(f"{where}: tasks[{number}]: no models: name them in the suite or beside the task.")
+    check_entries(suite, where)
     for entry in suite.models:
         if (workers := suite.workers_of(entry.name)) > 1 and 0 < suite.resources.gpus < 1:
             gpus = f"resources.gpus = {suite.resources.gpus:g}"
@@ -277,6 +283,25 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
         except MubenchError as error:
             raise SuiteError(f"{where}: methods[{number}]: {error}") from error
     return suite
+
+
+def check_entries(suite: Suite, where: str) -> None:
+    """Raises SuiteError for an entry that is there twice, and for entries of one model that do not agree on its workers."""
+    for kind in ("tasks", "models", "methods"):
+        entries = getattr(suite, kind)
+        for number, entry in enumerate(entries):
+            if entry in entries[:number]:
+                first = entries.index(entry)
+                raise SuiteError(
+                    f"{where}: {kind}[{number}] is {kind}[{first}] ({entry.name}) once more, with nothing that differs: remove one."
+                )
+    for number, entry in enumerate(suite.models):
+        own = [other.workers or suite.resources.workers for other in suite.models if other.name == entry.name]
+        if len(set(own)) > 1:
+            raise SuiteError(
+                f"{where}: models[{number}]: the entries of {entry.name} have {' and '.join(map(str, own))} workers: give them the same number, since "
+                "workers go by the model's name."
+            )
 
 
 def check_halves(suite: Suite, where: str) -> None:

@@ -9,6 +9,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+#: Versions of what decides an outcome, by what has them: ``method``, ``task``, ``model``, ``sampler``, and for the loop ``unlearning`` and the kinds of
+#: artifact. Only those above 1 stand here; of a plugin's things also the hash of its file.
+Versions = dict[str, int | str]
+
 
 class Frozen(BaseModel):
     """A value object: immutable, strict about unknown keys."""
@@ -91,8 +95,7 @@ class ForgetSet(Frozen):
 
 def digest(content: Any, length: int = 16) -> str:
     """SHA-256 over canonical JSON, shortened: equal content, equal digest, in any process and on any machine."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    return hashlib.sha256(canonical(content).encode()).hexdigest()[:length]
 
 
 class Recipe(Frozen):
@@ -110,11 +113,15 @@ class Recipe(Frozen):
     forget: ForgetSet | None = None
     half: int | None = None
     on: Literal["forget", "validation"] | None = None
+    #: Those of the task, the model, the sampler and, as ``training``, of the loop.
+    versions: Versions = Field(default_factory=dict)
 
     @cached_property
     def id(self) -> str:
         """The kind and a hash of the recipe, ``original-...`` say."""
         content = {**self.model_dump(exclude_none=True), "forget": _identity(self.forget)}
+        if not self.versions:
+            del content["versions"]
         if self.training is not None:
             content["training"] = {k: v for k, v in self.training.identity().items() if v is not None}
         return f"{self.kind}-{digest(content)}"
@@ -136,6 +143,8 @@ class Trial(Frozen):
     ``half`` makes it one of a shadow pool: D is then that random half of the training set.
     ``budget_epochs`` is given where the checkpoint itself is the original and nothing can be retrained: the passes over D_R that stand for the
     retrain's cost, as the task declares them.
+    ``tuned`` says how the method was tuned, where it was; ``lr`` and ``hyperparameters`` are then what was chosen for this ratio. It decides nothing of
+    the outcome and is no part of the id.
     """
 
     task: str
@@ -156,6 +165,8 @@ class Trial(Frozen):
     budget: Budget = Budget()
     budget_epochs: float | None = Field(None, gt=0)
     probes: Probes = Probes()
+    versions: Versions = Field(default_factory=dict)
+    tuned: dict[str, Any] | None = None
 
     @cached_property
     def id(self) -> str:
@@ -163,11 +174,19 @@ class Trial(Frozen):
 
         Options left at their default do not enter it, so that adding an option later keeps every older id.
         """
-        content = self.model_dump(exclude_defaults=True)
+        content = self.model_dump(exclude_defaults=True, exclude={"tuned"})
         content["hyperparameters"] = self.hyperparameters
         content["training"] = self.training.identity()
         content["forget"] = _identity(self.forget)
         return digest(content)
+
+    @cached_property
+    def configuration(self) -> str:
+        """Everything of a trial but its repetitions and its ratio, as canonical JSON: trials of one configuration and ratio are repetitions of each other.
+
+        ``setting`` is what methods are compared within, ``contender`` what is compared; see ROLES. Options left at their default do not stand in it.
+        """
+        return canonical(configuration_of(self.model_dump(mode="json", exclude_defaults=True)))
 
     @property
     def ratio(self) -> float:
@@ -179,7 +198,8 @@ class Trial(Frozen):
         """The recipe of the model that unlearning starts from."""
         if self.original_checkpoint is None:
             return self._recipe(None)
-        made_elsewhere = {"pretrained": self.original_checkpoint, "training": None, "seed": 0}
+        versions = {name: version for name, version in self._versions_of("original").items() if name != "training"}
+        made_elsewhere = {"pretrained": self.original_checkpoint, "training": None, "seed": 0, "versions": versions}
         return Recipe.model_validate(self._recipe(None).model_dump() | made_elsewhere)
 
     @property
@@ -190,7 +210,8 @@ class Trial(Frozen):
     def trained_on(self, part: Literal["forget", "validation"]) -> Recipe:
         """The recipe of a model of D_F alone or of D_V alone, trained as the original was."""
         recipe = self._recipe(self.forget if part == "forget" else None)
-        return Recipe.model_validate(recipe.model_dump() | {"on": part})
+        versions = self._versions_of(f"{part}-only")
+        return Recipe.model_validate(recipe.model_dump() | {"on": part, "versions": versions})
 
     @property
     def artifacts(self) -> tuple[Recipe, ...]:
@@ -202,13 +223,13 @@ class Trial(Frozen):
 
     @property
     def previous(self) -> Trial | None:
-        """The step before in a sequence of deletions, or None."""
+        """The step before in a sequence of deletions, or None; its versions are for ``versions.versioned`` to say."""
         if not self.after:
             return None
         # Validated anew, not copied: a copy would take the cached id along.
         fields = self.model_dump()
         fields["forget"]["ratio"] = self.after[-1]
-        return Trial.model_validate(fields | {"after": self.after[:-1]})
+        return Trial.model_validate(fields | {"after": self.after[:-1], "versions": {}})
 
     def _recipe(self, forget: ForgetSet | None) -> Recipe:
         return Recipe(
@@ -220,7 +241,77 @@ class Trial(Frozen):
             seed=self.training_seed if self.budget_epochs is None else 0,
             forget=forget,
             half=self.half,
+            versions=self._versions_of("original" if forget is None else "retrain"),
         )
+
+    def _versions_of(self, kind: str) -> Versions:
+        """The versions that decide an artifact."""
+        entering = {"task": "task", "model": "model", kind: "training"}
+        if kind not in ("original", "validation-only"):
+            entering["sampler"] = "sampler"
+        return {name: self.versions[key] for key, name in entering.items() if key in self.versions}
+
+
+#: What each field of a trial is: part of the ``setting`` (the models and data that methods are compared on), of the ``contender`` (what is compared), the
+#: ``ratio``, a ``repetition``, or of several of them (``parts``). A field that is not here fails a test.
+ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts"]] = {
+    "task": "setting",
+    "subset": "setting",
+    "model": "setting",
+    "pretrained": "setting",
+    "original_checkpoint": "setting",
+    "method": "contender",
+    "hyperparameters": "contender",
+    "forget": "parts",  # the sampler and its options: setting; the seed of the draw: repetition
+    "seed": "repetition",
+    "training_seed": "repetition",
+    "lr": "contender",
+    "after": "parts",  # the ratios: ratio; whether there are any: contender
+    "half": "parts",  # which half: repetition; whether it is one: setting
+    "training": "setting",
+    "unlearning": "contender",
+    "budget": "contender",
+    "budget_epochs": "setting",
+    "probes": "setting",
+    "versions": "parts",  # the method's: contender; of what the sizes of sets decide (the loop's): ratio; the others: setting
+    "tuned": "parts",  # where it is given, it stands for lr and hyperparameters
+}
+
+
+def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """``setting`` and ``contender`` of a trial given as plain data, defaults left out or not; what equals its default never stands in them."""
+    setting = {name: trial.get(name) for name, role in ROLES.items() if role == "setting"}
+    forget, versions, method = trial.get("forget") or {}, dict(trial.get("versions") or {}), trial.get("method")
+    options = {key: value for key, value in (forget.get("options") or {}).items() if key != "path"}
+    setting |= {"sampler": forget.get("sampler", ForgetSet.model_fields["sampler"].default), "sampler_options": options}
+    setting |= {"shadow": trial.get("half") is not None, "training": _changed(Training, trial.get("training"))}
+    setting["probes"] = _changed(Probes, trial.get("probes"))
+    setting["versions"] = {key: versions[key] for key in ("task", "model", "sampler") if key in versions}
+    contender = {"method": method}
+    if method not in ("original", "retrain"):  # nothing of what follows changes a control
+        contender |= {name: trial.get(name) for name in ("hyperparameters", "lr")}
+        if trial.get("tuned"):
+            contender = {"method": method, "tuned": trial["tuned"]}
+        contender |= {"unlearning": _changed(Unlearning, trial.get("unlearning"))}
+        contender |= {"budget": _changed(Budget, trial.get("budget"))}
+    contender |= {"sequence": bool(trial.get("after"))}
+    contender |= {"versions": {"method": versions["method"]} if "method" in versions else {}}
+    return {
+        "setting": {name: value for name, value in setting.items() if value not in (None, {}, False)},
+        "contender": {name: value for name, value in contender.items() if value not in (None, {}, False)},
+    }
+
+
+def _changed(kind: type[Frozen], given: dict[str, Any] | None) -> dict[str, Any]:
+    """What of an options' plain data is not the default."""
+    fields = kind.model_fields
+    plain = kind().model_dump(mode="json")
+    return {name: value for name, value in (given or {}).items() if name not in fields or value != plain[name]}
+
+
+def canonical(content: Any) -> str:
+    """JSON whose text is equal where the content is."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _identity(forget: ForgetSet | None) -> dict[str, Any] | None:

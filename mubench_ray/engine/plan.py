@@ -15,11 +15,14 @@ from torch import nn
 from mubench_ray.errors import SuiteError
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
+from mubench_ray.models.base import check_checkpoint
+from mubench_ray.results.configurations import how
 from mubench_ray.search import Configuration
 from mubench_ray.splits import list_file
 from mubench_ray.suite import MethodEntry, ModelEntry, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
+from mubench_ray.versions import step_before, versioned
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,12 @@ class Plan:
         starts = METHODS.get(trial.method).start != "retrain"
         wanted = transfers or trial.probes.knowledge_gap or (starts and not trial.after)
         needed = [recipe.id for recipe in trial.artifacts if wanted or recipe.kind != "original"]
-        return (*([trial.previous.id] if starts and trial.after else []), *needed)
+        return (*([step_before(trial).id] if starts and trial.after else []), *needed)
 
     @property
     def continued(self) -> set[str]:
         """Ids of the trials that another one goes on from."""
-        return {trial.previous.id for trial in self.trials.values() if trial.after}
+        return {step_before(trial).id for trial in self.trials.values() if trial.after}
 
     @property
     def originals(self) -> list[Recipe]:
@@ -96,8 +99,8 @@ class Cell:
         return [Configuration(self.method.hyperparameters(), lr) for lr in self.lrs]
 
     def trial(self, forget: ForgetSet, seed: int, training_seed: int, configuration: Configuration) -> Trial:
-        """One trial of the cell."""
-        return Trial(
+        """One trial of the cell, with the versions of what it is made with."""
+        trial = Trial(
             task=self.task.name,
             subset=self.task.subset,
             model=self.model.name,
@@ -117,6 +120,12 @@ class Cell:
             probes=self.suite.probes,
             budget_epochs=self.budget_epochs,
         )
+        return versioned(trial)
+
+    def tuned_trial(self, forget: ForgetSet, seed: int, training_seed: int, configuration: Configuration) -> Trial:
+        """A trial of the cell with what the suite's search chose for it; the id is that of ``trial``."""
+        trial = self.trial(forget, seed, training_seed, configuration)
+        return Trial.model_validate(trial.model_dump() | {"tuned": how(self.suite.search.model_dump())})
 
 
 def make_plan(suite: Suite, configurations: Callable[[Cell, ForgetSet], list[Configuration]] | None = None) -> Plan:
@@ -129,10 +138,18 @@ def make_plan(suite: Suite, configurations: Callable[[Cell, ForgetSet], list[Con
     per_cell = configurations or (lambda cell, forget: cell.given()[: 1 if suite.search else None])
     forgets = forget_sets(suite)
     for cell in cells(suite, plan.left_out):
-        for forget, (seed, training_seed) in product(forgets, seed_pairs(suite)):
-            for configuration in per_cell(cell, forget):
-                trial = cell.trial(forget, seed, training_seed, configuration)
-                plan.trials[trial.id] = trial
+        make = cell.tuned_trial if suite.search else cell.trial
+        made = [
+            make(forget, seed, training_seed, configuration)
+            for forget, (seed, training_seed) in product(forgets, seed_pairs(suite))
+            for configuration in per_cell(cell, forget)
+        ]
+        if made and all(trial.id in plan.trials for trial in made):
+            raise SuiteError(
+                f"{suite.name}: {cell.task.name} x {cell.model.name} x {cell.entry.name} is named twice, with nothing that differs in any of its trials: "
+                "remove one of the two entries, or say what is to differ."
+            )
+        plan.trials |= {trial.id: trial for trial in made}
     if not plan.trials:
         reasons = "; ".join(f"{part.what}: {part.reason}" for part in plan.left_out)
         raise SuiteError(f"{suite.name}: no cell of the suite can apply: {reasons}.")
@@ -159,6 +176,7 @@ def cells(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Cell]
             counts = [1 if not METHODS.get(m.name).uses_lr else len(m.lrs or suite.lrs) for m in suite.methods]
             left_out.append(LeftOut(f"{task.name} x {model.name}", sum(map(trials, counts)), reason))
             continue
+        check_checkpoints(task, model)
         for entry in suite.methods:
             cell = Cell(suite, task, model, entry, entry.configured(), training)
             reason = cell.method.refusal(TASKS.get(task.name))
@@ -172,6 +190,13 @@ def cells(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Cell]
                 left_out.append(LeftOut(what, trials(len(cell.lrs)), reason))
             else:
                 yield cell
+
+
+def check_checkpoints(task: TaskEntry, model: ModelEntry) -> None:
+    """Raises MubenchError where a checkpoint on this machine is not what the suite takes it for."""
+    for checkpoint, finished in ((model.checkpoint, False), (model.original, True)):
+        if checkpoint is not None:
+            check_checkpoint(model.name, checkpoint, TASKS.get(task.name)(), finished)
 
 
 def without_retrain(cell: Cell) -> str | None:
@@ -194,7 +219,7 @@ def recipes_of(trials: Iterable[Trial]) -> dict[str, Recipe]:
     for trial in trials:
         # Hashing a recipe costs more than the trial itself; most trials share theirs.
         training = digest(trial.training.model_dump())
-        starts = (trial.model, trial.pretrained, trial.original_checkpoint)
+        starts = (trial.model, trial.pretrained, trial.original_checkpoint, *sorted(trial.versions.items()))
         key = (trial.task, trial.subset, *starts, training, trial.training_seed, trial.half)
         forget = (trial.forget.sampler, trial.forget.ratio, trial.forget.seed)
         if (*key, *forget) not in known:

@@ -111,6 +111,7 @@ def planned_row(trial: Trial) -> dict[str, Any]:
     """The columns of a row that are known before anything runs."""
     return {
         "trial_id": trial.id,
+        "configuration": trial.configuration,
         "task": trial.task,
         "model": trial.model,
         "method": trial.method,

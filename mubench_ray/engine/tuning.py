@@ -115,7 +115,7 @@ class Tuning:
         subject.chosen = subject.cell.given()[0] if best is None else subject.judged[best][0]
         subject.done = True
         for seed, training_seed in seed_pairs(self.suite):
-            trial = subject.cell.trial(subject.forget, seed, training_seed, subject.chosen)
+            trial = subject.cell.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
             self.reported[trial.id] = self._fresh[trial.id] = trial
 
     def ended(self, trial_id: str, row: Mapping[str, Any] | None) -> dict[str, Trial]:

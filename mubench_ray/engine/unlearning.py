@@ -27,6 +27,7 @@ from mubench_ray.training.phase import Phase
 from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.training.superloss import SuperLoss
 from mubench_ray.trial import Trial, Unlearning
+from mubench_ray.versions import step_before
 
 
 @dataclass
@@ -168,7 +169,7 @@ def previous_network(
     world: World | None = None,
 ) -> nn.Module:
     """f_U of the step before in a sequence: as that step left it, or unlearned once more where its weights are gone."""
-    before = trial.previous
+    before = step_before(trial)
     if (world or World()).first(lambda: artifacts.has_kept(before.id)):
         network = METHODS.get(before.method).configure(before.hyperparameters).result_of(network)
         artifacts.load_kept(before.id, network)

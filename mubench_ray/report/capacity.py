@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import CONTENDER, contender_labels
+from mubench_ray.results.score import common
+from mubench_ray.trial import canonical
 
 #: The group metrics that are drawn, with their headings.
 CAPACITIES = {
@@ -21,40 +23,36 @@ CAPACITIES = {
 }
 
 
-def read_parts(results: Results, metric: str) -> list[dict[str, Any]]:
-    """``scores/<metric>.parquet`` as a row a group with its parts as columns; empty where it is missing or damaged."""
-    # Scores name a task without the cut that the report adds, task[n].
-    tasks = pc.unique(results.trials["task"]).to_pylist()
-    named = {task.partition("[")[0]: task for task in tasks}
+def read_parts(results: Results, metric: str) -> dict[str, dict[str, Any]]:
+    """For each group of ``scores/<metric>.parquet`` its parts, by what its trials have in common of their configuration; empty where the file is missing,
+    damaged or of an earlier release (``mubench score`` makes it anew)."""
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
     try:
-        rows = pq.read_table(results.root / "scores" / f"{metric}.parquet").to_pylist()
-        found: dict[tuple, dict[str, Any]] = defaultdict(dict)
-        for row in rows:
-            group = {name: row[name] for name in ("task", "model", "method", "lr", "hyperparameters")}
-            group["task"] = named.get(row["task"], row["task"])
-            found[tuple(group.values())] |= group | {row["part"]: row["value"]}
+        for row in pq.read_table(results.root / "scores" / f"{metric}.parquet").to_pylist():
+            if row["configuration"] is not None:
+                found[row["configuration"]][row["part"]] = row["value"]
     except (pa.ArrowInvalid, KeyError, OSError):
-        return []
-    return list(found.values())
-
-
-def labels_of(results: Results) -> dict[tuple, str]:
-    """The contender's label by (method, lr, hyperparameters)."""
-    names = [results.trials[name].to_pylist() for name in ("method", "lr", "hyperparameters")]
-    return dict(zip(zip(*names, strict=True), contender_labels(results).to_pylist(), strict=True))
+        return {}
+    return found
 
 
 def capacities(results: Results) -> list[dict[str, Any]]:
     """A row a (metric, task, model, contender): ``capacity``, ``low``, ``high``, in percent; what has no value is left
     out."""
-    labels = labels_of(results)
+    first = group_by(results.trials, ["configuration"]).first
+    shown = results.trials.take(pa.array(first)).select(["configuration", "task", "model", "method"]).to_pylist()
+    labels = contender_labels(results).take(pa.array(first)).to_pylist()
     rows = []
     for metric in CAPACITIES:
-        for row in read_parts(results, metric):
-            label = labels.get((row["method"], row["lr"], row["hyperparameters"]))
-            if label is not None and row.get("capacity") is not None and row["method"] != "original":
-                shown = {name: row.get(name) for name in ("task", "model", "method", "capacity", "low", "high")}
-                rows.append({"metric": metric, "label": label, **shown})
+        parts = read_parts(results, metric)
+        for row, label in zip(shown, labels, strict=True):
+            of = parts.get(row["configuration"], {})
+            if of.get("capacity") is not None and row["method"] != "original":
+                named = {name: row[name] for name in ("task", "model", "method")}
+                rows.append(
+                    {"metric": metric, "label": label, **named}
+                    | {name: of.get(name) for name in ("capacity", "low", "high")}
+                )
     return rows
 
 
@@ -70,7 +68,7 @@ def scaling(results: Results) -> list[dict[str, Any]]:
     groups = group_by(trials, ["task", "model", *CONTENDER])
     first = trials.take(pa.array(groups.first))
     flos = pc.cast(trials["flos"], pa.float64()).to_numpy(zero_copy_only=False)
-    columns = {name: first[name].to_pylist() for name in ("task", "model", "method", "lr", "hyperparameters")}
+    columns = {name: first[name].to_pylist() for name in ("task", "model", "configuration")}
     columns["label"] = contender_labels(results).take(pa.array(groups.first)).to_pylist()
     columns["flos"] = groups.mean(np.where(results.usable, flos, np.nan)).tolist()
     columns["forget_accuracy"] = groups.mean(results.values("forget_accuracy")).tolist()
@@ -79,12 +77,12 @@ def scaling(results: Results) -> list[dict[str, Any]]:
     models = defaultdict(set)
     for row in rows:
         models[row["task"], row["label"]].add(row["model"])
-    fits = {
-        (row["task"], row["method"], row["lr"], row["hyperparameters"]): row for row in read_parts(results, "scaling")
-    }
+    # A fit is of one ratio; points of several have none of their own.
+    fits = read_parts(results, "scaling") if len(pc.unique(trials["ratio"])) == 1 else {}
     shown = []
     for row in rows:
+        fit = fits.get(canonical(common(row, ("model",))), {})
+        del row["configuration"]
         if len(models[row["task"], row["label"]]) > 1:
-            fit = fits.get((row["task"], row.pop("method"), row.pop("lr"), row.pop("hyperparameters")), {})
             shown.append(row | {name: fit.get(name) for name in ("slope", "standard_error")})
     return shown

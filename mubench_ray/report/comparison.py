@@ -15,7 +15,7 @@ from scipy.special import stdtr
 from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
-from mubench_ray.report.summary import CELL, CONTENDER
+from mubench_ray.report.summary import CELL, LINE
 
 ALPHA = 0.05
 #: Fewer common seeds than this decide nothing.
@@ -79,15 +79,15 @@ def letters(values: np.ndarray, alpha: float = ALPHA) -> list[str]:
 
 
 def group_letters(results: Results, metric: str, higher: bool) -> pa.Table:
-    """``CELL``, ``CONTENDER`` and ``group``: the letters of every contender by ``metric``, ``a`` for the best; empty
+    """``LINE`` and ``group``: the letters of every contender by ``metric``, ``a`` for the best; empty
     for controls and without common seeds.
 
     A seed is a training seed (all below it averaged), or an unlearning seed where only one model was trained.
     """
     trials, values = results.trials, results.values(metric)
-    configurations = group_by(trials, [*CELL, *CONTENDER])
+    configurations = group_by(trials, LINE)
     cells = group_by(trials, CELL)
-    first = trials.take(pa.array(configurations.first)).select([*CELL, *CONTENDER])
+    first = trials.take(pa.array(configurations.first)).select(LINE)
     contends = ~np.isin(first["method"].to_numpy(zero_copy_only=False), CONTROLS)
     made = np.full(len(configurations), "", dtype=object)
     units = {name: group_by(trials, [name]).code for name in ("training_seed", "seed")}

@@ -12,7 +12,7 @@ from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.frontier import CURVES_SHOWN, FRONTIERS, SHARES
 from mubench_ray.report.report import Report
 from mubench_ray.report.scopes import ALL
-from mubench_ray.report.summary import number
+from mubench_ray.results.configurations import spoken
 
 #: At most this many sets of figures are drawn: the average first, then (task, model) pairs by name; a single set where
 #: contenders are split by learning rate. The page has them all.
@@ -50,7 +50,7 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
         stem = "average" if task == ALL else f"{task}-{model}"
         where = f"average of {len(pairs)} (task, model) pairs" if task == ALL else f"{task}, {model}"
         if lr is not None:
-            stem, where = f"{stem}-lr-{number(lr)}", f"{where}, lr {number(lr)}"
+            stem, where = f"{stem}-lr-{spoken(lr)}", f"{where}, lr {spoken(lr)}"
         yield from _set(report, scopes.filter(chosen).select(wanted).to_pylist(), safe(stem), where)
 
 

@@ -14,12 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mubench_ray.report.columns import Column, describe_columns
+from mubench_ray.results.repetitions import USABLE, named, read_trials
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
-
-#: Statuses whose metrics count: a trial stopped by its budget was evaluated like any other.
-USABLE = ("ok", "truncated")
-
 
 #: More rows of ``examples`` than this are not read: what is shown of them is a help, not worth minutes.
 EXAMPLES = 30_000_000
@@ -78,7 +75,7 @@ def load(root: str | Path) -> Results:
     """Everything but curves and examples; raises ResultsError where the folder is none or of another version."""
     store = Store(root)
     manifest = store.check(must_exist=True)
-    trials = with_tuned(with_subset(with_all_columns(store.read("trials"))), read_json(root, "search/chosen.json"))
+    trials = named(read_trials(store))
     fixed = {column.name for column in TRIAL_COLUMNS}
     present = [
         column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)
@@ -86,39 +83,6 @@ def load(root: str | Path) -> Results:
     return Results(
         Path(root), manifest, trials, describe_columns(present, read_json(root, "metrics.json")), method_titles(root)
     )
-
-
-def with_all_columns(trials: pa.Table) -> pa.Table:
-    """Add the fixed columns that a folder of an earlier release lacks, empty."""
-    for column in TRIAL_COLUMNS:
-        if column.name not in trials.column_names:
-            trials = trials.append_column(column.with_nullable(True), pa.nulls(len(trials), column.type))
-    return trials
-
-
-def with_subset(trials: pa.Table) -> pa.Table:
-    """Name a task that was cut to n training examples ``task[n]``: it is another task for every comparison."""
-    if not len(trials):
-        return trials
-    cut = pc.struct_field(pc.extract_regex(trials["trial"], r'"subset":\s*(?P<n>\d+)'), "n")
-    labelled = pc.binary_join_element_wise(
-        trials["task"], pc.binary_join_element_wise(pa.scalar("["), cut, pa.scalar("]"), ""), ""
-    )
-    position = trials.schema.get_field_index("task")
-    return trials.set_column(position, trials.schema.field("task"), pc.coalesce(labelled, trials["task"]))
-
-
-def with_tuned(trials: pa.Table, chosen: dict[str, Any]) -> pa.Table:
-    """Where a search chose every configuration, a method with what was chosen for it is one contender on all cells: what was chosen is emptied here, and
-    has a table of its own."""
-    if not chosen.get("choices"):
-        return trials
-    for name, empty in (
-        ("lr", pa.nulls(len(trials), pa.float64())),
-        ("hyperparameters", pa.array(["{}"] * len(trials))),
-    ):
-        trials = trials.set_column(trials.schema.get_field_index(name), name, empty)
-    return trials
 
 
 def read_json(root: str | Path, name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def noise_floor(results: Results) -> pa.Table:
     trials = results.trials
     once = group_by(trials, REFERENCE)
     cells = group_by(trials, CELL)
-    draws = group_by(trials, [*CELL, "sampler", "forget_seed"])
+    draws = group_by(trials, [*CELL, "forget_seed"])
     draw_of, cell_of = draws.code[once.first], cells.code[once.first]
     retrained = {
         name: _retrains(results, name, once.code, once.first) for name in results.metrics if name not in RELATIVE

@@ -26,7 +26,7 @@ from mubench_ray.report.load import Results
 from mubench_ray.report.report import Report
 from mubench_ray.report.rerun import rerun_command, ui_command
 from mubench_ray.report.runs import UI, runs_of
-from mubench_ray.report.summary import CELL, CONTENDER
+from mubench_ray.report.summary import LINE
 
 #: Significant digits of numbers that are not packed.
 DIGITS = 6
@@ -114,9 +114,9 @@ def board_columns(report: Report) -> pa.Table:
 def trials_of(results: Results, board: pa.Table) -> pa.Table:
     """The trials of every row of ``board``: ``row`` (its place there), ``id``, ``seed``, ``status`` and ``run``,
     ``experiment`` and ``server`` of the MLflow run (null where none is known), and on a leaderboard ``from``, the group."""
-    groups = group_by(results.trials, [*CELL, *CONTENDER])
-    first = results.trials.take(pa.array(groups.first)).select([*CELL, *CONTENDER])
-    place = {tuple(row.values()): index for index, row in enumerate(board.select([*CELL, *CONTENDER]).to_pylist())}
+    groups = group_by(results.trials, LINE)
+    first = results.trials.take(pa.array(groups.first)).select(LINE)
+    place = {tuple(row.values()): index for index, row in enumerate(board.select(LINE).to_pylist())}
     row = np.array([place[tuple(keys.values())] for keys in first.to_pylist()], np.int64)[groups.code]
     order = pa.array(np.argsort(row, kind="stable"))
     ids = results.trials["trial_id"].combine_chunks()

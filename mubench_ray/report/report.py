@@ -20,7 +20,7 @@ from mubench_ray.report.load import Results, load
 from mubench_ray.report.noise import noise_floor
 from mubench_ray.report.resisting import resisting
 from mubench_ray.report.scopes import scoped
-from mubench_ray.report.summary import CELL, CONTENDER, measured, ordered, summarise
+from mubench_ray.report.summary import LINE, measured, ordered, summarise
 
 #: The score by which contenders are told apart with letters.
 GROUPED = "retention_deviation"
@@ -92,7 +92,7 @@ def with_groups(board: pa.Table, results: Results, directions: dict[str, str]) -
     """Add ``group``, the letters by RetDev."""
     if GROUPED not in results.metrics or not len(board):
         return board.append_column("group", pa.array([""] * len(board), pa.string()))
-    keys = [*CELL, *CONTENDER]
+    keys = LINE
     table = group_letters(results, GROUPED, directions[GROUPED] == "higher")
     of = {tuple(row[name] for name in keys): row["group"] for row in table.to_pylist()}
     return board.append_column("group", pa.array([of[tuple(row.values())] for row in board.select(keys).to_pylist()]))

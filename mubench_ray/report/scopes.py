@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.grouping import SeedLevels, combine, encode, group_by, position_within
 from mubench_ray.report.load import Results
-from mubench_ray.report.summary import CELL, CONTENDER, contender_labels, estimates
+from mubench_ray.report.summary import CELL, CONTENDER, LINE, contender_labels, estimates
 
 #: Stands for "averaged over all of them" in a scope's task, model or ratio.
 ALL = "all"
@@ -57,7 +57,7 @@ def _average(results, kept, scope, cells, contender, seeds, values, means, range
     whole = _complete_units(unit, cells, usable, wanted[scope])
     rows = np.flatnonzero(complete[group] & whole) if len(kept) < len(CELL) else np.arange(len(trials))
     part = trials.take(pa.array(rows))
-    groups = group_by(part, [*kept, *CONTENDER]) if len(rows) else None
+    groups = group_by(part, LINE if len(kept) == len(CELL) else [*kept, *CONTENDER]) if len(rows) else None
     if groups is None:
         return pa.table({"task": pa.array([], pa.string())})
     first = part.take(pa.array(groups.first))

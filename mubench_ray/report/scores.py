@@ -8,8 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
-from mubench_ray.report.summary import number
+from mubench_ray.report.summary import contender_labels
+from mubench_ray.results.configurations import spoken
+from mubench_ray.results.score import common
+from mubench_ray.trial import canonical
 
 #: Rows shown of each metric.
 SHOWN = 400
@@ -22,36 +26,44 @@ def scored(results: Results) -> dict[str, tuple[list[str], list[list[str]]]]:
     Of rows without any value only the reasons are kept, one row each; files that cannot be read are passed over.
     """
     folder = results.root / "scores"
-    found = {}
+    found, names = {}, group_names(results)
     for path in sorted(folder.glob("*.parquet")) if folder.is_dir() else []:
         try:
-            found[path.stem] = _rows(pq.read_table(path).to_pylist())
+            found[path.stem] = _rows(pq.read_table(path).to_pylist(), names)
         except (pa.ArrowInvalid, KeyError, OSError):
             continue
     return {name: table for name, table in found.items() if table[1]}
 
 
-def _rows(scores: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def group_names(results: Results) -> dict[str, tuple[str, str, str]]:
+    """The names of task, model and contender of a group of trials, by what its trials have in common of their configuration."""
+    first = group_by(results.trials, ["configuration"]).first
+    rows = results.trials.take(pa.array(first)).select(["configuration", "task", "model"]).to_pylist()
+    found = {}
+    for row, label in zip(rows, contender_labels(results).take(pa.array(first)).to_pylist(), strict=True):
+        found[canonical(common(row, ("model",)))] = row["task"], "all", label
+        found[row["configuration"]] = row["task"], row["model"], label
+    return found
+
+
+def _rows(scores: list[dict[str, Any]], names: dict[str, tuple[str, str, str]]) -> tuple[list[str], list[list[str]]]:
     values: dict[tuple, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     reasons: dict[str, set[str]] = defaultdict(set)
     for row in scores:
-        key = tuple(row[name] for name in ("task", "model", "ratio", "method", "lr", "hyperparameters"))
+        own = row["task"], row["model"] or "all", row["method"]
+        task, model, label = names.get(row.get("configuration") or "", own)
         if row["value"] is None:
-            reasons[row["reason"] or "no value"].add(row["method"])
+            reasons[row["reason"] or "no value"].add(label)
         else:
+            key = (task, model, row["ratio"], label, row["lr"], row.get("configuration") or row["hyperparameters"])
             values[key][row["part"]].append(row["value"])
     parts = list(dict.fromkeys(part for of in values.values() for part in of))
     rows = []
     for key in sorted(values, key=lambda key: tuple((part is not None, part) for part in key))[:SHOWN]:
-        task, model, ratio, method, lr, _ = key
-        where = [
-            task,
-            model or "all",
-            "all" if ratio is None else f"{number(ratio)} %",
-            "–" if lr is None else number(lr),
-        ]
+        task, model, ratio, label, lr, _ = key
+        where = [task, model, "all" if ratio is None else f"{spoken(ratio)} %", "–" if lr is None else spoken(lr)]
         means = [sum(of) / len(of) if (of := values[key].get(part)) else None for part in parts]
-        rows.append([method, *where, *("–" if mean is None else f"{mean:.4g}" for mean in means)])
+        rows.append([label, *where, *("–" if mean is None else f"{mean:.4g}" for mean in means)])
     if not rows:
         rows = [[", ".join(sorted(methods)), reason] for reason, methods in sorted(reasons.items())]
         return ["method", "no value, because"], rows

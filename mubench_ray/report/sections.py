@@ -13,7 +13,7 @@ from mubench_ray.report.ranking import rank
 from mubench_ray.report.report import Report
 from mubench_ray.report.scopes import ALL
 from mubench_ray.report.scores import scored
-from mubench_ray.report.summary import number
+from mubench_ray.results.configurations import spoken
 
 RANKED = ("retention_deviation", "indisc")
 
@@ -59,7 +59,7 @@ def fixed(value: float | None, digits: int = 4) -> str:
 
 def cell_name(row: dict[str, Any]) -> str:
     """A (task, model, ratio) as one text."""
-    return f"{row['task']} · {row['model']} · {number(row['ratio'])} %"
+    return f"{row['task']} · {row['model']} · {spoken(row['ratio'])} %"
 
 
 def noise_block(report: Report) -> Block:

@@ -3,9 +3,6 @@ doubt."""
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,12 +12,16 @@ import pyarrow.compute as pc
 from mubench_ray.report.columns import CONTROLS, DIFFERENCES, difference_name
 from mubench_ray.report.grouping import Groups, SeedLevels, encode, group_by
 from mubench_ray.report.load import Results
+from mubench_ray.results.configurations import contender_names
 from mubench_ray.results.schema import STATUSES
 
+# As ``load.named`` writes them, ``task`` and ``model`` are the setting, and CONTENDER is the contender, of ``Trial.configuration``.
 CELL = ["task", "model", "ratio"]
-CONTENDER = ["method", "lr", "hyperparameters", "options", "after"]
+CONTENDER = ["method", "lr", "hyperparameters", "options"]
+#: The rows of one line are repetitions of each other.
+LINE = [*CELL, *CONTENDER, "after"]
 LEADING = ["task", "model", "method", "ratio", "lr", "hyperparameters", "options", "after"]
-REFERENCE = [*CELL, "sampler", "training_seed", "forget_seed"]
+REFERENCE = [*CELL, "training_seed", "forget_seed"]
 
 
 def summarise(results: Results) -> pa.Table:
@@ -31,7 +32,7 @@ def summarise(results: Results) -> pa.Table:
     ``interval_over``, the level of seeds that intervals resample; then for every metric and every difference to the
     retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean).
     """
-    trials, groups = results.trials, group_by(results.trials, [*CELL, *CONTENDER])
+    trials, groups = results.trials, group_by(results.trials, LINE)
     columns: dict[str, pa.Array | np.ndarray] = {}
     first = trials.take(pa.array(groups.first))
     for name in LEADING:
@@ -48,7 +49,7 @@ def summarise(results: Results) -> pa.Table:
     columns["interval_over"] = levels.level
     ranges = {column.name: (column.low, column.high) for column in results.columns}
     columns |= estimates(groups, levels, measured(results), ranges)
-    return pa.table(columns).sort_by([(name, "ascending") for name in (*CELL, *CONTENDER)])
+    return pa.table(columns).sort_by([(name, "ascending") for name in LINE])
 
 
 def ordered(board: pa.Table) -> list[dict[str, Any]]:
@@ -109,57 +110,17 @@ def estimates(
 
 
 def contender_labels(results: Results) -> pa.Array:
-    """A name for each trial's contender (N,): the method's title, with the lr and the hyperparameters where the
-    method's contenders differ in them."""
-    groups = group_by(results.trials, CONTENDER)
-    first = results.trials.take(pa.array(groups.first))
-    return pa.array(_labels(first, results.titles), pa.string()).take(pa.array(groups.code))
-
-
-def _labels(first: pa.Table, titles: dict[str, str]) -> list[str]:
-    keys = list(zip(*(first[name].to_pylist() for name in CONTENDER), strict=True))
-    seen: dict[str, dict[str, set[str | None]]] = defaultdict(lambda: defaultdict(set))
-    settings = {}
-    for key in set(keys):
-        _, lr, hyperparameters, options, after = key
-        settings[key] = {"lr": number(lr), **flat(hyperparameters), **flat(options)}
-        if after:
-            settings[key]["in"] = "sequence"
-    names = {name: None for key in sorted(settings, key=str) for name in settings[key]}
-    for key, own in settings.items():
-        for name in names:
-            seen[key[0]][name].add(own.get(name))
-    made = {}
-    for key, own in settings.items():
-        parts = [f"{name} {value}" for name, value in own.items() if len(seen[key[0]][name]) > 1]
-        made[key] = " · ".join([titles.get(key[0], key[0]), *parts])
-    return [made[key] for key in keys]
-
-
-def flat(text: str | None) -> dict[str, str]:
-    """A JSON object as short texts, nested keys joined by a point; empty where it is none."""
-    try:
-        content = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return dict(_leaves(content, "")) if isinstance(content, dict) else {}
-
-
-def _leaves(content: dict[str, object], before: str) -> Iterator[tuple[str, str]]:
-    for name, value in content.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{before}{name}.")
-        else:
-            yield before + name, number(value)
-
-
-def number(value: object) -> str:
-    """A number as people write it (0.0005 as 5e-4); anything else as text."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if value != 0 and abs(value) < 0.01:
-        mantissa, exponent = f"{value:.3e}".split("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    return f"{value:g}"
+    """A name for each trial's contender (N,): the method's title, with what differs between the method's contenders."""
+    texts = results.trials["configuration"].combine_chunks().dictionary_encode()
+    distinct = texts.dictionary.to_pylist()
+    names = contender_names(distinct, results.titles)
+    labels = pa.array([names[text] for text in distinct], pa.string()).take(texts.indices)
+    # Of two sequences that come to one ratio by other steps.
+    ways = group_by(results.trials, ["configuration", "ratio"])
+    first = results.trials["after"].take(pa.array(ways.first[ways.code])).combine_chunks()
+    differs = pc.not_equal(results.trials["after"].combine_chunks(), first)
+    if not pc.any(differs).as_py():
+        return labels
+    several = np.isin(ways.code, ways.code[differs.to_numpy(zero_copy_only=False)])
+    named = pc.binary_join_element_wise(labels, results.trials["after"].combine_chunks(), " · after ")
+    return pc.if_else(pa.array(several), named, labels)

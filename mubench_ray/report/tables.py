@@ -14,7 +14,8 @@ from mubench_ray.report.frontier import CURVES_SHOWN
 from mubench_ray.report.report import Report
 from mubench_ray.report.scopes import ALL
 from mubench_ray.report.sections import Block, TextTable
-from mubench_ray.report.summary import number, ordered
+from mubench_ray.report.summary import ordered
+from mubench_ray.results.configurations import spoken
 
 #: Significant digits of the hub's JSON.
 DIGITS = 8
@@ -57,7 +58,7 @@ def by_cell(report: Report) -> dict[str, TextTable]:
         headers += [column.title] + (["D_F − retrain"] if column.name == "forget_accuracy" else [])
     tables: dict[str, TextTable] = {}
     for row in report.rows:
-        cell = f"{row['task']}, {row['model']}, {number(row['ratio'])} % deleted"
+        cell = f"{row['task']}, {row['model']}, {spoken(row['ratio'])} % deleted"
         table = tables.setdefault(cell, TextTable([*headers, "trials"], []))
         texts = [row["label"]]
         for column in shown:
@@ -94,7 +95,7 @@ def ratio_tables(report: Report) -> Iterator[tuple[str, TextTable]]:
                     body.append([style.label, *(with_doubt(mean, None, None) for mean in found)])
             yield (
                 f"{title[metric]} against the deleted share, {where}",
-                TextTable(["method", *(f"{number(ratio)} %" for ratio in ratios)], body),
+                TextTable(["method", *(f"{spoken(ratio)} %" for ratio in ratios)], body),
             )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from mubench_ray.report.load import read_json
 from mubench_ray.report.report import Report
 from mubench_ray.report.sections import Block, TextTable, cell_name, duration, fixed
-from mubench_ray.report.summary import number
+from mubench_ray.results.configurations import spoken
 
 
 def tuning_block(report: Report) -> Block:
@@ -48,4 +48,4 @@ def task_name(choice: dict[str, Any]) -> str:
 def configuration(choice: dict[str, Any]) -> str:
     """A configuration as short text."""
     parts = {"lr": choice["lr"], **choice["hyperparameters"]}
-    return ", ".join(f"{name} {number(value)}" for name, value in parts.items() if value is not None)
+    return ", ".join(f"{name} {spoken(value)}" for name, value in parts.items() if value is not None)

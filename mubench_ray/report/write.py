@@ -15,8 +15,9 @@ from mubench_ray.report.load import load
 from mubench_ray.report.page import render
 from mubench_ray.report.report import make_report
 from mubench_ray.report.sections import blocks
-from mubench_ray.report.summary import number, ordered, summarise
+from mubench_ray.report.summary import ordered, summarise
 from mubench_ray.report.tables import hub_json, latex, markdown, paper_tables, trial_count, with_doubt
+from mubench_ray.results.configurations import spoken
 
 #: Metrics of the table on the screen.
 SUMMARISED = ("test_accuracy", "forget_accuracy", "retain_accuracy", "u_mia", "retention_deviation", "flos_share")
@@ -78,7 +79,7 @@ def summary_rows(root: str | Path) -> list[dict[str, str]]:
             "task": row["task"],
             "model": row["model"],
             "method": row["label"] + (" (control)" if row["control"] else ""),
-            "ratio": f"{number(row['ratio'])} %",
+            "ratio": f"{spoken(row['ratio'])} %",
         }
         for column in columns:
             name = column.name

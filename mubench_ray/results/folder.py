@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from mubench_ray.errors import ResultsError
 from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.results.compaction import read_table
+from mubench_ray.results.repetitions import read_trials
 from mubench_ray.results.store import Store
 from mubench_ray.trial import Trial
 
@@ -23,7 +24,7 @@ class Folder:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.rows = store.read("trials").to_pylist()
+        self.rows = read_trials(store).to_pylist()
         self.trials = {row["trial_id"]: read_trial(row) for row in self.rows}
         self.finished = [row for row in self.rows if row["status"] in FINISHED]
         retrained = ((self.of(row).retrain, row) for row in self.finished if row["method"] == "retrain")

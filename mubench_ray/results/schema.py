@@ -20,6 +20,9 @@ _number = pa.float64()
 
 TRIAL_COLUMNS = [
     pa.field("trial_id", _string, nullable=False),
+    pa.field(
+        "configuration", _string
+    ),  # JSON: all but repetitions and ratio, what means are taken over; null in older folders
     pa.field("task", _string, nullable=False),
     pa.field("model", _string, nullable=False),
     pa.field("method", _string, nullable=False),

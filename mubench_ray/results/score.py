@@ -6,9 +6,10 @@ writes ``scores/<name>.parquet``.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,19 @@ from mubench_ray.errors import ResultsError, UnknownName, did_you_mean
 from mubench_ray.metrics.base import METRICS, compute_one, is_observed, reads
 from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.metrics.group import GROUP_METRICS, GroupMetric, compute_group, count_models
+from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.folder import Folder
 from mubench_ray.results.store import Store
-from mubench_ray.trial import Trial, digest
+from mubench_ray.trial import canonical
 
 SCORES = pa.schema(
     [
         pa.field("metric", pa.string(), nullable=False),
         pa.field("part", pa.string(), nullable=False),  # "value" of a per-trial metric
         pa.field("trial_id", pa.string()),  # null for a group of several
+        pa.field(
+            "configuration", pa.string()
+        ),  # JSON: what the group's trials have in common of theirs; null in older folders
         pa.field("task", pa.string(), nullable=False),
         pa.field("model", pa.string()),  # null where the group ranges over it, as the next ones
         pa.field("method", pa.string(), nullable=False),
@@ -82,6 +87,15 @@ def read_scores(store: Store) -> list[dict[str, Any]]:
         except (pa.ArrowInvalid, OSError) as error:
             raise ResultsError(f"{path} cannot be read ({error}); remove it and score the folder again.") from error
     return rows
+
+
+def named_scores(scores: Iterable[dict[str, Any]], configurations: Iterable[str]) -> list[dict[str, Any]]:
+    """The rows with their task and model named as ``repetitions.named`` names those of the trials, whose configurations are given."""
+    names = setting_names(set(configurations))
+    return [
+        row | (dict(zip(("task", "model"), names[row["configuration"]])) if row.get("configuration") in names else {})
+        for row in scores
+    ]
 
 
 # One trial at a time
@@ -148,23 +162,28 @@ def groups(folder: Folder, over: tuple[str, ...]) -> Iterator[list[Mapping[str, 
     """The finished trials that are alike but for ``over``; every network once."""
     found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in folder.finished:
-        found[row["trial_id"] if not over else digest(identity(folder.of(row), over))].append(row)
+        found[row["trial_id"] if not over else canonical(identity(row, over))].append(row)
     for rows in found.values():
         yield distinct(folder, rows) if "seed" in over else rows
 
 
-def identity(trial: Trial, over: tuple[str, ...]) -> dict[str, Any]:
-    """What trials of one group have in common."""
-    content = trial.model_dump()
-    content["forget"]["options"].pop("path", None)  # a list counts by the hash of its content
-    if "seed" in over:
-        del content["seed"], content["training_seed"], content["forget"]["seed"], content["half"]
-    if "ratio" in over:
-        del content["forget"]["ratio"]
-        content["after"] = bool(content["after"])  # the steps of a sequence of deletions go together
+def identity(row: Mapping[str, Any], over: tuple[str, ...]) -> dict[str, Any]:
+    """What trials of one group have in common: their configuration and, as far as the group does not range over them, ratio and seeds."""
+    content: dict[str, Any] = common(row, over)
+    if "ratio" not in over:
+        content |= {name: row[name] for name in ("ratio", "after")}
+    if "seed" not in over:
+        content |= {name: row[name] for name in ("seed", "training_seed", "forget_seed")}
+    return content
+
+
+def common(row: Mapping[str, Any], over: tuple[str, ...]) -> dict[str, Any]:
+    """The ``setting`` and ``contender`` of a row, without its model where a group ranges over models."""
+    content = json.loads(row["configuration"])
     if "model" in over:
         # Each model has its own recipe of training.
-        del content["model"], content["training"]
+        of_model = ("model", "pretrained", "original_checkpoint", "training", "versions")
+        content["setting"] = {name: value for name, value in content["setting"].items() if name not in of_model}
     return content
 
 
@@ -192,8 +211,8 @@ def with_oracles(folder: Folder, rows: Rows, over: tuple[str, ...]) -> tuple[Row
     """
 
     def recipe(row: Mapping[str, Any]) -> str:
-        content = identity(folder.of(row), over)
-        return digest({name: content.get(name) for name in ("task", "subset", "model", "training", "forget")})
+        content = identity(row, over)
+        return canonical({name: content.get(name) for name in ("setting", "ratio", "forget_seed")})
 
     if rows[0]["method"] == "retrain":
         several = len({row["training_seed"] for row in rows}) > 1
@@ -303,6 +322,8 @@ def describe(rows: Rows, over: tuple[str, ...]) -> dict[str, Any]:
         "hyperparameters",
     )
     described = {name: first[name] if len({row[name] for row in rows}) == 1 else None for name in names}
+    described["hyperparameters"] = described["hyperparameters"] or "{}"
     if "seed" in over:
         described |= {"seed": None, "training_seed": None}
+    described["configuration"] = first["configuration"] if not over else canonical(common(first, over))
     return described | {"trial_id": first["trial_id"] if len(rows) == 1 else None, "trials": len(rows)}

@@ -5,12 +5,25 @@ import pytest
 
 from mubench_ray.report.capacity import capacities, scaling
 from mubench_ray.report.load import load
-from mubench_ray.results.score import SCORES
+from mubench_ray.results.repetitions import read_trials
+from mubench_ray.results.score import SCORES, common
+from mubench_ray.trial import canonical
 
 
-def write(folder, name, rows):
-    common = {"metric": name, "task": "digits", "method": "ft", "lr": 5e-4, "hyperparameters": "{}", "trials": 3}
-    table = pa.Table.from_pylist([common | {"sampled": False} | row for row in rows], SCORES)
+TUNED = canonical(
+    {
+        "setting": {"task": "digits", "model": "cnn", "sampler": "uniform"},
+        "contender": {"method": "ft", "tuned": {"strategy": "random"}},
+    }
+)
+
+
+def write(folder, name, rows, over=("ratio", "seed")):
+    """Scores of the contender ``ft``, as if `mubench score` had made them from the folder's trials."""
+    first = next(row for row in read_trials(folder.store).to_pylist() if row["method"] == "ft")
+    rows = [{"configuration": canonical(common(first, over))} | row for row in rows]
+    columns = {"metric": name, "task": "digits", "method": "ft", "lr": 5e-4, "hyperparameters": "{}", "trials": 3}
+    table = pa.Table.from_pylist([columns | {"sampled": False} | row for row in rows], SCORES)
     folder.store.write_table("scores", f"{name}.parquet", table)
 
 
@@ -33,6 +46,14 @@ def test_scores_of_a_task_that_was_cut_belong_to_its_cut(folder):
     assert row["task"] == "digits[300]"
 
 
+def test_a_method_tuned_at_every_ratio_has_one_capacity(folder):
+    for ratio, lr in ((1.0, 1e-5), (5.0, 5e-4), (10.0, 1e-4)):
+        folder.add("ft", ratio=ratio, lr=lr, test_accuracy=0.5, configuration=TUNED)
+    write(folder, "deletion_capacity", [{"model": "cnn", "part": "capacity", "value": 5.0, "lr": None}])
+    (row,) = capacities(load(folder.root))
+    assert (row["capacity"], row["label"]) == (5.0, "ft")
+
+
 def test_no_scores_or_damaged_ones_are_no_capacity(folder):
     folder.add("ft", test_accuracy=0.5)
     assert capacities(load(folder.root)) == []
@@ -49,5 +70,6 @@ def test_scaling_has_a_point_a_model_with_the_fit(folder):
     rows = scaling(load(folder.root))
     assert [(row["label"], row["model"], row["flos"]) for row in rows] == [("ft", "cnn", 1e9), ("ft", "vit", 1e11)]
     assert rows[0]["forget_accuracy"] == pytest.approx(0.905) and rows[0]["slope"] is None
-    write(folder, "scaling", [{"part": "slope", "value": -0.1}, {"part": "standard_error", "value": 0.02}])
+    fit = [{"part": "slope", "value": -0.1}, {"part": "standard_error", "value": 0.02}]
+    write(folder, "scaling", fit, over=("model", "seed"))
     assert [(row["slope"], row["standard_error"]) for row in scaling(load(folder.root))] == [(-0.1, 0.02)] * 2

@@ -30,7 +30,7 @@ def test_scores_at_shares_of_the_retrains_cost(folder):
     points = [(0.0, 0.9), (0.011, 0.8), (0.052, 0.7), (0.2, 0.6)]
     folder.add("retrain", curve=[{"share": 1.0, "forget_accuracy": 0.5}])
     folder.add(curve=[{"share": share, "forget_accuracy": value} for share, value in points])
-    folder.add(status="failed", error="boom", curve=[{"share": 0.0, "forget_accuracy": 0.1}])
+    folder.add(status="failed", error="boom", seed=1, curve=[{"share": 0.0, "forget_accuracy": 0.1}])
     read = at_shares(load(folder.root))
     by_share = {share: read[f"forget_accuracy@{share}"].tolist() for share in ("0", "0.01", "0.05", "0.1", "0.25", "1")}
     assert {share: values[1] for share, values in by_share.items()} == {

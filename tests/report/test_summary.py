@@ -9,7 +9,8 @@ import pytest
 
 from mubench_ray.report.load import load
 from mubench_ray.report.statistics import bootstrap_interval
-from mubench_ray.report.summary import number, ordered, summarise
+from mubench_ray.report.summary import ordered, summarise
+from mubench_ray.results.configurations import spoken
 
 
 def rows_of(folder, **wanted):
@@ -115,4 +116,4 @@ def test_controls_come_first(folder):
     [(5e-4, "5e-4"), (1.25e-5, "1.25e-5"), (0.5, "0.5"), (10.0, "10"), (None, "none"), (True, "True"), ("x", "x")],
 )
 def test_numbers_as_people_write_them(value, text):
-    assert number(value) == text
+    assert spoken(value) == text

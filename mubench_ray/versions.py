@@ -1,0 +1,101 @@
+"""Versions in ids: a trial and its artifacts are other ones where what makes them has changed its outcome.
+
+A method, task, model or sampler declares ``version`` (a method and a model may say for what it holds, ``version_for``), the training loop has LOOP. Version 1
+enters no id, so that ids from before there were versions stay. A thing that comes from outside the package enters with a hash of its file's syntax tree:
+an edited plugin is another thing, a changed comment is not.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mubench_ray.methods import METHODS
+from mubench_ray.models import MODELS
+from mubench_ray.splits import SAMPLERS
+from mubench_ray.tasks import TASKS
+from mubench_ray.training.data import joins
+from mubench_ray.trial import Trial, Versions
+
+#: Of the loop, where a set's last batch of one example joins the batch before it (2; before, it was a batch of its own).
+LOOP = 2
+PACKAGE = __name__.partition(".")[0]
+
+
+def versioned(trial: Trial) -> Trial:
+    """The trial with the versions of what it is made with here and now."""
+    versions = versions_of(trial)
+    return trial if versions == trial.versions else Trial.model_validate(trial.model_dump() | {"versions": versions})
+
+
+def step_before(trial: Trial) -> Trial:
+    """The trial that a step of a sequence of deletions goes on from, as it is made here and now."""
+    return versioned(trial.previous)
+
+
+def versions_of(trial: Trial) -> Versions:
+    """The versions above 1, and the hashes of plugins, that decide a trial's outcome."""
+    task, method = TASKS.get(trial.task), METHODS.get(trial.method)
+    checkpoints = [source for source in (trial.pretrained, trial.original_checkpoint) if source is not None]
+    found: dict[str, int | str] = {
+        "method": version_of(method, method.version_for(task, trial.unlearning)),
+        "task": version_of(task, task.version),
+        "model": version_of(MODELS.get(trial.model), MODELS.get(trial.model).version_for(task, bool(checkpoints))),
+        "sampler": version_of(sampler := SAMPLERS[trial.forget.sampler], getattr(sampler, "version", 1)),
+        **loop_versions(trial),
+    }
+    return {name: version for name, version in found.items() if version != 1}
+
+
+def version_of(thing: Any, version: int) -> int | str:
+    """The version; of what is defined outside the package with the hash of the file that defines it."""
+    owner = thing if isinstance(thing, type) or callable(thing) else type(thing)
+    # An instance of a class of ours may be a plugin's all the same.
+    defined = [getattr(thing, "defined_in", None) or owner.__module__, owner.__module__]
+    for module in defined:
+        if module.partition(".")[0] != PACKAGE:
+            return f"{version}:{module_hash(module)}"
+    return version
+
+
+@functools.lru_cache(maxsize=256)
+def module_hash(module: str) -> str:
+    """SHA-256, shortened, of a module's syntax tree; its comments and layout do not enter. Modules that it imports do not either."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return "no file"  # typed into a shell: nothing that could be compared
+    tree = ast.unparse(ast.parse(Path(file).read_text()))
+    return hashlib.sha256(tree.encode()).hexdigest()[:12]
+
+
+def loop_versions(trial: Trial) -> Versions:
+    """LOOP for the kinds of training in which a set of this trial ends with a batch of one example; for all of them where sizes are not known."""
+    task = TASKS.get(trial.task)
+    train = task.train_size if trial.subset is None else min(trial.subset, task.train_size or trial.subset)
+    train = train // 2 if trial.half is not None else train
+    exact = bool(train) and trial.forget.sampler in ("uniform", "class_balanced")
+    forgotten = round(train * trial.forget.ratio / 100)
+    before = round(train * trial.after[-1] / 100) if trial.after else 0
+    validation = task.card.sizes.get("validation", 0)
+
+    def moved(sizes: Iterable[int], batch: int) -> bool:
+        return not exact or any(joins(size, batch) for size in sizes)
+
+    trained = {
+        "original": [train],
+        "retrain": [train - forgotten],
+        "forget-only": [forgotten],
+        "validation-only": [validation],
+    }
+    found = {kind: LOOP for kind, sizes in trained.items() if moved(sizes, trial.training.batch_size)}
+    if trial.method == "original" or not trial.probes.knowledge_gap:
+        found = {kind: version for kind, version in found.items() if not kind.endswith("-only")}
+    own = [train - forgotten, forgotten - before, train, validation]
+    if trial.method not in ("original", "retrain") and moved(own, trial.unlearning.batch_size):
+        found["unlearning"] = LOOP
+    return found
