@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +23,8 @@ class Model(ABC):
     family: ClassVar[str]
     modality: ClassVar[str]
     citation: ClassVar[str]
+    #: Raised where the network or what it reads changes an outcome; enters the ids of trials and artifacts once above 1.
+    version: ClassVar[int] = 1
     #: Kinds of task that it has a head for.
     kinds: ClassVar[tuple[str, ...]] = ("classification",)
     #: Where this architecture wants other training than the task's own (keys of Training).
@@ -28,6 +32,8 @@ class Model(ABC):
     #: Id of the published weights on the Hugging Face hub and the commit that is taken; None where there are none or none is pinned.
     hub: str | None = None
     revision: str | None = None
+    #: Name of the module that registered it; None for a model that is not registered.
+    defined_in: str | None = None
     #: Device that FLOs are counted on: ``meta`` allocates nothing, but a network that looks at its inputs' values needs a real one.
     counted_on: ClassVar[str] = "meta"
 
@@ -46,6 +52,13 @@ class Model(ABC):
     def pretrained(self, source: str | None = None, revision: str | None = None) -> Model:
         """This model starting from a checkpoint: a folder, a hub id, or the published weights; raises MubenchError where it cannot."""
         raise MubenchError(f"model {self.name} has no pretrained form.")
+
+    def check(self, task: Task, finished: bool = False) -> None:  # noqa: B027 - most models have no checkpoint
+        """Raise MubenchError where ``initial`` of a model of ``pretrained()``, or ``finished``, would, as far as files on this machine tell at once."""
+
+    def version_for(self, task: type[Task], from_checkpoint: bool) -> int:
+        """The version that decides an outcome on a task, from a checkpoint or from random weights; the same on every machine."""
+        return self.version
 
     @abstractmethod
     def encode(self, task: Task, columns: Columns) -> Columns:
@@ -87,7 +100,7 @@ MODELS: Registry[Model] = Registry("model", "mubench_ray.models")
 
 def register(name: str, model: Model, *aliases: str) -> Model:
     """Register a model instance under ``name``."""
-    model.name = name
+    model.name, model.defined_in = name, sys._getframe(1).f_globals["__name__"]
     MODELS.add(name, model, aliases)
     return model
 
@@ -99,6 +112,15 @@ def get_model(name: str, pretrained: str | None = None) -> Model:
         return model
     source, _, revision = pretrained.partition("@")
     return model.pretrained(None if source == "published" else source, revision or None)
+
+
+def check_checkpoint(name: str, checkpoint: str, task: Task, finished: bool = False) -> None:
+    """Raise MubenchError where a model cannot start from a checkpoint (with ``finished``: be it, as an original) as far as this machine can tell at once.
+
+    Of what lies on the hub nothing is fetched.
+    """
+    if checkpoint != "published" and (Path(checkpoint).exists() or "@" not in checkpoint):
+        get_model(name, checkpoint).check(task, finished)
 
 
 def parameters(task: Task, model: Model) -> int:

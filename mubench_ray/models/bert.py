@@ -14,6 +14,8 @@ class Bert(SizedTextModel):
     family = "bert"
     architecture = "BertForSequenceClassification"
     config_class = "BertConfig"
+    #: A masked language model is saved without the pooler.
+    head = ("classifier.", "bert.pooler.")
 
     def __init__(self, *sizes: int, citation: str = "Devlin et al. 2019, arXiv 1810.04805", **options) -> None:
         super().__init__(*sizes, **options)

@@ -16,6 +16,7 @@ class DistilBert(SizedTextModel):
     citation = "Sanh et al. 2019, arXiv 1910.01108"
     architecture = "DistilBertForSequenceClassification"
     config_class = "DistilBertConfig"
+    head = ("classifier.", "pre_classifier.")
 
     def settings(self, task: Task) -> dict[str, Any]:
         """Width, layers, heads, vocabulary under this config's names."""

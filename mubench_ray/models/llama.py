@@ -21,6 +21,7 @@ class Llama(TokenReader):
     kinds = ("causal language model",)
     architecture = "LlamaForCausalLM"
     config_class = "LlamaConfig"
+    head = ()
     positions = 2048
     begin: int | None = 2
     end = 3
@@ -60,11 +61,8 @@ class Llama(TokenReader):
 
     def adopt(self) -> None:
         """Take the checkpoint's first and last token too."""
-        import transformers
-
         super().adopt()
-        config = self._published(transformers.AutoConfig)
-        self.begin, self.end = config.bos_token_id, config.eos_token_id
+        self.begin, self.end = self.declared.bos_token_id, self.declared.eos_token_id
 
     def opened(self, task: Task, columns: Columns) -> tuple[torch.Tensor, torch.Tensor]:
         """(ids, mask) of the first token, if there is one, and the prompt, padded between the two."""

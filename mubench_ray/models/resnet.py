@@ -36,16 +36,23 @@ class ResNet(TransformersImageModel):
             "layer_type": self.layer,
         }
 
-    def build(self, task: Task) -> nn.Module:
-        """A network with random weights and this model's stem."""
-        network = super().build(task)
-        if self.stem == "cifar":
-            embedder = network.resnet.embedder
-            embedder.embedder.convolution = nn.Conv2d(
-                self.input_channels(task), network.config.embedding_size, 3, padding=1, bias=False
-            )
-            embedder.pooler = nn.Identity()
-        return network
+    def network_class(self) -> Any:
+        """transformers' class, with this model's stem."""
+        plain = super().network_class()
+        if self.stem == "imagenet":
+            return plain
+
+        class WithCifarStem(plain):
+            def __init__(self, config: Any) -> None:
+                super().__init__(config)
+                embedder = self.resnet.embedder
+                embedder.embedder.convolution = nn.Conv2d(
+                    config.num_channels, config.embedding_size, 3, padding=1, bias=False
+                )
+                embedder.pooler = nn.Identity()
+                self.__class__ = plain  # one that is made in a function cannot be pickled
+
+        return WithCifarStem
 
 
 BASIC = [64, 128, 256, 512]

@@ -11,6 +11,9 @@ from torch import Tensor
 from mubench_ray.models.checkpoint import TransformersModel
 from mubench_ray.tasks.base import Columns, Task
 
+#: What transformers puts on an encoder of sounds to classify them.
+HEAD = ("classifier.", "projector.", "layer_weights")
+
 
 class WaveformModel(TransformersModel):
     """Reads ``input_values``: samples scaled to mean 0 and variance 1 a recording, float32 (B, samples)."""
@@ -18,6 +21,7 @@ class WaveformModel(TransformersModel):
     modality = "speech"
     #: No masking of spans and no dropped layers: the one draws outside torch's seeds, the other makes the cost of a step a draw.
     always = {"apply_spec_augment": False, "layerdrop": 0.0}
+    head = HEAD
 
     def encode(self, task: Task, columns: Columns) -> Columns:
         """``input_values``, float32 (B, samples)."""
@@ -30,6 +34,7 @@ class SpectrogramModel(TransformersModel):
     """Reads ``input_features``: Whisper's log-mel spectrogram of the recording followed by silence, float32 (B, bands, frames)."""
 
     modality = "speech"
+    head = HEAD
     bands: int = 80
 
     @abstractmethod

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.models.base import Model, register
-from mubench_ray.models.tokenizer import Reader
+from mubench_ray.models.checkpoint import reason_of
+from mubench_ray.models.tokenizer import Reader, files_of
 from mubench_ray.randomness import derive
 from mubench_ray.tasks.base import Columns, Task
 from mubench_ray.tasks.conversion import converted
@@ -104,6 +105,10 @@ class StableDiffusion(Model):
         model.source, model.revision = source, revision
         return model
 
+    def version_for(self, task: type[Task], from_checkpoint: bool) -> int:
+        """From a checkpoint one more than from random weights: half-precision files were not read as float32."""
+        return self.version + from_checkpoint
+
     # What the network reads
 
     def encode(self, task: Task, columns: Columns) -> Columns:
@@ -157,7 +162,7 @@ class StableDiffusion(Model):
     @torch.no_grad()
     def _read(self, task: Task):
         encoder = self.frozen().text_encoder
-        reader = Reader(self.vocabulary, (), self._tokenizer())
+        reader = Reader(encoder.config.vocab_size, (), self._tokenizer())
         ids = reader.tokens(task.name, task.texts, task.max_length).ids.long()
         for place in torch.arange(len(ids)).split(32):
             for number, row in zip(place.tolist(), encoder(input_ids=ids[place]).last_hidden_state.numpy()):
@@ -191,6 +196,7 @@ class StableDiffusion(Model):
                 self.name,
                 self.source,
                 self.revision,
+                [files_of(f"{self.source}/{part}") for part in ("vae", "text_encoder", "tokenizer") if self.source],
                 task.name,
                 task.texts.sha256,
                 task.pictures.sha256,
@@ -209,12 +215,14 @@ class StableDiffusion(Model):
 
     def _load(self, loader: Any, part: str) -> nn.Module:
         try:
-            return loader.from_pretrained(**self._place(part), use_safetensors=True)
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            network = loader.from_pretrained(**self._place(part), use_safetensors=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # what damaged files raise is any of many
             raise MubenchError(
-                f"model {self.name}: {part} of {self.source!r} cannot be loaded from safetensors: {reason}"
+                f"model {self.name}: {part} of {self.source!r} cannot be loaded from safetensors: {reason_of(error)}"
             ) from error
+        return network.float()
 
 
 @functools.lru_cache(maxsize=1)

@@ -22,6 +22,7 @@ class T5(TokenReader):
     citation = "Raffel et al. 2020, arXiv 1910.10683; Shazeer 2020, arXiv 2002.05202"
     architecture = "T5ForConditionalGeneration"
     config_class = "T5Config"
+    head = ()
     positions = 100_000
     #: Token that ends a text: [SEP] of a tokenizer trained here, </s> of a checkpoint.
     end = 3
@@ -71,10 +72,8 @@ class T5(TokenReader):
 
     def adopt(self) -> None:
         """Take the checkpoint's end token too."""
-        import transformers
-
         super().adopt()
-        self.end = self._published(transformers.AutoConfig).eos_token_id
+        self.end = self.declared.eos_token_id
 
     def prompt(self, task: Task, columns: Columns) -> Columns:
         """The source and the end token: what generation starts from."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mubench_ray.models.checkpoint import TransformersModel
-from mubench_ray.models.tokenizer import Reader
+from mubench_ray.models.tokenizer import Reader, load_tokenizer
 from mubench_ray.tasks.base import Columns, Task
 
 
@@ -26,13 +27,16 @@ class TokenReader(TransformersModel):
 
     def adopt(self) -> None:
         """Take the checkpoint's vocabulary, padding and positions."""
-        import transformers
+        self.vocabulary = self.declared.vocab_size
+        if getattr(self.declared, "pad_token_id", None) is not None:
+            self.padding = self.declared.pad_token_id
+        self.positions = min(getattr(self.declared, "max_position_embeddings", None) or self.positions, 100_000)
 
-        config = self._published(transformers.AutoConfig)
-        self.vocabulary = config.vocab_size
-        if getattr(config, "pad_token_id", None) is not None:
-            self.padding = config.pad_token_id
-        self.positions = min(getattr(config, "max_position_embeddings", None) or self.positions, 100_000)
+    def check(self, task: Task, finished: bool = False) -> None:
+        """Raise MubenchError also where the checkpoint's tokenizer is missing or not the network's."""
+        super().check(task, finished)
+        if self.source is not None and Path(self.source).exists():
+            load_tokenizer(self.source, self.revision, self.vocabulary)
 
     def reader(self, task: Task) -> Reader:
         """Which tokenizer reads the task's texts."""

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.models.checkpoint import located
-from mubench_ray.tasks.conversion import converted
+from mubench_ray.models.checkpoint import located, reason_of
+from mubench_ray.tasks.conversion import converted, fingerprint
 from mubench_ray.tasks.text import Texts
 
 PAD, UNKNOWN, FIRST, SEPARATOR, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+#: Where a tokenizer trained here says, in its own config, for how large an embedding it was.
+TRAINED_FOR = "trained_for_vocabulary"
+MEND = "Put the files of the tokenizer that the network was trained with beside its weights."
 
 
 class Tokens(NamedTuple):
@@ -59,25 +62,52 @@ def train_wordpiece(texts: list[str], vocabulary: int, markers: tuple[str, ...] 
         cls_token=FIRST,
         sep_token=SEPARATOR,
         mask_token=MASK,
+        **{TRAINED_FOR: vocabulary},
     )
 
 
-def load_tokenizer(source: str, revision: str | None) -> Any:
-    """The tokenizer beside published weights; raises MubenchError where there is none. Its code is never run."""
+def load_tokenizer(source: str, revision: str | None, vocabulary: int) -> Any:
+    """The tokenizer beside published weights whose embedding has ``vocabulary`` rows. Its code is never run.
+
+    Raises MubenchError where there is none (transformers would make one of the special tokens alone, which reads every word as unknown), and where it
+    has more pieces than the embedding has rows or fewer than half of them, unless ``train_wordpiece`` made it for an embedding of that size.
+    """
     from transformers import AutoTokenizer
 
+    place = located(source, revision)
     try:
-        return AutoTokenizer.from_pretrained(**located(source, revision), trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(**place, trust_remote_code=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # the tokenizers library raises Exception itself
         raise MubenchError(
-            f"{source!r}: has no tokenizer that can be loaded: {' '.join(str(error).split())}"
+            f"{source!r}: its tokenizer is missing or cannot be loaded: {reason_of(error)} {MEND}"
         ) from error
+    if "gguf_file" not in place and not _lies(source, revision, "tokenizer.json"):
+        own = [name for what, name in tokenizer.vocab_files_names.items() if what != "tokenizer_file"]
+        if lacking := [name for name in own if not _lies(source, revision, name)] or not own:
+            names = "" if lacking is True else f" and no {', '.join(lacking)}"
+            raise MubenchError(f"{source!r}: has no tokenizer: there is no tokenizer.json{names}. {MEND}")
+    pieces = tokenizer.vocab_size
+    small = pieces < vocabulary / 2 and tokenizer.init_kwargs.get(TRAINED_FOR) != vocabulary
+    if pieces > vocabulary or small:
+        raise MubenchError(
+            f"{source!r}: its tokenizer has {pieces} pieces and the network's embedding {vocabulary} rows: they do not belong together. {MEND}"
+        )
+    return tokenizer
+
+
+def _lies(source: str, revision: str | None, name: str) -> bool:
+    """Whether a file is beside published weights, in a folder or on the hub."""
+    from transformers.utils import cached_file
+
+    return cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False) is not None
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Which tokenizer reads a task's texts: that of published weights (``source``, a folder or hub id at ``revision``), or one of at most
-    ``vocabulary`` pieces trained on D's texts, which keeps ``markers`` whole."""
+    """Which tokenizer reads a task's texts: that of published weights (``source``, a folder or hub id at ``revision``) whose embedding has
+    ``vocabulary`` rows, or one of at most ``vocabulary`` pieces trained on D's texts, which keeps ``markers`` whole."""
 
     vocabulary: int
     markers: tuple[str, ...] = ()
@@ -88,7 +118,8 @@ class Reader:
         """The tokenizer, loaded or trained once for a set of texts."""
         if self not in texts.tokenizers:
             if self.source is not None:
-                tokenizer = load_tokenizer(self.source, self.revision)
+                tokenizer = load_tokenizer(self.source, self.revision, self.vocabulary)
+                self._check_reads(tokenizer, texts)
             else:
                 tokenizer = train_wordpiece([texts.content[i] for i in texts.training], self.vocabulary, self.markers)
             if tokenizer.pad_token is None:
@@ -110,6 +141,10 @@ class Reader:
                 encoded = self.tokenizer(texts)(
                     texts.content, **options, add_special_tokens=special, return_tensors="np"
                 )
+                if (highest := int(encoded["input_ids"].max())) >= self.vocabulary:
+                    raise MubenchError(
+                        f"{self.source or name!r}: its tokenizer gives token {highest}, and the network's embedding has {self.vocabulary} rows. {MEND}"
+                    )
                 lengths = encoded["attention_mask"].sum(1)
                 for place, ids in enumerate(encoded["input_ids"].astype("int32")):
                     yield {"input_ids": ids, "length": int(lengths[place]), "source_index": place}
@@ -120,9 +155,26 @@ class Reader:
         return texts.tokens[key]
 
     def _identity(self) -> list:
-        """What the tokenizer is made from, as JSON holds it; a folder's own file counts with its time."""
+        """What the tokenizer is made from, as JSON holds it; of a folder every file counts, since any may be its tokenizer's."""
         if self.source is None:
             return [self.vocabulary, list(self.markers)]
-        path = Path(self.source)
-        file = path if path.is_file() else path / "tokenizer.json"
-        return [self.source, self.revision, file.stat().st_mtime_ns if file.is_file() else None]
+        return [self.source, self.revision, self.vocabulary, files_of(self.source)]
+
+    def _check_reads(self, tokenizer: Any, texts: Texts) -> None:
+        """Raise MubenchError where most pieces of some of D's texts are unknown to the tokenizer."""
+        sample = [texts.content[i] for i in texts.training[:64]]
+        pieces = [piece for ids in tokenizer(sample, add_special_tokens=False)["input_ids"] for piece in ids]
+        unknown = pieces.count(tokenizer.unk_token_id)
+        if 2 * unknown > len(pieces):
+            raise MubenchError(
+                f"{self.source!r}: its tokenizer reads {unknown} of {len(pieces)} pieces as {tokenizer.unk_token} ({sample[0][:60]!r} is one of the "
+                f"texts): it is not for them, or not whole. {MEND}"
+            )
+
+
+def files_of(source: str) -> list[list]:
+    """Names, sizes and times of a checkpoint's files; none of a hub id, which its revision fixes."""
+    path = Path(source)
+    return fingerprint(
+        path.parent, [path] if path.is_file() else sorted(file for file in path.glob("*") if file.is_file())
+    )

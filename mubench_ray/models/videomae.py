@@ -20,6 +20,7 @@ class VideoMAE(TransformersModel):
     citation = "Tong et al. 2022, arXiv 2203.12602"
     architecture = "VideoMAEForVideoClassification"
     config_class = "VideoMAEConfig"
+    head = ("classifier.", "fc_norm.")
     channels: int | None = None
 
     def __init__(
@@ -50,10 +51,7 @@ class VideoMAE(TransformersModel):
 
     def adopt(self) -> None:
         """Resize to the checkpoint's image size and repeat grey pictures to its channels."""
-        import transformers
-
-        config = self._published(transformers.AutoConfig)
-        self.image_size, self.channels = config.image_size, config.num_channels
+        self.image_size, self.channels = self.declared.image_size, self.declared.num_channels
 
     def encode(self, task: Task, columns: Columns) -> Columns:
         """``pixel_values``, float32 (B, T, C, H, W), normalised with the task's mean and standard deviation."""

@@ -61,16 +61,23 @@ class Vilt(TokenReader):
         """A network with random weights that shuffles patches the same way every time."""
         return in_order(super().build(task))
 
-    def _weights(self, task: Task) -> tuple[nn.Module, dict[str, Any]]:
-        network, info = super()._weights(task)
+    def _weights(self, task: Task, **options: Any) -> tuple[nn.Module, dict[str, Any]]:
+        """As of every checkpoint; one of a single picture has two kinds of input, text and picture, and the second picture is taken for the first (as
+        its authors do for pairs)."""
+        config = self.config(task)
+        config.modality_type_vocab_size = self.declared.modality_type_vocab_size
+        network, info = super()._weights(task, config=config, **options)
+        if config.modality_type_vocab_size == 2:
+            table = network.vilt.embeddings.token_type_embeddings
+            rows = table.weight.detach()
+            network.vilt.embeddings.token_type_embeddings = nn.Embedding.from_pretrained(rows[[0, 1, 1]], freeze=False)
+            network.config.modality_type_vocab_size = 3
         return in_order(network), info
 
     def adopt(self) -> None:
         """Take the checkpoint's image size too."""
-        import transformers
-
         super().adopt()
-        self.image_size = self._published(transformers.AutoConfig).image_size
+        self.image_size = self.declared.image_size
 
     def encode(self, task: Task, columns: Columns) -> Columns:
         """``pixel_values`` float32 (B, 2, 3, H, W) with the sentence's tokens."""

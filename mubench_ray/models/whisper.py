@@ -35,10 +35,7 @@ class Whisper(SpectrogramModel):
 
     def adopt(self) -> None:
         """Take the checkpoint's length and bands."""
-        import transformers
-
-        config = self._published(transformers.AutoConfig)
-        self.seconds, self.bands = config.max_source_positions / 50, config.num_mel_bins
+        self.seconds, self.bands = self.declared.max_source_positions / 50, self.declared.num_mel_bins
 
     def settings(self, task: Task) -> dict[str, Any]:
         """Width, layers and heads of the encoder; there is no decoder."""

@@ -84,7 +84,7 @@ def _clip(source: str) -> tuple[Any, Any]:
         raise MubenchError(f"MUBENCH_CLIP = {source!r}: neither a folder nor id@revision of the hub.")
     options = {"revision": revision or None, "trust_remote_code": False}
     try:
-        model = CLIPModel.from_pretrained(name, use_safetensors=True, **options)
+        model = CLIPModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **options)
         return model.eval(), AutoProcessor.from_pretrained(name, use_fast=False, **options)
     except (OSError, ValueError) as error:
         raise MubenchError(f"MUBENCH_CLIP = {source!r} cannot be loaded: {' '.join(str(error).split())}") from error
