@@ -137,7 +137,7 @@ def show_plan(plan: Plan, trials: bool) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for label in ("task", "model", "method", "trials"):
         table.add_column(label)
-    for (task, model, method), count in Counter((t.task, t.model, t.method) for t in plan.trials.values()).items():
+    for (task, model, method), count in Counter(lines := lines_of(plan)).items():
         table.add_row(task, model, method, f"{count:,}")
     console.print(table)
     if suite.search:
@@ -151,14 +151,29 @@ def show_plan(plan: Plan, trials: bool) -> None:
         console.print(f"[yellow]left out[/] {part.what} ({part.trials:,} trials): {part.reason}")
     console.print(estimate(plan))
     if trials:
-        for trial_id, t in plan.trials.items():
+        for (trial_id, t), (task, model, _) in zip(plan.trials.items(), lines, strict=True):
             lr = "-" if t.lr is None else f"{t.lr:g}"
             hyper = json.dumps(t.hyperparameters)
             console.print(
-                f"{trial_id} {t.task} {t.model} {t.method} {t.ratio:g}% seed {t.seed} lr {lr} {hyper}",
+                f"{trial_id} {task} {model} {t.method} {t.ratio:g}% seed {t.seed} lr {lr} {hyper}",
                 soft_wrap=True,
                 highlight=False,
             )
+
+
+def lines_of(plan: Plan) -> list[tuple[str, str, str]]:
+    """For each trial of a plan the names of its task, its model and its method, which tell apart what a report tells apart, but for learning rates."""
+    from mubench_ray.results.configurations import contender_names, setting_names
+    from mubench_ray.trial import canonical
+
+    contents = {text: json.loads(text) for text in {trial.configuration for trial in plan.trials.values()}}
+    settings = setting_names(contents)
+    at_any_lr = {
+        text: canonical(content | {"contender": {k: v for k, v in content["contender"].items() if k != "lr"}})
+        for text, content in contents.items()
+    }
+    contenders = contender_names(at_any_lr.values(), {})
+    return [(*settings[each := trial.configuration], contenders[at_any_lr[each]]) for trial in plan.trials.values()]
 
 
 @contextmanager
@@ -239,14 +254,22 @@ def show_status(folder: Path) -> None:
     """How far a run is."""
     store = Store(folder)
     manifest = store.check(must_exist=True)
-    planned = manifest.get("trials", 0)
-    counts = Counter(store.read("trials", columns=["status"])["status"].to_pylist())
-    done = sum(counts.values())
+    try:
+        planned = set(json.loads(store.place.read("plan.json"))["trials"])
+    except (OSError, ValueError, KeyError):
+        planned = None  # a folder of a release that wrote none, or one whose plan is being made
+    rows = store.read("trials", columns=["trial_id", "status"]).to_pylist()
+    mine = [row for row in rows if planned is None or row["trial_id"] in planned]
+    counts = Counter(row["status"] for row in mine)
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     console.print(
-        f"[bold]{manifest.get('suite', folder.name)}[/]: {done} of {planned} trials done"
+        f"[bold]{manifest.get('suite', folder.name)}[/]: {len(mine)} of {manifest.get('trials', 0)} trials done"
         + (f" ({summary})" if summary else "")
     )
+    if others := len(rows) - len(mine):
+        console.print(
+            f"{others} more rows are of other suites, or were made by other versions, than the last run here."
+        )
     _show_failures(folder)
     search = store.part("search")
     if search.check():

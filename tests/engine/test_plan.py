@@ -77,3 +77,33 @@ def test_a_task_may_have_its_own_models(tiny):
         ("digits", "vit-tiny"),
         ("fashion_mnist", "cnn-small"),
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"models": ["cnn-small", "cnn-small"]}, "models[1] is models[0] (cnn-small) once more"),
+        ({"methods": ["ft", {"name": "ft"}]}, "methods[1] is methods[0] (ft) once more"),
+        ({"tasks": ["digits", "digits"]}, "tasks[1] is tasks[0] (digits) once more"),
+        ({"methods": ["ft", {"name": "ft", "epochs": 5}]}, "digits x cnn-small x ft is named twice"),
+        ({"models": ["cnn-small", {"name": "cnn-small", "training": {}, "pretrained": False}]}, "once more"),
+        (
+            {"models": [{"name": "cnn-small", "workers": 2}, {"name": "cnn-small", "training": {"epochs": 1}}]},
+            "2 and 1 workers",
+        ),
+    ],
+)
+def test_two_entries_of_one_name_that_do_not_differ_are_refused(tiny, changes, said):
+    with pytest.raises(SuiteError) as refused:
+        make_plan(make_suite({**tiny, "tasks": "digits", "methods": ["original", "ft"], **changes}))
+    assert said in str(refused.value)
+
+
+def test_a_task_with_models_of_its_own_takes_every_entry_of_that_name(tiny):
+    """The last of them alone was taken."""
+    models = [{"name": "cnn-small", "training": {"epochs": epochs}} for epochs in (1, 2)]
+    tasks = [{"name": "digits", "subset": 300, "models": "cnn-small"}]
+    plan = make_plan(
+        make_suite({**tiny, "tasks": tasks, "models": [*models, "vit-tiny"], "methods": "ft", "ratios": 5})
+    )
+    assert [trial.training.epochs for trial in plan.trials.values()] == [1, 2]

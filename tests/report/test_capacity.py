@@ -9,7 +9,6 @@ from mubench_ray.results.repetitions import read_trials
 from mubench_ray.results.score import SCORES, common
 from mubench_ray.trial import canonical
 
-
 TUNED = canonical(
     {
         "setting": {"task": "digits", "model": "cnn", "sampler": "uniform"},

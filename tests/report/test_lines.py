@@ -1,0 +1,103 @@
+"""Experiments that differ in anything but seeds never share a line, whichever file of a suite they differ in."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.run_trial import planned_row
+from mubench_ray.report.columns import difference_name
+from mubench_ray.report.load import load
+from mubench_ray.report.report import make_report
+from mubench_ray.report.summary import LINE, ordered, summarise
+from mubench_ray.results.store import Outcome
+from mubench_ray.suite import make_suite
+
+BASE = {
+    "name": "t",
+    "tasks": "digits",
+    "models": "cnn-small",
+    "methods": ["retrain", "original", "ft"],
+    "ratios": 5,
+    "lrs": 5e-4,
+}
+WHEN = datetime(2025, 1, 1, tzinfo=UTC)
+METRICS = ("test_accuracy", "forget_accuracy", "retain_accuracy", "forget_retention", "flos_share")
+
+
+def add(folder, value, columns=(), **changes):
+    """The rows of a suite, all with the same score."""
+    for trial in make_plan(make_suite({**BASE, "seeds": [1, 2, 3], **changes})).trials.values():
+        row = planned_row(trial) | {"status": "ok"} | dict.fromkeys(METRICS, value) | dict(columns)
+        folder.store.write(Outcome(row), list(METRICS))
+
+
+def lines(folder):
+    return [
+        (row["task"], row["model"], row["label"], row["test_accuracy"], row["planned"])
+        for row in ordered(summarise(load(folder.root)))
+    ]
+
+
+def test_two_trainings_of_one_model(folder):
+    """One line ``.688, 6 trials`` once."""
+    for epochs, value in ((2, 0.5), (12, 0.877)):
+        add(folder, value, models={"name": "cnn-small", "training": {"epochs": epochs}}, methods="retrain")
+    assert lines(folder) == [
+        ("digits", "cnn-small, epochs 12", "retrain", pytest.approx(0.877), 3),
+        ("digits", "cnn-small, epochs 2", "retrain", pytest.approx(0.5), 3),
+    ]
+
+
+def test_two_classes_and_two_budgets(folder):
+    """Two seeds counted as six once. The controls know no budget: they are there once a class."""
+    for classes, value in (([3], 0.2), ([5], 0.4)):
+        for flos, more in ((0.2, 0.0), (1.0, 0.1)):
+            add(folder, value + more, sampler={"name": "class", "classes": classes}, budget={"flos": flos})
+    found = lines(folder)
+    assert {(task, label): round(value, 3) for task, _, label, value, _ in found if label.startswith("ft")} == {
+        ("digits (class 3)", "ft · budget 20 %"): 0.2,
+        ("digits (class 3)", "ft"): 0.3,
+        ("digits (class 5)", "ft · budget 20 %"): 0.4,
+        ("digits (class 5)", "ft"): 0.5,
+    }
+    assert {planned for *_, planned in found} == {3}
+    assert len(found) == 2 * (2 + 2)
+
+
+def test_every_part_of_the_report_sees_the_same_lines(folder):
+    for epochs, value in ((2, 0.5), (12, 0.9)):
+        add(folder, value, models={"name": "cnn-small", "training": {"epochs": epochs}}, ratios=[5, 10])
+    report = make_report(folder.root)
+    keys = {tuple(row[name] for name in LINE) for row in report.board.to_pylist()}
+    assert (
+        len(keys)
+        == len({(trial["configuration"], trial["ratio"]) for trial in report.results.trials.to_pylist()})
+        == 12
+    )
+    models = {"cnn-small, epochs 2", "cnn-small, epochs 12"}
+    assert set(report.noise["model"].to_pylist()) == models
+    assert set(report.scopes["model"].to_pylist()) == models | {"all"}
+    assert set(report.noise["test_accuracy"].to_pylist()) == {0.0}  # retrains of one training, all alike
+    # Each against the retrain of its own training, as high as it is itself.
+    assert set(report.board[difference_name("forget_accuracy")].to_pylist()) == {0.0}
+
+
+def test_a_sequence_averages_over_its_steps(folder):
+    add(folder, 0.5, methods=["retrain", "ft"], ratios=[2, 5, 10], sequence=True)
+    scopes = make_report(folder.root).scopes.to_pylist()
+    over_all = [row for row in scopes if row["ratio"] == "all" and row["method"] == "retrain"]
+    assert len(over_all) == 1
+
+
+def test_a_trial_that_a_later_version_ran_anew_counts_once(folder, monkeypatch):
+    from mubench_ray import versions
+
+    changes = {"tasks": {"name": "digits", "subset": 300}, "unlearning": {"batch_size": 71}, "methods": "ft"}
+    monkeypatch.setattr(versions, "LOOP", 1)
+    add(folder, 0.5, [("finished_at", WHEN)], **changes)
+    monkeypatch.undo()
+    add(folder, 0.7, [("finished_at", WHEN.replace(year=2026))], **changes)
+    assert [(value, planned) for *_, value, planned in lines(folder)] == [(pytest.approx(0.7), 3)]

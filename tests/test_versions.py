@@ -1,0 +1,120 @@
+"""Versions enter the ids that they affect, of trials and of artifacts, and no others."""
+
+from __future__ import annotations
+
+import pytest
+
+from mubench_ray import versions
+from mubench_ray.engine.plan import make_plan
+from mubench_ray.methods import METHODS
+from mubench_ray.models import MODELS
+from mubench_ray.registry import load_plugin
+from mubench_ray.splits import SAMPLERS
+from mubench_ray.suite import make_suite
+from mubench_ray.tasks import TASKS
+from mubench_ray.trial import Trial
+
+BASE = {"name": "t", "tasks": "digits", "models": "cnn-small", "seeds": 1, "lrs": 5e-4, "ratios": 5}
+
+METHOD = '''
+from mubench_ray.methods import Method, method
+
+@method("{name}", title="Mine", cites="a test")
+class Mine(Method):
+    """Nothing."""
+    def phases(self, ctx):
+        return {result}
+'''
+
+
+def trials(**changes) -> dict[str, Trial]:
+    found = make_plan(make_suite({**BASE, "methods": ["original", "retrain", "ft"], **changes})).trials
+    return {trial.method: trial for trial in found.values()}
+
+
+def test_nothing_above_one_stands_in_no_id():
+    assert all(trial.versions == {} for trial in trials().values())
+    assert all(recipe.versions == {} for trial in trials().values() for recipe in trial.artifacts)
+
+
+#: Whose version is raised, and which ids of ft's trial it moves.
+AFFECTED = {
+    "task": (lambda: TASKS.get("digits"), {"original", "retrain", "ft"}, {"original", "retrain"}),
+    "model": (lambda: MODELS.get("cnn-small"), {"original", "retrain", "ft"}, {"original", "retrain"}),
+    "sampler": (lambda: SAMPLERS["class_balanced"], {"original", "retrain", "ft"}, {"retrain"}),
+    "method": (lambda: METHODS.get("ft"), {"ft"}, set()),
+}
+
+
+@pytest.mark.parametrize("kind", AFFECTED)
+def test_a_raised_version_moves_what_it_affects(kind, monkeypatch):
+    thing, moved_trials, moved_recipes = AFFECTED[kind]
+    before = trials()
+    monkeypatch.setattr(thing(), "version", 2, raising=False)
+    after = trials()
+    assert {name for name in before if before[name].id != after[name].id} == moved_trials
+    kinds = {"original": lambda trial: trial.original.id, "retrain": lambda trial: trial.retrain.id}
+    assert {name for name, of in kinds.items() if of(before["ft"]) != of(after["ft"])} == moved_recipes
+
+
+def test_the_loops_version_only_where_a_set_ends_with_a_batch_of_one():
+    """300 examples, 15 of them forgotten: 285 = 17 * 16 + 13 = 4 * 71 + 1."""
+    cut = {"tasks": {"name": "digits", "subset": 300}}
+    assert trials(**cut, training={"batch_size": 16})["retrain"].versions == {}
+    retrained = trials(**cut, training={"batch_size": 71})
+    assert retrained["retrain"].versions == {"retrain": versions.LOOP}
+    assert retrained["ft"].original.versions == {} and retrained["ft"].retrain.versions == {"training": versions.LOOP}
+    unlearned = trials(**cut, unlearning={"batch_size": 71})
+    assert unlearned["ft"].versions == {"unlearning": versions.LOOP} and unlearned["retrain"].versions == {}
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """What a test registers is forgotten after it."""
+    METHODS.names()
+    monkeypatch.setattr(METHODS, "_things", dict(METHODS._things))
+    monkeypatch.setattr(METHODS, "_spellings", dict(METHODS._spellings))
+
+
+def edited(path, name, result):
+    path.write_text(METHOD.format(name=name, result=result))
+    load_plugin(path)
+    return trials(methods=["original", name])
+
+
+def test_a_plugins_method_is_another_one_where_its_code_is(tmp_path, registered):
+    first = edited(tmp_path / "first.py", "mine", "[]")
+    second = edited(tmp_path / "second.py", "mine_edited", "list()")
+    assert first["original"].id == second["original"].id == trials()["original"].id
+    assert first["mine"].versions["method"].startswith("1:")
+    assert first["mine"].versions != second["mine_edited"].versions
+
+
+@pytest.mark.parametrize(("other", "same"), [("x = 1  # why\n\n", True), ("x = 2\n", False)])
+def test_a_hash_of_the_syntax_alone(tmp_path, other, same):
+    from importlib import import_module
+    from sys import path
+
+    path.insert(0, str(tmp_path))
+    try:
+        names = f"hashed_{same}_one", f"hashed_{same}_two"
+        for name, text in zip(names, ("x = 1\n", other), strict=True):
+            (tmp_path / f"{name}.py").write_text(text)
+            import_module(name)
+        assert (versions.module_hash(names[0]) == versions.module_hash(names[1])) is same
+    finally:
+        path.remove(str(tmp_path))
+
+
+def test_the_step_before_has_versions_of_its_own():
+    cut = {
+        "tasks": {"name": "digits", "subset": 300},
+        "ratios": [5, 10],
+        "sequence": True,
+        "training": {"batch_size": 71},
+    }
+    plan = make_plan(make_suite({**BASE, **cut, "methods": ["ft"]}))
+    for trial in plan.trials.values():
+        assert set(plan.needs(trial)) <= plan.trials.keys() | plan.recipes.keys()
+        if trial.after:
+            assert versions.step_before(trial).id in plan.trials
