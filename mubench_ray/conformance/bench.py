@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from mubench_ray.tasks.base import Batch, Card, ImageClassification, Splits
 from mubench_ray.tasks.examples import Examples
 from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows, UnlearningData
+from mubench_ray.training.loop import Loop
 from mubench_ray.training.meter import Meter
 from mubench_ray.trial import ForgetSet, Training, Trial, Unlearning
 
@@ -127,6 +129,22 @@ def run(method: Method, ctx: WatchedContext, options: Unlearning | None = None) 
     steps: list[int] = []
     truncated = unlearn(ctx, method, trial, lambda ctx: steps.append(ctx.meter.examples))
     return Ran(ctx, before, snapshot(ctx), truncated, steps)
+
+
+def unweighed(method: Method, ctx: WatchedContext) -> list[str]:
+    """The phases whose loss has a gradient left although the curriculum gives no example any weight: part of it goes past the curriculum."""
+    ctx.keep_original()
+    ctx.curriculum = lambda losses: 0 * losses
+    found = {}
+
+    def look(ctx: Context, *batches: Batch, phase: str) -> None:
+        if any(p.grad is not None and p.grad.any() for p in ctx.network.parameters()):
+            found[phase] = None
+
+    # In place of the step, before weight decay enters the gradient; what a method itself does with gradients is no step down a loss.
+    phases = [p if p.update else replace(p, update=partial(look, phase=p.name)) for p in method.phases(ctx)]
+    Loop(ctx, phases, Unlearning(batch_size=4)).run()
+    return list(found)
 
 
 def snapshot(ctx: Context) -> dict[str, Tensor]:

@@ -9,13 +9,16 @@ from typing import Any
 
 import torch
 
-from mubench_ray.conformance.bench import Pictures, Ran, bench, run
+from mubench_ray.conformance.bench import Pictures, Ran, WatchedContext, bench, run, unweighed
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
+from mubench_ray.trial import Unlearning
 
 #: The networks that every method must run on, or refuse with a reason.
 NETWORKS = ("cnn-small", "vit-tiny")
+#: The curriculum that MU-Bench wraps every method with.
+SUPERLOSS = Unlearning(batch_size=4, superloss=10.0)
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,12 @@ def accepts(method: type[Method], given: dict[str, Any]) -> bool:
 
 
 def check_runs(method: type[Method], model: str, whole: bool = True) -> Iterator[Finding]:
-    """What the method does to a network; ``whole`` runs it three times, to compare two runs and to cut one short."""
+    """What the method does to a network; ``whole`` runs it a few times more: to compare two runs, to cut one short and to weigh its examples."""
     chosen = shortest(method)
+    start = partial(bench, model, method.uses_validation, lr=1e-2 if method.uses_lr else None)
 
     def once(cap_flos: float | None = None) -> Ran:
-        return run(chosen, bench(model, method.uses_validation, cap_flos=cap_flos, lr=1e-2 if method.uses_lr else None))
+        return run(chosen, start(cap_flos=cap_flos))
 
     one = once()
     yield Finding("runs", True)
@@ -119,6 +123,8 @@ def check_runs(method: type[Method], model: str, whole: bool = True) -> Iterator
     other = once()
     differ = [name for name in one.after if not torch.equal(one.after[name], other.after[name])]
     yield Finding("same seed, same result", not differ, ", ".join(differ[:3]))
+    if acts:
+        yield check_superloss(chosen, one, start)
     if len(one.steps) > 2:
         cap = one.ctx.meter.flos / 2
         cut = once(cap)
@@ -131,6 +137,24 @@ def check_runs(method: type[Method], model: str, whole: bool = True) -> Iterator
         )
         broken = infinite(cut)
         yield Finding("is finite when cut short", not broken, ", ".join(broken))
+
+
+def check_superloss(chosen: Method, plain: Ran, start: Callable[[], WatchedContext]) -> Finding:
+    """Whether every loss of an example goes through the curriculum; ``plain`` is a run without one, ``start`` gives a context to run anew from."""
+    if reason := chosen.refusal_for_options(SUPERLOSS):
+        return Finding(f"refuses SuperLoss: {reason}", True, reason)
+    name, remedy = (
+        "SuperLoss weighs every example's loss",
+        "take it through ctx.loss, ctx.kl, ctx.divergence or ctx.mean",
+    )
+    weighed = run(chosen, start(), SUPERLOSS).after
+    if all(torch.equal(tensor, weighed[name]) for name, tensor in plain.after.items()):
+        return Finding(
+            name, False, f"the weights are the same with it and without: {remedy}, or declare without_superloss"
+        )
+    # A penalty on the weights is no example's.
+    past = [] if chosen.reads_weights else unweighed(chosen, start())
+    return Finding(name, not past, f"part of the loss of {', '.join(past[:3])} goes past it: {remedy}" if past else "")
 
 
 def infinite(ran: Ran) -> list[str]:

@@ -194,7 +194,10 @@ class Method:
             if name not in spaces:
                 known = did_you_mean(name, spaces) if spaces else "It has none."
                 raise MubenchError(f"method {cls.name} has no hyperparameter {name!r}. {known}")
-        return cls(**{name: spaces[name].check(f"{cls.name}.{name}", value) for name, value in given.items()})
+        checked = {name: spaces[name].check(f"{cls.name}.{name}", value) for name, value in given.items()}
+        # A default that is spelled out is the default, also where that is written 5 and not 5.0: ids are of the text.
+        defaults = cls.defaults()
+        return cls(**{name: defaults[name] if value == defaults[name] else value for name, value in checked.items()})
 
     def hyperparameters(self) -> dict[str, Any]:
         """All hyperparameters with their values."""

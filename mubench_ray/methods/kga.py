@@ -44,42 +44,39 @@ class KnowledgeGapAlignment(Method):
 
     def start(self, ctx: Context, name: str) -> None:
         """A fresh helper and its optimiser."""
-        helper = ctx.fresh_network(f"kga {name}").train()
-        ctx.state[name] = (helper, torch.optim.Adam(helper.parameters(), lr=ctx.lr))
+        ctx.helper(f"kga {name}")
 
     def helper_loss(self, ctx: Context, batch: Batch, name: str) -> Tensor:
         """CE of the helper."""
-        helper, optimizer = ctx.state[name]
-        optimizer.zero_grad()
-        return ctx.task.losses(ctx.task.outputs(helper, batch), batch).mean()
+        helper = ctx.helper(f"kga {name}")
+        helper.optimizer.zero_grad()
+        return ctx.task.losses(ctx.task.outputs(helper.network, batch), batch).mean()
 
     def helper_step(self, ctx: Context, batch: Batch, name: str) -> None:
         """A step of the helper; f_U stays."""
-        ctx.state[name][1].step()
+        ctx.helper(f"kga {name}").optimizer.step()
 
     def freeze(self, ctx: Context, name: str) -> None:
         """The helper as a teacher."""
-        ctx.state[name] = ctx.state[name][0].eval().requires_grad_(False)
+        ctx.helper(f"kga {name}").freeze()
 
     @torch.no_grad()
     def measure(self, ctx: Context) -> None:
         """KL(f_O || A_n), mean over D_n."""
         rows = ctx.data.rows("validation")
-        total = 0.0
+        helper, total = ctx.helper("kga validation").network, 0.0
         for picked in torch.arange(len(rows)).split(min(256, ctx.task.evaluation_batch)):
             batch = ctx.data.batch(rows, picked)
             total += len(batch) * float(
-                ctx.meter.charge(
-                    "gap", len(batch), lambda batch=batch: gap(ctx, batch, ctx.original, ctx.state["validation"])
-                )
+                ctx.meter.charge("gap", len(batch), lambda batch=batch: gap(ctx, batch, ctx.original, helper))
             )
         ctx.state["gap"] = total / len(rows)
 
     def align(self, ctx: Context, retain: Batch, forget: Batch) -> Tensor:
         """|gap(D_F) - gap(D_n)| + alpha KL(f_O || f_U)(D_R)."""
-        return (gap(ctx, forget, None, ctx.state["forget"]) - ctx.state["gap"]).abs() + self.alpha * gap(
-            ctx, retain, ctx.original, None
-        )
+        helper = ctx.helper("kga forget").network
+        aligned = (gap(ctx, forget, None, helper) - ctx.state["gap"]).abs()
+        return aligned + self.alpha * gap(ctx, retain, ctx.original, None)
 
 
 def gap(ctx: Context, batch: Batch, first: nn.Module | None, second: nn.Module | None) -> Tensor:

@@ -91,6 +91,22 @@ class TrueLabels(Bad):
         return ctx.loss(ctx.relabel(batch))
 
 
+class Unweighed(Bad):
+    """Takes the mean of the losses itself, past SuperLoss."""
+
+    def loss(self, ctx, retain):
+        return ctx.losses(retain).mean()
+
+
+class HalfWeighed(Bad):
+    """Takes one term of two past SuperLoss."""
+
+    on = "paired"
+
+    def loss(self, ctx, retain, forget):
+        return ctx.loss(retain) - ctx.losses(forget).mean()
+
+
 class Explodes(Bad):
     """Leaves parameters that are not finite."""
 
@@ -118,6 +134,8 @@ FAULTS = {
     Idle: "changes what it claims",
     Spender: "stops at its budget",
     TrueLabels: "relabels D_F alone, and never with the true label",
+    Unweighed: "SuperLoss weighs every example's loss",
+    HalfWeighed: "SuperLoss weighs every example's loss",
     Explodes: "parameters stay finite",
     Validates: "runs",
     Tampering: "teachers stand still in eval mode",
@@ -148,6 +166,26 @@ def test_a_sound_method_has_none(registered):
         """CE on D_R, nothing more."""
 
     assert [f for f in check_method(registered(Sound)) if not f.ok] == []
+
+
+def test_a_penalty_on_the_weights_is_no_example_s_loss_and_who_refuses_superloss_is_believed(registered):
+    class Pulled(Bad):
+        """CE on D_R and a pull of the weights to zero."""
+
+        reads_weights = True
+
+        def loss(self, ctx, retain):
+            return ctx.loss(retain) + 0.01 * sum(p.square().sum() for p in ctx.network.parameters())
+
+    class Refuses(Unweighed):
+        """Past SuperLoss, and says so."""
+
+        without_superloss = "has its own weights of examples"
+
+    for cls, reason in ((Pulled, ""), (Refuses, "own weights of examples; leave superloss out")):
+        findings = check_method(registered(cls))
+        assert [f for f in findings if not f.ok] == []
+        assert [reason in f.detail for f in findings if "SuperLoss" in f.name] == [True]
 
 
 def test_missing_words_and_spaces_are_found(registered):

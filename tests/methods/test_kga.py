@@ -20,7 +20,7 @@ def test_a_helper_is_trained_from_scratch_on_its_set_alone(case):
     for name in ("forget", "validation"):
         helper = case.ctx.fresh_network(f"kga {name}").train()
         adam_step(helper, ce(helper, *case.set(name)))
-        trained = case.ctx.state[name]
+        trained = case.ctx.helper(f"kga {name}").network
         assert not trained.training and not any(p.requires_grad for p in trained.parameters())
         assert_same(trained, helper, atol=1e-4)  # a gradient near Adam's epsilon is that sensitive
 
@@ -32,8 +32,8 @@ def test_one_alignment_step_by_hand(case):
     case.phases("kga", helper_epochs=1, epochs=1, alpha=0.3)
     (xf, _), (xr, _), (xv, _) = case.set("forget"), case.set("retain"), case.set("validation")
     with torch.no_grad():
-        extra = kl_by_hand(log_softmax(case.original, xv), log_softmax(case.ctx.state["validation"], xv))
-        only = log_softmax(case.ctx.state["forget"], xf)
+        extra = kl_by_hand(log_softmax(case.original, xv), log_softmax(case.ctx.helper("kga validation").network, xv))
+        only = log_softmax(case.ctx.helper("kga forget").network, xf)
         kept = log_softmax(case.original, xr)
     gap = kl_by_hand(log_softmax(case.network, xf), only)
     descend(case.network, (gap - extra).abs() + 0.3 * kl_by_hand(kept, log_softmax(case.network, xr)))
@@ -59,8 +59,9 @@ def test_the_gap_on_the_extra_data_is_charged(case):
 @pytest.mark.parametrize("extra", [0.0, 5.0])
 def test_the_gap_is_aligned_from_above_and_from_below(case, extra):
     case.ctx.keep_original()
-    only = case.ctx.fresh_network("kga forget").eval()
-    case.ctx.state = {"forget": only, "gap": extra}
+    case.ctx.state = {"gap": extra}
+    case.ctx.helper("kga forget").freeze()
+    only = case.ctx.helper("kga forget").network
     batches = [
         case.ctx.data.batch(rows, torch.arange(len(rows))) for rows in map(case.ctx.data.rows, ("retain", "forget"))
     ]

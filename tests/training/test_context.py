@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from mubench_ray.errors import MubenchError
 from mubench_ray.training.context import kl
 from mubench_ray.training.evaluate import eval_mode
 
@@ -17,6 +18,22 @@ def test_kl_by_hand_and_in_the_right_order():
     expected = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
     assert kl(teacher.log(), student.log()).item() == pytest.approx(expected, rel=1e-5)
     assert kl(student.log(), teacher.log()).item() != pytest.approx(expected, rel=1e-2)
+
+
+def test_kl_of_sequences_is_refused_where_nothing_says_which_tokens_count():
+    log_probs = torch.zeros(2, 3, 4).log_softmax(-1)
+    with pytest.raises(MubenchError, match=r"\(2, 3, 4\).*ctx\.kl"):
+        kl(log_probs, log_probs)
+
+
+def test_a_mean_is_of_examples_losses_and_goes_through_the_curriculum(make_context):
+    ctx, terms = make_context(), torch.arange(6.0).view(2, 3)
+    assert ctx.mean(terms) == (3 + 12) / 2
+    assert ctx.mean(terms, each=3, factor=10.0) == 10 * (1 + 4) / 2
+    assert ctx.mean(terms, each=torch.tensor([1.0, 2.0])) == (3 + 6) / 2
+    ctx.curriculum = lambda losses: losses**2
+    assert ctx.mean(terms, each=torch.tensor([1.0, 2.0]), factor=2.0) == (6**2 + 12**2) / 2
+    assert ctx.mean(terms[0], each=2) == (0 + 0.25 + 1) / 3
 
 
 def test_teachers_are_still_and_carry_no_gradient(make_context):
