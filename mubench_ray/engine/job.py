@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from mubench_ray.engine.plan import split_name
 from mubench_ray.engine.run_trial import failed_outcome, metric_names, one_line, prepare_network_process, run_trial
 from mubench_ray.engine.watchdog import ATTEMPTS, watching
 from mubench_ray.engine.workspace import load_half
+from mubench_ray.errors import MubenchError
 from mubench_ray.registry import load_plugin
 from mubench_ray.results.storage import Place, StorageLost
 from mubench_ray.results.store import Store
@@ -62,6 +64,14 @@ class Job:
         for plugin in self.plugins:
             # In a job that was sent to a cluster plugins travel in its working folder, which lies elsewhere on every node.
             load_plugin(plugin if Path(plugin).is_file() else Path("plugins") / Path(plugin).name)
+
+    def make_ready(self, where: str) -> None:
+        """``prepare``; what fails there is raised as a MubenchError that says ``where``."""
+        try:
+            self.prepare()
+        except Exception as error:
+            reason = one_line(error, name=not isinstance(error, MubenchError))
+            raise MubenchError(f"the worker process on {where} could not be made ready: {reason}") from error
 
     def workers_of(self, content: str) -> int:
         """How many processes share the node."""
@@ -156,6 +166,18 @@ class Job:
 def is_artifact(node: str) -> bool:
     """Whether a node id is an artifact's: ``original-...``, ``retrain-...``, ``forget-only-...``; a trial's has no dash."""
     return "-" in node
+
+
+def exit_of(message: str) -> str:
+    """What Ray says of a process that died, in one line, without its ids and its list of guesses."""
+    text = " ".join(message.split())
+    found = re.search(
+        r"Worker exit type: (\w+) Worker exit detail: (.*?)( There are some potential root causes|$)", text
+    )
+    if found is None:
+        return text[:400]
+    place = re.search(r" ip: (\S+)", text)
+    return f"{found[1]}, {found[2]}" + (f" (on {place[1]})" if place else "")
 
 
 def default_artifacts(out: str | Path) -> str:

@@ -100,15 +100,15 @@ class Schedule:
     def complete(
         self, node: str, status: str, error: str | None = None, observed: dict[str, Any] | None = None
     ) -> None:
-        """A node has ended: unlock or give up what waited for it. Status ``died`` means that its process did, each time it was tried."""
+        """A node has ended: unlock or give up what waited for it. Status ``lost`` means that whoever ran it could not write its row: its process died each
+        time that it was tried, or could not run it at all."""
         self._running.discard(node)
         self.progress.running = min(len(self._running), self._slots)
-        if status == "died":
-            error = f"the worker process of {node} died {error or ''}".strip()
         if is_artifact(node):
             self.progress.artifacts_done += 1
+            error = f"{node} could not be made: {error}" if status == "lost" else error
         else:
-            if status == "died":
+            if status == "lost":
                 self._on_lost(node, error)
             self._count(status)
         if status in ("ok", "truncated"):

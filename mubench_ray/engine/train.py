@@ -16,12 +16,12 @@ from typing import Any
 
 from torch.distributed import TCPStore
 
-from mubench_ray.engine.job import Job, is_artifact
-from mubench_ray.engine.run_trial import failed_outcome, metric_names
-from mubench_ray.errors import ResultsError
+from mubench_ray.engine.job import Job, exit_of, is_artifact
+from mubench_ray.engine.run_trial import failed_outcome, metric_names, one_line
+from mubench_ray.errors import MubenchError, ResultsError
 from mubench_ray.results.store import Store
 from mubench_ray.suite import Resources
-from mubench_ray.training.distributed import World
+from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.trial import Trial
 
 #: What makes a short run of Train shorter: how often its controller looks at the workers (2 s by default, and a run ends at such a look), and what it
@@ -70,7 +70,7 @@ class Team:
         self._error: BaseException | None = None
 
     def run(self, node: str, content: str, folder: str, alone: bool = False) -> dict[str, Any]:
-        """``Job.run`` by all workers together; returns what rank 0 does. Raises Train's error where a process died, so that Tune tries again.
+        """``Job.run`` by all workers together; returns what rank 0 does, or status ``died`` where a process did, and the node is to be tried again.
 
         Workers never share a device with others, so that they are ``alone`` in any case.
         """
@@ -132,9 +132,10 @@ class Team:
                 storage.inside(name).clear()
 
     def _explain(self, node: str, content: str, folder: str) -> dict[str, Any]:
-        """The row of what a rank has given up; raises the error where processes died."""
-        if (failed := failure_of(getattr(self._error, "worker_failures", {}))) is None:
-            raise self._error
+        """The row of what a rank has given up; none where processes died."""
+        failures = getattr(self._error, "worker_failures", {})
+        if (failed := failure_of(failures)) is None:
+            return {"status": "died", "error": death_of(failures) or exit_of(one_line(self._error))}
         status, reason = failed
         if is_artifact(node):
             return {"status": "failed", "error": reason}
@@ -146,12 +147,16 @@ class Team:
 
 def work(config: dict[str, Any]) -> None:
     """One worker: nodes from the store until there are no more."""
+    import ray
     from ray.train.torch import get_device
 
     job: Job = config["job"]
     job = replace(job, device=str(get_device()) if job.device.startswith("cuda") else job.device)
-    job.prepare()
     world = World.joined(job.sharded)
+    try:
+        job.make_ready(f"node {ray.util.get_node_ip_address()}")
+    except MubenchError as error:
+        raise RankFailed("failed", f"rank {world.rank} of {world.size}: {error}") from error
     store = TCPStore(config["host"], config["port"], is_master=False, timeout=PATIENCE)
     for number in itertools.count(1):
         if world.rank == 0:
@@ -164,7 +169,12 @@ def work(config: dict[str, Any]) -> None:
         if given == STOP:
             return
         node, content, folder = json.loads(given)
-        result = job.run(node, content, folder, world)
+        try:
+            result = job.run(node, content, folder, world)
+        except WorkerLost:
+            raise
+        except Exception as error:
+            raise RankFailed("failed", f"rank {world.rank} of {world.size}: {one_line(error)}") from error
         store.set(f"done {number} {world.rank}", "")
         fault = result["status"] not in ("ok", "truncated")
         # Most faults befall all ranks. One that some have not seen leaves them waiting for ever: only an exception ends that.
@@ -191,5 +201,18 @@ def failure_of(failures: dict[int, Exception]) -> tuple[str, str] | None:
         while seen is not None:
             if isinstance(seen, RankFailed):
                 return seen.status, seen.reason
+            seen = getattr(seen, "_base_exc", None) or getattr(seen, "cause", None) or seen.__cause__
+    return None
+
+
+def death_of(failures: dict[int, Exception]) -> str | None:
+    """Which rank's process died, and how; None where Train does not say."""
+    from ray.exceptions import RayActorError
+
+    for rank, failure in failures.items():
+        seen: BaseException | None = failure
+        while seen is not None:
+            if isinstance(seen, RayActorError):
+                return f"rank {rank}: {exit_of(str(seen))}"
             seen = getattr(seen, "_base_exc", None) or getattr(seen, "cause", None) or seen.__cause__
     return None

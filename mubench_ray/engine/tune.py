@@ -9,28 +9,34 @@ import os
 import signal
 import threading
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
+from ray.exceptions import RayActorError, RayTaskError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from mubench_ray.engine.cluster import nodes
-from mubench_ray.engine.job import Job
+from mubench_ray.engine.job import Job, exit_of
+from mubench_ray.engine.run_trial import one_line
 from mubench_ray.engine.schedule import Schedule
 from mubench_ray.engine.telemetry import Telemetry
+from mubench_ray.errors import MubenchError
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.suite import Resources
 
 if TYPE_CHECKING:
     from mubench_ray.engine.train import Team
 
-#: How often Tune starts a node anew whose process died.
+#: How often a node is begun anew whose process died.
 RETRIES = 2
+#: How often a node is given away whose process dies before it begins: one that waited may be dead already, one that starts may never come up.
+STARTS = 10
 #: Nodes that one Tuner runs: it keeps some 50 KB of each that it ever ran.
 PER_TUNER = 5_000
 
@@ -40,15 +46,23 @@ Contents = Callable[[str], tuple[str, str]]
 
 
 class NextNode(Searcher):
-    """Asks the schedule for the next node, and tells it how each one ended. Where nodes are ``packed``, one that is out of memory is handed out once more,
-    to run alone, when nothing else is left to do."""
+    """Asks the schedule for the next node, and tells it how each one ended. A node whose process died is handed out again, which costs it nothing where the
+    process was dead before it began. Where nodes are ``packed``, one that is out of memory is handed out once more, to run alone, when nothing else is left
+    to do."""
 
     def __init__(self, schedule: Schedule, contents: Contents, packed: bool = False) -> None:
         super().__init__(metric="ended", mode="max")
         self._schedule, self._contents = schedule, contents
-        self._nodes: dict[str, str] = {}
+        #: By trial of Tune's: its node, and whether it is to run alone.
+        self._nodes: dict[str, tuple[str, bool]] = {}
         self._packed = packed
         self._crowded: deque[str] = deque()
+        self._again: deque[tuple[str, bool]] = deque()
+        self._begun: set[str] = set()
+        self._faults: dict[str, BaseException | None] = {}
+        #: How often the process of a node died: while it ran it, and before.
+        self._deaths: Counter[str] = Counter()
+        self._false_starts: Counter[str] = Counter()
         #: Why nothing can be written any more.
         self.lost: str | None = None
         self._handed_out = 0
@@ -58,7 +72,10 @@ class NextNode(Searcher):
         """A config of one node, None while everything waits, FINISHED at the end."""
         if self.full:
             return Searcher.FINISHED
-        node, alone = self._schedule.next(), False
+        if self._again and not self._schedule.progress.draining:
+            node, alone = self._again.popleft()
+        else:
+            node, alone = self._schedule.next(), False
         if node is None:
             if self._packed and not self._schedule.progress.draining:
                 if self._nodes:
@@ -67,37 +84,64 @@ class NextNode(Searcher):
                     node, alone = self._crowded.popleft(), True
             if node is None:
                 return Searcher.FINISHED if self._schedule.finished else None
-        self._nodes[trial_id] = node
+        self._nodes[trial_id] = node, alone
         self._handed_out += 1
         content, folder = self._contents(node)
         return {"node": node, "content": content, "folder": folder, "alone": alone}
 
+    def begins(self, trial_id: str) -> None:
+        """A process begins a trial of Tune's."""
+        self._begun.add(trial_id)
+
+    def fails(self, trial_id: str, fault: BaseException | None) -> None:
+        """Ray's word for the end of a trial of Tune's, before ``on_trial_complete`` says that it has come."""
+        self._faults[trial_id] = fault
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial of Tune's has ended; ``error`` means that its process died every time it was tried."""
-        node = self._nodes.pop(trial_id, None)
+        """A trial of Tune's has ended; ``error`` means that its process died, or what ``Node`` itself did not catch."""
+        node, alone = self._nodes.pop(trial_id, (None, False))
+        begun, fault = trial_id in self._begun, self._faults.pop(trial_id, None)
+        self._begun.discard(trial_id)
         if node is None:
             return
-        died = error or not result or "status" not in result
-        status, seconds = ("died", None) if died else (result["status"], result.get("time_this_iter_s"))
+        if error or not result or "status" not in result:
+            result = {"status": end_of(fault, begun), "error": told(fault)}
+        status, reason = result["status"], result.get("error")
         try:
-            if died:
-                self._schedule.complete(node, status, f"{RETRIES + 1} times; the machine may be short of memory")
+            if status == "died":
+                self._deaths[node] += 1
+                self._try_again(node, alone, self._deaths[node], RETRIES, "while it ran", reason)
+            elif status == "never began":
+                self._false_starts[node] += 1
+                self._try_again(node, alone, self._false_starts[node], STARTS - 1, "before it began", reason)
             elif status == "crowded":
                 self._crowded.append(node)
             elif status == "unwritten":
-                raise StorageLost(result["error"])
+                raise StorageLost(reason)
             else:
-                self._schedule.complete(node, status, result.get("error"), result)
+                self._schedule.complete(node, status, reason, result)
         except StorageLost as lost:
             # Without a row the trial is still to be run: the same command does it, when it can be written.
             self.lost = self.lost or str(lost)
             self._schedule.drain()
-        self._telemetry.ended(node, status, seconds, self._schedule.progress)
+        self._telemetry.ended(node, status, result.get("time_this_iter_s"), self._schedule.progress)
+
+    def _try_again(self, node: str, alone: bool, times: int, most: int, when: str, reason: str | None) -> None:
+        if times <= most:
+            self._again.append((node, alone))
+        else:
+            often = "once" if times == 1 else f"{times} times"
+            self._schedule.complete(node, "lost", f"its process died {often} {when}, the last time so: {reason}")
 
     @property
     def full(self) -> bool:
         """Whether this Tuner has been given as many nodes as one runs, and another is to go on."""
-        return self._handed_out >= PER_TUNER and bool(self._crowded or not self._schedule.finished)
+        return self._handed_out >= PER_TUNER and bool(self._crowded or self._again or not self._schedule.finished)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another Tuner is to go on: this one is full, or the last processes that it had died, when it had been told that there is no more."""
+        return self.full or (bool(self._again) and not self._schedule.progress.draining)
 
     def go_on(self) -> None:
         """A new Tuner begins."""
@@ -110,6 +154,33 @@ class NextNode(Searcher):
         """Nothing to restore."""
 
 
+def end_of(fault: BaseException | None, begun: bool) -> str:
+    """The status of a node that Tune ended with an error: ``died`` or ``never began`` with its process, ``lost`` by an exception."""
+    if isinstance(fault, RayTaskError) or getattr(fault, "actor_init_failed", False):
+        return "lost"
+    return "died" if begun else "never began"
+
+
+def told(fault: BaseException | None) -> str:
+    """The reason that Ray gives, in one line."""
+    if isinstance(fault, RayTaskError):
+        return one_line(fault.cause)
+    if isinstance(fault, RayActorError) and fault.actor_init_failed:
+        return str(fault).strip().splitlines()[-1]  # the last line of a traceback
+    return exit_of(str(fault or "Ray does not say why"))
+
+
+class Begins(tune.Callback):
+    """Tells which trial of Tune's a process begins: none does where the process that was to take it is found dead."""
+
+    def __init__(self, next_node: NextNode) -> None:
+        self._next_node = next_node
+
+    def on_trial_start(self, iteration: int, trials: list, trial: TuneTrial, **info: Any) -> None:
+        """It begins."""
+        self._next_node.begins(trial.trial_id)
+
+
 class InOrder(FIFOScheduler):
     """Order of submission, passing over as many trials as actors may be starting up.
 
@@ -118,14 +189,18 @@ class InOrder(FIFOScheduler):
     trials that ever were at each event; here only those that have not ended are known.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, next_node: NextNode) -> None:
         super().__init__()
-        self._slots = slots
+        self._slots, self._next_node = slots, next_node
         self._live: dict[TuneTrial, None] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: TuneTrial) -> None:
         """One more trial, or one that is to be tried again."""
         self._live[trial] = None
+
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """Hand on why a trial failed, which a searcher is not told."""
+        self._next_node.fails(trial.trial_id, trial.get_pickled_error())
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
         """The trial that takes the actor that has just become free."""
@@ -136,21 +211,33 @@ class InOrder(FIFOScheduler):
 
 
 class Node(tune.Trainable):
-    """Runs one node in one step; the actor goes on to the next one."""
+    """Runs one node in one step; the actor goes on to the next one. Whatever goes wrong is the node's result: of an exception here Tune would tell no more
+    than that there was one."""
 
     def setup(self, config: dict[str, Any], job: Job | None = None, resources: Resources | None = None) -> None:
         """Once an actor."""
-        self._job, self._resources, self._team = job, resources, None
-        job.prepare()
+        self._job, self._resources, self._team, self._prepared = job, resources, None, False
 
     def step(self) -> dict[str, Any]:
         """Run the node to its end."""
+        try:
+            result = self._run()
+        except StorageLost as error:
+            result = {"status": "unwritten", "error": str(error)}
+        except Exception as error:  # noqa: BLE001 - it is the node's reason
+            result = {"status": "lost", "error": one_line(error, name=not isinstance(error, MubenchError))}
+        return {**result, "ended": 1, "done": True}
+
+    def _run(self) -> dict[str, Any]:
         config = self.config
+        if not self._prepared:
+            self._job.make_ready(f"node {ray.util.get_node_ip_address()}")
+            self._prepared = True
         node = config["node"], config["content"], config["folder"]
         workers = self._job.workers_of(config["content"])
         runner = self._job if workers == 1 else self._team_of(workers)
         alone = {"alone": True} if config["alone"] else {}
-        return {**runner.run(*node, **alone), "ended": 1, "done": True}
+        return runner.run(*node, **alone)
 
     def _team_of(self, workers: int) -> Team:
         """The workers that share nodes; those of the node before, where there are as many."""
@@ -204,7 +291,7 @@ def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resou
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=next_node,
-                scheduler=InOrder(job.concurrency),
+                scheduler=InOrder(job.concurrency, next_node),
                 num_samples=-1,  # until the schedule is finished
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.trial_id,
@@ -215,7 +302,8 @@ def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resou
                 storage_path=storage,
                 verbose=0,
                 log_to_file=False,
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                callbacks=[Begins(next_node)],
+                failure_config=tune.FailureConfig(max_failures=0),  # `next_node` hands out again what died
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
@@ -224,7 +312,7 @@ def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resou
         for number in itertools.count():
             next_node.go_on()
             tuner(number).fit()
-            if not next_node.full:
+            if not next_node.goes_on:
                 break
             gc.collect()  # a Tuner's trials refer to each other
     if next_node.lost:

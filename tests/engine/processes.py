@@ -42,16 +42,21 @@ def finish(*arguments, expect: int = 0, **options) -> str:
 
 
 def trial_processes(driver: subprocess.Popen) -> list[psutil.Process]:
-    """The processes below a driver that run its trials."""
+    """The processes below a driver that run its trials, or wait for one."""
     found = []
     for process in psutil.Process(driver.pid).children(recursive=True):
         try:
-            title = " ".join(process.cmdline())
+            title = title_of(process)
         except psutil.Error:
             continue
-        if title.startswith("ray::") and "Trainable" in title:
+        if title.startswith("ray::") and ("Trainable" in title or title == "ray::Node"):
             found.append(process)
     return found
+
+
+def title_of(process: psutil.Process) -> str:
+    """What Ray calls a process: ``ray::ResourceTrainable.train`` while it runs a trial, ``ray::Node`` while it waits for one."""
+    return " ".join(process.cmdline()).strip()
 
 
 def wait_until(what: Callable[[], bool], seconds: float = 120) -> None:

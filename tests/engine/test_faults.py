@@ -16,7 +16,7 @@ import yaml
 
 from mubench_ray.results.store import Store, load_results
 from tests.conftest import outcome_columns
-from tests.engine.processes import finish, mubench, said, trial_processes, wait_until
+from tests.engine.processes import finish, mubench, said, title_of, trial_processes, wait_until
 from tests.object_store import free_port, wait_for
 
 pytestmark = pytest.mark.slow
@@ -41,6 +41,34 @@ class HangingOnce(Method):
             mark.touch()
             while True:
                 pass
+        return []
+
+@method("waiting", title="Waiting", cites="a test")
+class Waiting(Method):
+    """Waits until it may go on; which process it runs in stands in a file."""
+    def phases(self, ctx):
+        marks = Path(os.environ["MUBENCH_TEST_MARKS"])
+        (marks / "pid").write_text(str(os.getpid()))
+        while not (marks / "go").exists():
+            time.sleep(0.05)
+        return []
+'''
+
+#: It can be imported by the process that imports it first, the driver.
+ONCE = '''
+import os
+from pathlib import Path
+from mubench_ray.methods import Method, method
+
+first = Path(__file__).with_name("first")
+first.exists() or first.write_text(str(os.getpid()))
+if first.read_text() != str(os.getpid()):
+    raise ImportError("libcuriosity.so: cannot open shared object file")
+
+@method("curious", title="Curious", cites="a test")
+class Curious(Method):
+    """Nothing."""
+    def phases(self, ctx):
         return []
 '''
 
@@ -82,6 +110,43 @@ def test_a_trials_process_killed(content, expected, tmp_path):
         each.kill()
     said(process)
     assert outcome_columns(load_results(tmp_path / "out")) == expected
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_a_process_killed_while_it_waits(content, tmp_path):
+    """Nothing of a trial was lost with it: the trial goes to another process, and no row says that anything died. Tune by itself counts this death twice,
+    and tries no more."""
+    plugin, marks, out = tmp_path / "waiting_method.py", tmp_path / "marks", tmp_path / "out"
+    plugin.write_text(PLUGIN)
+    marks.mkdir()
+    changes = {"methods": ["original", "waiting"], "ratios": [5, 10], "seeds": [1], "sequence": True}
+    suite = written(tmp_path, content, **changes, plugins=[str(plugin)], resources={"concurrency": 2})
+    process = mubench("run", suite, "--out", out, env={"MUBENCH_TEST_MARKS": str(marks)})
+    # The second step waits for the first: once the other rows are there, one of two processes has nothing to do.
+    wait_until(lambda: (marks / "pid").is_file() and rows_written(out, 2)())
+    busy = int((marks / "pid").read_text())
+    wait_until(lambda: [title_of(each) for each in trial_processes(process) if each.pid != busy] == ["ray::Node"])
+    [idle] = [each for each in trial_processes(process) if each.pid != busy]
+    idle.kill()
+    idle.wait()
+    (marks / "go").touch()
+    said(process)
+    rows = load_results(out).to_pylist()
+    assert len(rows) == 4 and {row["status"] for row in rows} == {"ok"}, [row["error"] for row in rows]
+
+
+def test_a_plugin_that_only_the_driver_can_import(content, tmp_path):
+    """The reason in the rows is the exception, the file and the machine; nobody tries three times."""
+    plugin, out = tmp_path / "curious_method.py", tmp_path / "out"
+    plugin.write_text(ONCE)
+    changes = {"methods": ["original", "curious"], "seeds": [1], "plugins": [str(plugin)]}
+    output = finish("run", written(tmp_path, content, **changes), "--out", out)
+    rows = load_results(out).to_pylist()
+    assert len(rows) == 2 and {row["status"] for row in rows} == {"failed"}
+    for row in rows:
+        assert "ImportError: libcuriosity.so: cannot open shared object file" in row["error"]
+        assert str(plugin) in row["error"] and "worker process on node" in row["error"] and "died" not in row["error"]
+    assert "libcuriosity.so" in output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -210,7 +275,8 @@ def test_a_trial_that_hangs(content, tmp_path):
         "resources": {"watchdog": 15},
     }
     out = tmp_path / "out"
-    output = finish("run", written(tmp_path, content, **changes), "--out", out, env={"MUBENCH_TEST_MARKS": str(marks)})
+    arguments = ("run", written(tmp_path, content, **changes), "--out", out)
+    output = finish(*arguments, env={"MUBENCH_TEST_MARKS": str(marks)})
     rows = {row["method"]: row for row in load_results(out).to_pylist()}
     assert rows["original"]["status"] == rows["hanging_once"]["status"] == "ok" and len(list(marks.iterdir())) == 1
     assert rows["hanging"]["status"] == "failed" and "hung: no progress for 15 s, 2 times" in rows["hanging"]["error"]

@@ -49,11 +49,11 @@ def test_dependents_of_a_lost_artifact_are_told_once():
     assert (schedule.progress.done, schedule.progress.failed) == (2, 1)
 
 
-def test_a_died_trial_is_lost_with_its_reason():
+def test_a_lost_node_is_told_with_its_reason_as_it_is():
     lost = []
-    schedule = Schedule({"a": ()}, slots=1, on_lost=lambda *told: lost.append(told))
-    drain(schedule, lambda node: ("died", "3 times"))
-    assert lost == [("a", "the worker process of a died 3 times")]
+    schedule = Schedule({"a": (), "b": ("original-x",)}, slots=1, on_lost=lambda *told: lost.append(told))
+    drain(schedule, lambda node: ("lost", f"{node} broke"))
+    assert lost == [("b", "original-x could not be made: original-x broke"), ("a", "a broke")]
 
 
 def test_limit_holds():
