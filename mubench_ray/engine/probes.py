@@ -76,7 +76,7 @@ def returning(trial: Trial, ctx: Context, network: nn.Module, rows: Rows, option
     kept = trial.training.model_dump(
         include={"optimizer", "batch_size", "weight_decay", "momentum", "clip", "precision"}
     )
-    epochs = options.steps * kept["batch_size"] / len(ctx.data.rows("retain"))
+    epochs = options.steps / ctx.data.steps("retain", kept["batch_size"], 1)
     phase = Phase("relearn", "retain", loss, epochs=epochs, optimizer=Optimizer(schedule="constant"))
     Loop(other, [phase], Unlearning(**kept), look).run()
     return np.array(accuracy[: options.steps // options.every + 1])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mubench_ray.errors import Diverged
+from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.randomness import derive
 from mubench_ray.tasks.base import Batch
 from mubench_ray.training.checkpoint import Checkpoint
@@ -89,6 +89,9 @@ class Loop:
                     if before is not None:
                         ctx.network.load_state_dict(before)
                     return False
+                except ValueError as error:
+                    self._say_if_alone(phase, batches, error)
+                    raise
                 finite &= torch.isfinite(loss)
                 last = step == steps - 1
                 if (ctx.device == "cpu" or last or step % FINITE_CHECK_EVERY == 0) and not finite:
@@ -104,6 +107,18 @@ class Loop:
                 parameter.requires_grad_(True)
             ctx.network.zero_grad(set_to_none=True)
         return self._hook(phase.after)
+
+    def _say_if_alone(self, phase: Phase, batches: tuple[Batch, ...], error: ValueError) -> None:
+        """Raise MubenchError where a step failed on a batch of one example, which is left only where a set or a batch is of one by intent: torch does not
+        say that."""
+        for name, batch in zip(("retain", "forget") if phase.on == "paired" else (phase.on,), batches):
+            if len(batch) == 1 and phase.mode == "train":
+                size = self._size(phase)
+                whole = "the set holds no more" if size > 1 else f"batch_size is {size}"
+                raise MubenchError(
+                    f"phase {phase.name!r} trains on one example of {name!r} at a time ({whole}), which this network cannot: {error}. BatchNorm has no "
+                    "statistics of one example where its map is 1 x 1: take a larger ratio, subset or batch_size, or a model without BatchNorm."
+                ) from error
 
     def _hook(self, hook: Callable[[Context], None] | None) -> bool:
         """Whether a phase's ``before`` or ``after`` stayed within the budget."""

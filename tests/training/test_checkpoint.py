@@ -57,6 +57,35 @@ def test_it_ends_where_an_undisturbed_run_does(make_context, tmp_path, stop):
     assert again.meter.flos == whole.meter.flos and again.meter.examples == whole.meter.examples
 
 
+@pytest.mark.parametrize("model", ["resnet18", "tinyvit-5m"])
+@pytest.mark.parametrize("stop", [2, 3, 4])
+def test_one_example_left_over_on_a_last_map_of_one_pixel(make_context, tmp_path, model, stop):
+    """65 pictures in batches of 32, whose last one would be one that BatchNorm refuses; broken off within a pass, between two and at the first step of one."""
+
+    def train(ctx, stop=None, checkpoint=None):
+        sizes = []
+
+        def loss(ctx, batch):
+            sizes.append(len(batch))
+            if len(sizes) == stop:
+                raise Interrupted
+            return ctx.loss(batch)
+
+        Loop(ctx, [Phase("train", "retain", loss, epochs=2)], Unlearning(batch_size=32), checkpoint=checkpoint).run()
+        return sizes
+
+    whole = make_context(model, size=85)
+    assert train(whole) == [32, 33, 32, 33] and whole.meter.examples == 130
+    checkpoint = Checkpoint(tmp_path / "run.pt", every=0.0)
+    with pytest.raises(Interrupted):
+        train(make_context(model, size=85), stop, checkpoint)
+    again = make_context(model, size=85)
+    assert train(again, None, checkpoint) == [32, 33, 32, 33][stop - 1 :]
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], tensor), name
+    assert again.meter.flos == whole.meter.flos and again.meter.examples == whole.meter.examples
+
+
 def test_a_state_that_cannot_be_saved_starts_anew_but_not_for_free(make_context, tmp_path):
     checkpoint = Checkpoint(tmp_path / "run.pt", every=0.0)
     ctx = make_context()

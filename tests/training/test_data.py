@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from mubench_ray.training.data import UnlearningData
+from mubench_ray.training.data import UnlearningData, batches_of, in_batches, joins
 
 
 def indices(batches):
@@ -42,3 +43,53 @@ def test_steps_round_fractions_of_an_epoch_up(make_context):
     data: UnlearningData = make_context().data
     assert [data.steps("retain", 32, epochs) for epochs in (1, 2, 0.5, 1.4)] == [3, 6, 2, 5]
     assert data.steps("mixed", 32, 1) == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "cut"),
+    [
+        (65, 32, [32, 33]),  # one left over joins the batch before it
+        (33, 32, [33]),
+        (7, 3, [3, 4]),
+        (5, 2, [2, 3]),
+        (66, 32, [32, 32, 2]),  # two are a batch
+        (64, 32, [32, 32]),
+        (1, 32, [1]),  # a set of one has no batch before it
+        (3, 1, [1, 1, 1]),  # single examples are meant
+        (31, 32, [31]),
+    ],
+)
+def test_one_example_left_over_joins_the_batch_before_it(rows, size, cut):
+    order = torch.arange(rows)
+    batches = in_batches(order, size)
+    assert [len(batch) for batch in batches] == cut and torch.equal(torch.cat(batches), order)
+    assert batches_of(rows, size) == len(cut)
+    assert joins(rows, size) == (max(cut) > size)
+
+
+def test_a_pass_with_one_left_over_is_counted_as_it_is_cut(make_context):
+    data: UnlearningData = make_context().data  # 80 of D_R, 20 of D_F, 10 of D_V
+    for name, size, cut in [
+        ("retain", 79, [80]),
+        ("forget", 19, [20]),
+        ("mixed", 33, [33, 33, 34]),
+        ("validation", 3, [3, 3, 4]),
+    ]:
+        assert data.steps(name, size, 1) == len(cut) and data.steps(name, size, 2.5) == -(-5 * len(cut) // 2)
+        batches = take(data, name, size, ("s",), 2 * len(cut))
+        assert [len(batch) for batch in batches] == cut * 2
+        first, second = (
+            sorted(torch.cat([b["index"] for b in part]).tolist())
+            for part in (batches[: len(cut)], batches[len(cut) :])
+        )
+        assert first == second and len(set(first)) == len(first)
+
+
+@pytest.mark.parametrize("first", range(9))
+def test_from_the_middle_of_a_pass_with_one_left_over(make_context, first):
+    data = make_context().data
+    whole = indices(take(data, "mixed", 33, ("s",), 10))
+    assert (
+        indices(batch for batch, _ in zip(data.passes("mixed", 33, ("s",), first=first), range(10 - first)))
+        == whole[first:]
+    )

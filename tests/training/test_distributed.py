@@ -39,6 +39,8 @@ MORE = {
     "salun with lora": ("salun", {}, {"lora": 0.3}),
     "ft adam": ("ft", {}, {"optimizer": "adam"}),
     "ft resnet": ("ft", {}, {"model": "resnet-18", "batch_size": 14}),
+    # One of the 40 is left over and joins the batch before it.
+    "ft resnet one left over": ("ft", {}, {"model": "resnet-18", "batch_size": 13}),
     "rand_label vit dropout": ("rand_label", {}, {"model": "vit-tiny", "dropout": 0.5}),
     "original": ("original", {}, {}),
     "ft single precision": ("ft", {}, {"double": False}),
@@ -110,6 +112,7 @@ def rank_of_all(rank: int, folder: str) -> None:
         answers[f"{case} in pieces"] = unlearned(case, World.joined(sharded=True))
     answers["refused in pieces"] = refused_in_pieces()
     answers["out of step"] = out_of_step(rank)
+    answers["three"] = a_step_of_three(World.joined())
     answers["raised"] = raised_on_the_first()
     torch.save(answers, os.path.join(folder, f"{rank}.pt"))
     dist.destroy_process_group()
@@ -129,6 +132,19 @@ def out_of_step(rank: int) -> str:
     except MubenchError as error:
         return str(error)
     return "nothing"
+
+
+def a_step_of_three(world: World) -> dict:
+    """A ResNet whose last map is 1 x 1 after one step on three examples: of two processes one has a single example, which it could not normalise alone."""
+    ctx = bench("resnet-18", lr=0.01)
+    ctx.network.double()
+    ctx.model = ctx.data.model = Double(ctx.model)
+    ctx.world, ctx.meter = world, Meter(world=world)
+    epochs = 1 / ctx.data.steps("retain", 3, 1)
+    options = Unlearning(batch_size=3, optimizer="sgd")
+    Loop(ctx, [Phase("p", "retain", lambda ctx, batch: ctx.loss(batch), epochs=epochs)], options).run()
+    assert ctx.meter.examples == 3
+    return {name: tensor.clone() for name, tensor in ctx.network.state_dict().items()}
 
 
 def raised_on_the_first() -> str:
@@ -215,6 +231,13 @@ def test_all_stop_at_the_same_step(both):
 
 def test_a_rank_that_differs_is_named(both):
     assert all("rank 1 is not that of rank 0" in answers["out of step"] for answers in both)
+
+
+def test_a_process_with_a_single_example_of_a_batch(both):
+    alone = a_step_of_three(World())
+    for answers in both:
+        assert answers["three"].keys() == alone.keys()
+        assert all((answers["three"][name] - tensor).abs().max() <= 1e-6 for name, tensor in alone.items())
 
 
 def test_what_rank_0_raises_is_raised_everywhere(both):

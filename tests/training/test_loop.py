@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mubench_ray.errors import Diverged
+from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.meter import Meter
 from mubench_ray.training.optimizers import scheduled
@@ -194,3 +194,14 @@ def test_dropout_depends_on_the_step_alone(make_context):
         run(ctx, Phase("p", "forget", cross_entropy))
         ends.append(weights(ctx))
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+@pytest.mark.parametrize(("size", "batch_size", "why"), [(21, 32, "the set holds no more"), (24, 1, "batch_size is 1")])
+def test_single_examples_and_a_last_map_of_one_pixel(make_context, size, batch_size, why):
+    """Nothing can be joined: what is wrong, where, and what to do. In eval mode single examples are welcome."""
+    with pytest.raises(
+        MubenchError,
+        match=rf"phase 'p' trains on one example of 'retain' at a time \({why}\).*BatchNorm has no statistics",
+    ):
+        run(make_context("resnet18", size=size), Phase("p", "retain", cross_entropy), batch_size=batch_size)
+    run(make_context("resnet18", size=size), Phase("p", "retain", cross_entropy, mode="eval"), batch_size=batch_size)
