@@ -44,6 +44,9 @@ class Ranges:
     def configuration(self, drawn: Mapping[str, Any]) -> Configuration:
         """The whole configuration of drawn values; raises MubenchError for one out of range."""
         values = {name: self.spaces[name].check(name, value) for name, value in drawn.items()}
+        # One value, one text, as in ``Method.configure``.
+        known = self.fixed.hyperparameters
+        values = {name: known[name] if value == known.get(name) else value for name, value in values.items()}
         lr = values.pop("lr", self.fixed.lr)
         return Configuration({**self.fixed.hyperparameters, **values}, lr)
 
