@@ -88,7 +88,7 @@ def suite(trials: int):
     )
 
 
-def bare(count: int = 200) -> float:
+def bare(count: int) -> float:
     """Seconds of one trial called plainly and written, without the engine."""
     from mubench_ray.engine.artifacts import ArtifactStore
     from mubench_ray.engine.plan import make_plan
@@ -129,11 +129,14 @@ def main() -> None:
     """Each count in a process of its own, so that its memory is its own."""
     parser = argparse.ArgumentParser()
     parser.add_argument("counts", type=int, nargs="*", default=[1000, 5000, 20000])
+    parser.add_argument(
+        "--plain", type=int, default=200, help="trials that are called plainly, after 5 that do not count"
+    )
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         return measure(given.one)
-    alone = bare()
+    alone = bare(given.plain)
     print(f"one trial by itself, written: {1000 * alone:.1f} ms; 2 at a time: {500 * alone:.1f} ms a trial")
     print("trials | whole run s | ms a trial | of it engine ms | driver GiB | tables MiB | files | read s")
     for count in given.counts:

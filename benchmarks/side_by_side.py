@@ -62,21 +62,33 @@ def process_each(texts: list[str], artifacts: str, out: str, at_a_time: int, thr
         list(pool.map(start, texts))
 
 
-def ways(trials: int, epochs: float, texts: list[str], artifacts: str, root: Path) -> Iterator[tuple[str, float, Path]]:
-    """Each way with its seconds and its results folder."""
-    for name, at_a_time, threads in (
-        ("a process a trial, one after the other, 2 threads", 1, 2),
-        ("a process a trial, 2 at a time, 1 thread", 2, 1),
-    ):
+#: Trials at a time and threads of a trial.
+PROCESSES = {
+    "a process a trial, one after the other, 2 threads": (1, 2),
+    "a process a trial, 2 at a time, 1 thread": (2, 1),
+}
+#: What the suite says of resources.
+ENGINE = {
+    "engine, 1 at a time, 2 threads": {"cpus": 2},
+    "engine, 2 at a time, 1 thread": {"cpus": 1, "concurrency": 2},
+    "engine, 4 at a time on half a core each": {"cpus": 0.5, "concurrency": 4},
+}
+
+
+def ways(
+    chosen: str, trials: int, epochs: float, texts: list[str], artifacts: str, root: Path
+) -> Iterator[tuple[str, float, Path]]:
+    """Each way whose name holds ``chosen``, with its seconds and its results folder."""
+    for name, (at_a_time, threads) in PROCESSES.items():
+        if chosen not in name:
+            continue
         out = root / name.replace(" ", "-")
         began = time.perf_counter()
         process_each(texts, artifacts, str(out), at_a_time, threads)
         yield name, time.perf_counter() - began, out
-    for name, resources in (
-        ("engine, 1 at a time, 2 threads", {"cpus": 2}),
-        ("engine, 2 at a time, 1 thread", {"cpus": 1, "concurrency": 2}),
-        ("engine, 4 at a time on half a core each", {"cpus": 0.5, "concurrency": 4}),
-    ):
+    for name, resources in ENGINE.items():
+        if chosen not in name:
+            continue
         out = root / name.replace(" ", "-")
         began = time.perf_counter()
         run_suite(suite(trials, epochs, **resources), out=out, artifacts=artifacts)
@@ -88,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--epochs", type=float, default=8, help="FT epochs: how long a trial takes")
+    parser.add_argument("--ways", default="", help="only ways whose name holds this, such as: 2 at a time")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -100,7 +113,7 @@ def main() -> None:
         texts = [trial.model_dump_json() for trial in plan.trials.values()]
         base, expected = None, None
         print("way | seconds | trials a minute | against the first")
-        for name, seconds, out in ways(given.trials, given.epochs, texts, artifacts, Path(folder)):
+        for name, seconds, out in ways(given.ways, given.trials, given.epochs, texts, artifacts, Path(folder)):
             rows = load_results(out).sort_by("trial_id")
             found = [round(value, 4) for value in rows["test_loss"].to_pylist()]
             base, expected = base or seconds, expected or found

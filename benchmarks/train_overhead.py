@@ -22,7 +22,11 @@ def main() -> None:
     """Print seconds a trial and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=6)
-    trials = parser.parse_args().trials
+    parser.add_argument(
+        "--anew", type=int, default=2, help="of them by workers started anew for each; 0 leaves that out"
+    )
+    given = parser.parse_args()
+    trials = given.trials
     suite = make_suite(
         {
             "name": "train_overhead",
@@ -74,7 +78,7 @@ def main() -> None:
                 team.close()
                 return result
 
-        anew = run(Anew(), list(plan.trials)[:3])
+        anew = run(Anew(), list(plan.trials)[: given.anew + 1]) if given.anew else None
         team = Team(job("kept"), 2, suite.resources)
         begun = time.perf_counter()
         kept = run(team, list(plan.trials))
@@ -83,7 +87,8 @@ def main() -> None:
         team.close()
         closing = time.perf_counter() - ended
     print(f"one process            {alone:7.3f} s a trial")
-    print(f"2 workers, started anew {anew:6.3f} s a trial: {anew / alone:6.1f} x")
+    if anew is not None:
+        print(f"2 workers, started anew {anew:6.3f} s a trial: {anew / alone:6.1f} x")
     print(
         f"2 workers that stay    {kept:7.3f} s a trial: {kept / alone:6.1f} x, after {first:.1f} s once and {closing:.1f} s to end"
     )
