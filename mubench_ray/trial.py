@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-#: Versions of what decides an outcome, by what has them: ``method``, ``task``, ``model``, ``sampler``, and for the loop ``unlearning`` and the kinds of
-#: artifact. Only those above 1 stand here; of a plugin's things also the hash of its file.
+#: Versions of what decides an outcome, by what has them: ``method``, ``task``, ``model``, ``checkpoint`` (the model as it reads
+#: ``original_checkpoint``), ``sampler``, and for the loop ``unlearning`` and the kinds of artifact. Only those above 1 stand here; of a plugin's things
+#: also the hash of its file.
 Versions = dict[str, int | str]
 
 
@@ -198,7 +199,8 @@ class Trial(Frozen):
         """The recipe of the model that unlearning starts from."""
         if self.original_checkpoint is None:
             return self._recipe(None)
-        versions = {name: version for name, version in self._versions_of("original").items() if name != "training"}
+        entering = {"task": "task", "checkpoint": "model"}
+        versions = {name: self.versions[key] for key, name in entering.items() if key in self.versions}
         made_elsewhere = {"pretrained": self.original_checkpoint, "training": None, "seed": 0, "versions": versions}
         return Recipe.model_validate(self._recipe(None).model_dump() | made_elsewhere)
 
@@ -286,7 +288,7 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     setting |= {"sampler": forget.get("sampler", ForgetSet.model_fields["sampler"].default), "sampler_options": options}
     setting |= {"shadow": trial.get("half") is not None, "training": _changed(Training, trial.get("training"))}
     setting["probes"] = _changed(Probes, trial.get("probes"))
-    setting["versions"] = {key: versions[key] for key in ("task", "model", "sampler") if key in versions}
+    setting["versions"] = {key: versions[key] for key in ("task", "model", "checkpoint", "sampler") if key in versions}
     contender = {"method": method}
     if method not in ("original", "retrain"):  # nothing of what follows changes a control
         contender |= {name: trial.get(name) for name in ("hyperparameters", "lr")}

@@ -41,11 +41,12 @@ def step_before(trial: Trial) -> Trial:
 def versions_of(trial: Trial) -> Versions:
     """The versions above 1, and the hashes of plugins, that decide a trial's outcome."""
     task, method = TASKS.get(trial.task), METHODS.get(trial.method)
-    checkpoints = [source for source in (trial.pretrained, trial.original_checkpoint) if source is not None]
+    model = MODELS.get(trial.model)
     found: dict[str, int | str] = {
         "method": version_of(method, method.version_for(task, trial.unlearning)),
         "task": version_of(task, task.version),
-        "model": version_of(MODELS.get(trial.model), MODELS.get(trial.model).version_for(task, bool(checkpoints))),
+        "model": version_of(model, model.version_for(task, trial.pretrained is not None)),
+        "checkpoint": version_of(model, model.version_for(task, True)) if trial.original_checkpoint is not None else 1,
         "sampler": version_of(sampler := SAMPLERS[trial.forget.sampler], getattr(sampler, "version", 1)),
         **loop_versions(trial),
     }

@@ -59,3 +59,19 @@ def test_names_are_found_in_any_spelling(tmp_path):
     suite = load_suite(path)
     assert [m.name for m in suite.methods] == ["neggrad_plus", "bad_t", "rand_label", "neggrad", "salun", "scrub"]
     assert suite.lrs == [1e-4]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**40])
+@pytest.mark.parametrize("field", ["seeds", "forget_seeds", "training_seeds", "search.seeds"])
+def test_seeds_that_no_generator_takes_are_refused(tmp_path, field, seed):
+    """numpy's legacy generators and scikit-learn take 0 to 2^32 - 1."""
+    *outer, last = field.split(".")
+    text = GOOD + (f"{outer[0]}: {{{last}: [7, {seed}]}}\n" if outer else f"{last}: [7, {seed}]\n")
+    said = refusal(tmp_path, text)
+    assert f"{field}[1] = {seed}:" in said
+
+
+def test_the_least_and_the_greatest_seed_are_taken(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(GOOD + f"seeds: [0, {2**32 - 1}]\nforget_seeds: {2**32 - 1}\ntraining_seeds: 0\n")
+    assert load_suite(path).seeds == [0, 2**32 - 1]

@@ -98,6 +98,8 @@ def test_the_saved_model_is_the_unlearned_one(tmp_path):
         ({"data_name": "digit"}, "Did you mean 'digits'"),
         ({"del_ratio": 0}, "del_ratio = 0"),
         ({"learning_rate": -1}, "learning_rate = -1"),
+        ({"seed": -1}, "seed = -1"),
+        ({"data_seed": 2**32}, f"data_seed = {2**32}"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size = 0"),
         ({"method_kwargs": {"taw": 1}}, "'tau'"),
     ],

@@ -1,15 +1,21 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run_trial import run_trial
+from mubench_ray.engine.unlearning import prepare, unlearn
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.models import get_model
 from mubench_ray.results.store import load_results
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
+from mubench_ray.trial import Recipe
 from tests.engine.processes import finish
 
 
@@ -69,10 +75,73 @@ def test_what_is_no_network_for_the_task_is_no_original(tiny, tmp_path):
     config.num_labels = 3
     type(get_model("vit-tiny").build(task))(config).save_pretrained(tmp_path / "three")
     model = {"name": "vit-tiny", "original": str(tmp_path / "three")}
-    plan = make_plan(
-        make_suite({**tiny, "models": model, "methods": "original", "ratios": 10, "training": {"epochs": 1}})
-    )
-    with pytest.raises(MubenchError, match=r"three' is no network trained on digits: it lacks classifier"):
-        get_artifact(plan.originals[0], ArtifactStore(tmp_path / "artifacts"))
+    suite = make_suite({**tiny, "models": model, "methods": "original", "ratios": 10, "training": {"epochs": 1}})
+    said = r"three' is no network trained on digits: it lacks classifier"
+    with pytest.raises(MubenchError, match=said):
+        make_plan(suite)
+    recipe = Recipe(task="digits", subset=300, model="vit-tiny", pretrained=model["original"], training=None, seed=0)
+    with pytest.raises(MubenchError, match=said):
+        get_artifact(recipe, ArtifactStore(tmp_path / "artifacts"))
     with pytest.raises(SuiteError, match="halves cannot go with original of a model"):
         make_suite({**tiny, "models": model, "halves": 2})
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("start", ["pretrained", "original"])
+def test_original_retrain_and_unlearned_are_float32_whatever_the_file_is(tiny, tmp_path, dtype, start):
+    """At 1e-5 most weights stay where they were in half precision, since a step is smaller than half of the distance to the next number."""
+    checkpoint = get_model("vit-tiny").build(TASKS.get("digits")()).to(dtype)
+    checkpoint.save_pretrained(tmp_path / "half")
+    given = {name: tensor.float() for name, tensor in load_file(tmp_path / "half" / "model.safetensors").items()}
+    model = {"name": "vit-tiny", "pretrained": str(tmp_path / "half"), "training": {"lr": 1e-5, "epochs": 1}}
+    if start == "original":
+        model["original"] = str(tmp_path / "half")
+    plan = make_plan(
+        make_suite({**tiny, "models": model, "methods": {"name": "ft", "epochs": 1}, "ratios": 10, "lrs": 1e-5})
+    )
+    store = ArtifactStore(tmp_path / "artifacts")
+    trial = next(iter(plan.trials.values()))
+    prepared = prepare(trial, store)
+    unlearn(prepared.ctx, prepared.method, trial, lambda ctx: None)
+    prepared.ctx.network.save_pretrained(tmp_path / "unlearned")
+    original, retrain = (store.root / recipe.id / "weights.safetensors" for recipe in trial.artifacts)
+    for what, path in (("f_O", original), ("f_R", retrain), ("f_U", tmp_path / "unlearned" / "model.safetensors")):
+        weights = load_file(path)
+        assert {tensor.dtype for tensor in weights.values()} == {torch.float32}, what
+        if what == "f_R" or start == "pretrained":
+            # f_U and f_R are compared with the file, too: what stayed put shows there.
+            names = [name for name in weights if name in given]
+            moved = sum(int((weights[name] != given[name]).sum()) for name in names)
+            assert moved > 0.9 * sum(weights[name].numel() for name in names), what
+
+
+def test_a_folder_that_is_not_the_models_stops_the_plan_and_the_run(tiny, tmp_path):
+    """Before anything is trained, also for the other models of the suite."""
+    config = get_model("bert-tiny").config(TASKS.get("imdb")())
+    from transformers import BertForSequenceClassification
+
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "bert")
+    models = ["cnn-small", {"name": "vit-tiny", "pretrained": str(tmp_path / "bert")}]
+    suite = {**tiny, "models": models, "methods": ["original"], "ratios": 10}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
+    for command in (["plan", "suite.yaml"], ["run", "suite.yaml", "--out", "out"]):
+        run = subprocess.run(
+            [sys.executable, "-m", "mubench_ray", *command], cwd=tmp_path, capture_output=True, text=True
+        )
+        said = " ".join((run.stdout + run.stderr).split())
+        assert run.returncode != 0 and "model_type 'bert'" in said and "takes 'vit'" in said and "Traceback" not in said
+    assert not list(tmp_path.glob("out/artifacts/*"))
+
+
+def test_a_folder_that_is_nowhere_stops_the_plan(tiny, tmp_path):
+    for key in ("pretrained", "original"):
+        model = {"name": "vit-tiny", key: str(tmp_path / "nowhere")}
+        with pytest.raises(MubenchError, match="nowhere' needs a revision"):
+            make_plan(make_suite({**tiny, "models": model}))
+
+
+def test_what_is_on_the_hub_is_not_asked_for_by_the_plan(tiny, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *to: pytest.fail("the plan went to the net"))
+    for pretrained in (True, "someone/something@" + 40 * "0"):
+        model = {"name": "vit-b", "pretrained": pretrained}
+        assert make_plan(make_suite({**tiny, "models": model})).originals
