@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.suite import Resources
 
 #: Set before Ray is imported, unless the user already has.
 ENVIRONMENT = {
-    "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -42,51 +44,126 @@ def reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
+#: What says by which token Ray's processes know each other. Ray reads it where it is imported, and hands it on to the processes that it starts.
+AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_K8S_TOKEN_AUTH")
+#: Where Ray looks for a token last.
+TOKEN_IN_HOME = Path("~/.ray/auth_token")
+
+
 def prepare_environment() -> None:
-    """Say everything that Ray reads from the environment before it is imported. A token at hand means token authentication, else none: both sides must say
-    the same, and Ray's own default differs between releases."""
-    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    """Say everything else that Ray reads from the environment before it is imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
+def to_join() -> dict[str, str]:
+    """How a cluster of somebody else's is spoken to: as RAY_AUTH_MODE says; without it a token at hand means token authentication, else there is none.
+    Both sides must say the same, and Ray's own default differs between releases."""
+    said = {name: os.environ[name] for name in AUTHENTICATION if os.environ.get(name)}
+    at_hand = "RAY_AUTH_TOKEN" in said or "RAY_AUTH_TOKEN_PATH" in said or TOKEN_IN_HOME.expanduser().is_file()
+    return {"RAY_AUTH_MODE": "token" if at_hand else "disabled", **said}
+
+
+@contextmanager
+def authenticated(environment: Mapping[str, str]) -> Iterator[None]:
+    """Within it, Ray authenticates as ``environment`` says and as nothing else does, also where it was imported before; afterwards as before."""
+    before = {name: os.environ[name] for name in AUTHENTICATION if name in os.environ}
+    authenticate(environment)
+    try:
+        yield
+    finally:
+        authenticate(before)
+
+
+def authenticate(environment: Mapping[str, str]) -> None:
+    """Put the variables of AUTHENTICATION into the environment, and no others of them; a Ray that has read the old ones reads these."""
+    for name in AUTHENTICATION:
+        os.environ.pop(name, None)
+    os.environ.update(environment)
+    if (raylet := sys.modules.get("ray._raylet")) is not None:
+        # The mode first: whatever of the last cluster still ends in this process would ask for a token that is gone.
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
 @contextmanager
 def cluster(address: str | None, cpus: int | None = None) -> Iterator[dict[str, float]]:
-    """Join the cluster at ``address``, or start one on this machine and end it afterwards; yields its resources.
+    """Join the cluster at ``address``, or start one on this machine (``None``, Ray's own word ``local``) and end it afterwards; yields its resources.
 
-    A cluster started here keeps its sockets and logs in a folder of its own under the temporary folder, which is removed at the end.
+    A cluster started here asks for a token that only this user can read, whatever the environment says: its ports are open to whoever reaches this machine, and
+    without one they run any command. Its token, sockets and logs lie in a folder of its own under the temporary folder, which is removed at the end.
     """
     prepare_environment()
-    import ray
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        raise MubenchError("This process is connected to a Ray cluster already: call ray.shutdown() first.")
+    with _joined(address) if address not in (None, "", "local") else _started(cpus):
+        import ray
 
-    folder = None
-    try:
-        if address:
+        try:
+            yield ray.cluster_resources()
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    with authenticated(to_join()):
+        import ray
+
+        try:
             reach(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            # Unix sockets allow 107 characters of path, so the folder is short whatever TMPDIR says.
-            folder = tempfile.mkdtemp(prefix="mub-", dir=os.environ.get("RAY_TMPDIR", "/tmp"))
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=folder,
-            )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
-        where = f"No Ray cluster answers at {address}" if address else "Ray could not be started on this machine"
-        raise MubenchError(f"{where}: {' '.join(str(error).split())[:300]}. `mubench doctor` says more.") from error
+        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+            mode = f"RAY_AUTH_MODE, here {os.environ['RAY_AUTH_MODE']}, and RAY_AUTH_TOKEN must be as on its head."
+            raise _refused(f"No Ray cluster answers at {address}", error, mode) from error
+        yield
+
+
+@contextmanager
+def _started(cpus: int | None) -> Iterator[None]:
+    # Only this user may enter the folder. Ray lets everybody into the one that it is given, so that one lies inside. Unix sockets allow 107 characters of
+    # path: the names are short whatever TMPDIR says.
+    folder = Path(tempfile.mkdtemp(prefix="mub-", dir=os.environ.get("RAY_TMPDIR", "/tmp")))
+    token = folder / "token"
     try:
-        yield ray.cluster_resources()
+        token.touch(mode=0o600, exist_ok=False)
+        token.write_text(secrets.token_hex(32))
+        with authenticated({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}):
+            import ray
+
+            _require_token(token.read_text())
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(folder / "r"),
+                )
+            except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+                raise _refused("Ray could not be started on this machine", error) from error
+            yield
     finally:
-        ray.shutdown()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_token(token: str) -> None:
+    """Raise MubenchError unless this process's Ray takes part in token authentication with this very token."""
+    import ray
+    from ray import _raylet as raylet
+
+    asks = raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN
+    if not asks or not secrets.compare_digest(raylet.AuthenticationTokenLoader.instance().get_raw_token(), token):
+        raise MubenchError(
+            f"Ray {ray.__version__} does not take the token of a cluster that is to be started here, and an open one lets whoever reaches this machine "
+            "run commands: start the suite in a process of its own, in which nothing else has imported ray."
+        )
+
+
+def _refused(what: str, error: Exception, *more: str) -> MubenchError:
+    reason = " ".join(str(error).split())[:300].rstrip(".")
+    return MubenchError(" ".join([f"{what}: {reason}.", *more, "`mubench doctor` says more."]))
 
 
 def nodes() -> list[dict[str, float]]:

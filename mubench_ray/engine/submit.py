@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import mubench_ray
-from mubench_ray.engine.cluster import prepare_environment
+from mubench_ray.engine.cluster import authenticate, prepare_environment, to_join
 from mubench_ray.errors import MubenchError
 from mubench_ray.results.storage import is_remote, shown
 from mubench_ray.suite import Suite
@@ -117,6 +117,7 @@ def submit(
 def connect(address: str) -> JobSubmissionClient:
     """A client of the cluster's jobs; raises MubenchError where nobody answers, or not to this token."""
     prepare_environment()
+    authenticate(to_join())
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 

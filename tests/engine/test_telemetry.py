@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 SCRIPT = """
-import json, os, shutil, sys, tempfile, time, urllib.request
-os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_metrics_report_interval_ms": "500"}
+import json, os, secrets, shutil, sys, tempfile, time, urllib.request
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0", "RAY_metrics_report_interval_ms": "500"}
 import ray
 from mubench_ray.engine.schedule import Schedule
 from mubench_ray.engine.tune import NextNode

@@ -75,10 +75,9 @@ def test_what_fits(asked, workers, nodes, fits):
 
 
 @pytest.mark.slow
-def test_a_cluster_that_starts_its_nodes_with_the_work(tiny, tmp_path, monkeypatch):
+def test_a_cluster_that_starts_its_nodes_with_the_work(tiny, tmp_path, own_token):
     """A head without cores, as in cluster.yaml: the run asks for a node and waits, and says so. (Here the node is added by hand: Ray's wheel lacks the files
     of its own fake autoscaler.)"""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
