@@ -237,6 +237,11 @@ class UploadedCheckpoint(Checkpoint):
         super().remove()
         self._place.delete(self._name)
 
+    def set_aside(self, reason: str) -> None:
+        """Put away a file that the run cannot go on from, and say so."""
+        super().set_aside(reason)
+        self._place.delete(self._name)
+
     def _write(self, content: dict[str, Any]) -> None:
         super()._write(content)
         try:

@@ -33,12 +33,38 @@ def kl(teacher: Tensor, student: Tensor) -> Tensor:
     return F.kl_div(student, teacher, log_target=True, reduction="batchmean")
 
 
+class Helper:
+    """A network that a method trains beside f_U, with Adam, until it freezes it."""
+
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.network = network
+        self.optimizer: torch.optim.Optimizer | None = optimizer
+
+    def freeze(self) -> None:
+        """From now on it is a teacher."""
+        _frozen(self.network)
+        self.optimizer = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        optimizer = None if self.optimizer is None else self.optimizer.state_dict()
+        return {"network": self.network.state_dict(), "optimizer": optimizer}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.network.load_state_dict(state["network"])
+        if state["optimizer"] is None:
+            self.freeze()
+        else:
+            self.optimizer.load_state_dict(state["optimizer"])
+
+
 class Context:
     """The network being unlearned (f_U) and everything a method's formula mentions.
 
-    ``state`` is the method's own memory: tensors and numbers that a checkpoint keeps. ``mask`` maps parameter names to boolean tensors; while it
-    is set, entries that are False are not moved by any step. ``damping`` maps parameter names to the share, in (0, 1], of every step down the loss that their
-    entries take; weight decay is not damped.
+    ``state`` is the method's own memory: tensors and numbers, and lists, tuples and dictionaries of them, that a checkpoint keeps; ``helper`` gives networks.
+    ``mask`` maps parameter names to boolean tensors; while it is set, entries that are False are not moved by any step. ``damping`` maps
+    parameter names to the share, in (0, 1], of every step down the loss that their entries take; weight decay is not damped.
     """
 
     def __init__(
@@ -56,6 +82,8 @@ class Context:
         self.seed, self.lr, self.training_seed = seed, lr, training_seed
         self.device = data.device
         self.state: dict[str, Any] = {}
+        #: Networks that the method trains beside f_U, by name.
+        self.helpers: dict[str, Helper] = {}
         self.mask: dict[str, Tensor] | None = None
         self.damping: dict[str, Tensor] | None = None
         #: How the original was trained, for methods that train something from scratch; None where it was not said.
@@ -94,6 +122,13 @@ class Context:
         network = self.model.build(self.task).to(self.device)
         torch.random.set_rng_state(state)
         return network
+
+    def helper(self, name: str) -> Helper:
+        """The method's own network of this name, newly initialised where it is asked for first; a checkpoint keeps it."""
+        if name not in self.helpers:
+            network = self.fresh_network(name).train()
+            self.helpers[name] = Helper(network, torch.optim.Adam(network.parameters(), lr=self.lr))
+        return self.helpers[name]
 
     # Losses
 

@@ -202,7 +202,9 @@ class Loop:
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
             "taken": self._taken,
             "epoch": ctx.epoch,
-            "method": (ctx.state, ctx.mask, ctx.damping, ctx.curriculum),
+            "method": (ctx.state, ctx.mask, ctx.damping),
+            "helpers": {name: helper.state_dict() for name, helper in ctx.helpers.items()},
+            "curriculum": ctx.curriculum.state_dict() if hasattr(ctx.curriculum, "state_dict") else None,
             "random": torch.get_rng_state(),
             "observer": self.observer.state_dict() if hasattr(self.observer, "state_dict") else None,
         }
@@ -214,19 +216,40 @@ class Loop:
         if self.checkpoint is None or not ctx.world.first(self.checkpoint.path.is_file):
             return None
         saved = self.checkpoint.load(ctx.device)
-        ctx.meter.load_state_dict(saved["meter"])
-        if saved["position"] is None:
+        if saved is None:
             return None
-        ctx.network.load_state_dict(saved["network"])
+        now = self._state((0, 0))
+        try:
+            if saved["position"] is None:
+                ctx.meter.load_state_dict(saved["meter"])
+                return None
+            fits(now, saved)
+            self._load(saved)
+        except Exception as error:  # noqa: BLE001 - whatever a file that is not what it should be leads to
+            self._optimizers.clear()
+            ctx.helpers.clear()
+            self._load(now)
+            self.checkpoint.set_aside(f"{type(error).__name__}: {error}")
+            return None
+        return saved["position"]
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        """Take over a state. The network comes last: until then nothing has happened that could not be undone."""
+        ctx = self.ctx
+        ctx.meter.load_state_dict(saved["meter"])
         specs = {phase.optimizer.name: phase.optimizer for phase in self.phases}
         for name, state in saved["optimizers"].items():
             self._optimizer(specs[name]).load_state_dict(state)
         self._taken, ctx.epoch = saved["taken"], saved["epoch"]
-        ctx.state, ctx.mask, ctx.damping, ctx.curriculum = saved["method"]
+        ctx.state, ctx.mask, ctx.damping = saved["method"]
+        for name, state in saved["helpers"].items():
+            ctx.helper(name).load_state_dict(state)
+        if saved["curriculum"] is not None:
+            ctx.curriculum.load_state_dict(saved["curriculum"])
         torch.set_rng_state(saved["random"])
         if saved["observer"] is not None and hasattr(self.observer, "load_state_dict"):
             self.observer.load_state_dict(saved["observer"])
-        return saved["position"]
+        ctx.network.load_state_dict(saved["network"])
 
     def _steps(self, phase: Phase) -> int:
         name = phase.driver if phase.on == "paired" else phase.on
@@ -269,3 +292,13 @@ class Loop:
             if own and not any(p.requires_grad for p in own):
                 module.eval()
         return frozen
+
+
+def fits(now: dict[str, Any], saved: dict[str, Any]) -> None:
+    """Raise ValueError where a saved state has other parts than the run's own, or weights of other shapes."""
+    if now.keys() != saved.keys():
+        raise ValueError(f"it holds {', '.join(sorted(saved))}; this version saves {', '.join(sorted(now))}")
+    phase, step = saved["position"]
+    shapes = [{name: (t.shape, t.dtype) for name, t in state["network"].items()} for state in (now, saved)]
+    if shapes[0] != shapes[1] or min(phase, step) < 0:
+        raise ValueError("it is of another network or another run")

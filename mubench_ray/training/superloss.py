@@ -32,3 +32,11 @@ class SuperLoss:
         w = np.nan_to_num(lambertw(half_beta.clip(min=-1 / math.e)).real, nan=-1.0)
         log_sigma = -torch.from_numpy(w).to(losses)
         return (losses - tau) * log_sigma.exp() + self.strength * log_sigma**2
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint keeps: all that tau is made of."""
+        return {"total": self.total, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from a checkpoint."""
+        self.total, self.count = state["total"], state["count"]
