@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mubench_ray.errors import MubenchError
+from mubench_ray.results.configurations import configuration
 from mubench_ray.results.schema import CURVE_METRICS, TRIAL_COLUMNS
 from mubench_ray.results.storage import absolute
 from mubench_ray.results.store import Store
@@ -228,6 +229,8 @@ def _tags(row: dict[str, Any]) -> dict[str, str]:
         "mlflow.runName": f"{row['method']}-{row['task']}-{row['model']}-{row['ratio']:g}-{row['seed']}",
         "mlflow.source.git.commit": json.loads(row["provenance"]).get("git_commit"),
         "error": (row["error"] or "")[:5000],
+        # Runs that are repetitions of each other have it in common, to group by.
+        "configuration": configuration(row)[:5000],
         **{name: row[name] for name in ("trial_id", "status", "method", "task", "model", "device")},
     }
     return {name: value for name, value in tags.items() if value}

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from mubench_ray.errors import MubenchError, ResultsError
 from mubench_ray.metrics.base import METRICS
 from mubench_ray.metrics.controls import FINISHED
+from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.schema import STATUSES
 from mubench_ray.results.store import TABLES, Store
 from mubench_ray.trial import Trial
@@ -171,6 +172,8 @@ def faulty_rows(submission: Submission) -> Iterator[str]:
         for name, value in told.items():
             if row[name] != value:
                 yield f"{where}: column {name} says {row[name]!r}, its trial {value!r}; run the trial again"
+        if row.get("configuration") not in (None, trial.configuration):  # older folders have none
+            yield f"{where}: column configuration is not that of its trial; run the trial again"
         if row["status"] not in STATUSES:
             yield f"{where}: status {row['status']!r} is none of {', '.join(STATUSES)}; run the trial again"
 
@@ -274,20 +277,21 @@ def faulty_examples(submission: Submission, store: Store) -> Iterator[str]:
 
 
 def faulty_controls(submission: Submission) -> Iterator[str]:
-    """Combinations of task, model and ratio without a finished original or, where there can be one, a retrain."""
+    """Settings and ratios without a finished original or, where there can be one, a retrain."""
     wanted: dict[tuple, set[str]] = defaultdict(set)
     there: dict[tuple, set[str]] = defaultdict(set)
+    names = setting_names({trial.configuration for trial in submission.trials if trial is not None})
     for row, trial in zip(submission.rows, submission.trials):
         if trial is None or trial.half is not None:
             continue
-        cell = (trial.task, trial.subset, trial.model, trial.ratio)
+        cell = (*names[trial.configuration], trial.ratio)
         wanted[cell] |= set(CONTROLS) if trial.budget_epochs is None else {"original"}
         if row["status"] in FINISHED:
             there[cell].add(row["method"])
-    for cell in sorted(wanted, key=str):
+    for cell in sorted(wanted):
         for control in sorted(wanted[cell] - there[cell]):
-            task, subset, model, ratio = cell
-            named = f"{task}{f'[{subset}]' if subset else ''}, {model}, {ratio:g} %"
+            task, model, ratio = cell
+            named = f"{task}, {model}, {ratio:g} %"
             yield f"{named}: has no finished row of the control {control}; add it to the suite's methods and run it again"
 
 

@@ -178,6 +178,9 @@ FORGED = {
     "a trial id altered": (other_id, r"trial feedfeedfeedfeed: its trial's id is \w+, so one of the two was altered"),
     "another trial": (other_trial, r"column lr says 0\.0005, its trial 1e-05"),
     "another method's name": (lambda folder: change(folder, "ft", method="scrub"), "column method says 'scrub', its trial 'ft'"),
+    "another configuration": (
+        lambda folder: change(folder, "ft", configuration="{}"), "column configuration is not that of its trial",
+    ),
     "another forget set": (
         lambda folder: change(folder, "ft", forget_sha256="0" * 64),
         r"forget set \(digits\[300\], class_balanced, 10 %, seed 42\): has the SHA-256 0{12}\.\.\. and \w+\.\.\. in different rows",
