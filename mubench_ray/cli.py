@@ -237,9 +237,12 @@ def score(
     """Compute a metric from the stored examples of every trial, without training anything."""
     _load(plugin)
     from mubench_ray.console import show_scores
+    from mubench_ray.results.plugins import plugins_told
     from mubench_ray.results.score import score as compute
 
-    show_scores(compute(folder, metric), folder)
+    with plugins_told(folder):
+        scores = compute(folder, metric)
+    show_scores(scores, folder)
 
 
 @app.command()

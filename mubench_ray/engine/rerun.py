@@ -11,7 +11,10 @@ from typing import Any
 from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.job import default_artifacts
 from mubench_ray.engine.run_trial import metric_names, prepare_network_process, run_trial
-from mubench_ray.registry import load_plugin
+from mubench_ray.methods import METHODS
+from mubench_ray.models import MODELS
+from mubench_ray.results.plugins import plugins_told
+from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Trial
 
 #: What depends on the clock, not on the trial.
@@ -37,14 +40,16 @@ class Compared:
 def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
     """Run the trial of a stored row again from the folder's artifacts (made anew where they are gone).
 
-    Returns status, FLOs and every metric that does not depend on the clock and is known on either side. Nothing is written to the folder's tables.
+    Returns status, FLOs and every metric that does not depend on the clock and is known on either side. Nothing is written to the folder's tables. No plugin of
+    its suite is loaded: raises UnknownName, naming them, for a row of a task, model or method that is not registered here.
     """
     folder = Path(folder)
     suite = json.loads((folder / "suite.json").read_text()) if (folder / "suite.json").is_file() else {}
-    for plugin in suite.get("plugins", []):
-        load_plugin(plugin)
-    prepare_network_process()
     trial = Trial.model_validate_json(stored["trial"])
+    with plugins_told(folder):
+        for registry, name in ((TASKS, trial.task), (MODELS, trial.model), (METHODS, trial.method)):
+            registry.canonical(name)
+    prepare_network_process()
     again = run_trial(trial, ArtifactStore(default_artifacts(folder)), suite.get("data_dir")).row
     names = [name for name in ("status", "flos", *metric_names()) if name not in TIMED]
     compared = [Compared(name, stored.get(name), again.get(name)) for name in names]
