@@ -1,0 +1,94 @@
+"""A results folder that the release before versions and configurations wrote (data/earlier_release.zip): every command reads it as it is.
+
+It is of the suite below, run by mubench_ray 0.1.0 at commit 82d5dba; rows, curves, examples and forget sets are as they were written.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mubench_ray.cli import app
+from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.run_trial import planned_row
+from mubench_ray.report.report import make_report
+from mubench_ray.results.score import score
+from mubench_ray.results.store import Outcome, Store
+from mubench_ray.suite import make_suite
+
+SUITE = {
+    "name": "earlier", "tasks": {"name": "digits", "subset": 120}, "models": "cnn-small", "training": {"epochs": 2},
+    "methods": ["original", "retrain", {"name": "ft", "epochs": 1}, "neggrad"], "ratios": [5, 10], "seeds": [1, 2], "lrs": 5e-4,
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """The folder, unpacked."""
+    shutil.unpack_archive(Path(__file__).parents[1] / "data" / "earlier_release.zip", tmp_path / "earlier")
+    return tmp_path / "earlier"
+
+
+def said(*arguments: object) -> str:
+    done = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return " ".join(done.output.split())
+
+
+def test_its_ids_are_those_of_today(folder):
+    """So that the same command goes on in it; what a mend moves says so with a version."""
+    assert set(make_plan(make_suite(SUITE)).trials) == Store(folder).finished()
+
+
+def test_it_goes_on_without_running_anything(folder, tmp_path):
+    before = {path.name: path.read_bytes() for path in (folder / "trials").iterdir()}
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(json.dumps(SUITE))
+    assert "16 of 16 trials had their row already" in said("run", suite, "--out", folder)
+    assert {path.name: path.read_bytes() for path in (folder / "trials").iterdir()} == before
+
+
+def test_its_status(folder):
+    assert "earlier: 16 of 16 trials done" in said("status", folder)
+
+
+def test_its_report_has_one_line_a_configuration(folder):
+    board = make_report(folder).board.to_pylist()
+    assert {(row["task"], row["model"], row["planned"]) for row in board} == {("digits[120]", "cnn-small", 2)}
+    rows = Store(folder).read("trials").to_pylist()
+    for line in board:
+        own = [row for row in rows if (row["method"], row["ratio"]) == (line["method"], line["ratio"])]
+        assert line["test_accuracy"] == pytest.approx(statistics.mean(row["test_accuracy"] for row in own))
+    assert len(board) == 8
+
+
+def test_its_scores(folder):
+    stored = {row["trial_id"]: row["test_accuracy"] for row in Store(folder).read("trials").to_pylist()}
+    again = {row["trial_id"]: row["value"] for row in score(folder, "test_accuracy").to_pylist()}
+    assert again == pytest.approx(stored)
+    parts = score(folder, "deletion_capacity").to_pylist()
+    assert {row["method"] for row in parts} == {"original", "retrain", "ft", "neggrad"}
+    assert len({row["configuration"] for row in parts}) == 4
+
+
+def test_it_is_a_submission(folder, tmp_path):
+    said("leaderboard", "pack", folder)
+    said("leaderboard", "merge", folder, "--out", tmp_path / "board")
+    board = make_report(tmp_path / "board").board
+    assert len(board) == 8 and set(board["planned"].to_pylist()) == {2}
+
+
+def test_rows_of_today_lie_beside_its_own(folder):
+    """A third seed joins the lines that are there."""
+    for trial in make_plan(make_suite({**SUITE, "seeds": 3})).trials.values():
+        Store(folder).write(Outcome(planned_row(trial) | {"status": "ok", "test_accuracy": 0.5}), ["test_accuracy"])
+    board = make_report(folder).board
+    assert len(board) == 8 and set(board["planned"].to_pylist()) == {3}
+    assert "16 of 16 trials done" in said("status", folder) and "8 more rows are of other suites" in said(
+        "status", folder
+    )
