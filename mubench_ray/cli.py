@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mubench_ray.errors import MubenchError
+from mubench_ray.errors import MubenchError, harmless
 
 app = typer.Typer(
     help="A Ray-distributed benchmark engine for machine unlearning.",
@@ -121,11 +121,11 @@ def run(
     """Run a suite, or what is missing of it, and write the report."""
     if dry_run:
         return plan(suite, plugin)
-    from mubench_ray.console import console, live_progress
+    from mubench_ray.console import console, live_progress, styled
     from mubench_ray.engine.run import run_suite
 
     resolved = _suite(suite, plugin)
-    console.print(f"[bold]{resolved.name}[/]: starting")
+    console.print(styled((resolved.name, "bold"), ": starting"))
     done = run_suite(resolved, out, address, artifacts, retry_failed, watch=live_progress)
     if done.already:
         console.print(f"{done.already} of {done.planned} trials had their row already.")
@@ -136,7 +136,8 @@ def run(
             part for name, value in options.items() if value for part in (name, f"'{value}'" if "&" in value else value)
         ]
         again = " ".join(["mubench run", str(suite), *named])
-        console.print(f"[yellow]Interrupted: {done.finished} of {done.planned} trials are done. To go on: {again}[/]")
+        told = f"Interrupted: {done.finished} of {done.planned} trials are done. To go on: {again}"
+        console.print(styled((told, "yellow")))
         raise typer.Exit(130)
 
 
@@ -172,7 +173,7 @@ def submit_(
     if not follow:
         return
     try:
-        ended = job.follow(lambda text: typer.echo(text, nl=False))
+        ended = job.follow(lambda text: typer.echo(harmless(text.replace("\r", "\n")), nl=False))
     except KeyboardInterrupt:
         typer.echo(
             f"\nThe job goes on without you. The same command follows it again; `ray job stop {job.id} --address {address}` ends it."
@@ -401,7 +402,7 @@ def main() -> None:
     except MubenchError as error:
         if os.environ.get("MUBENCH_TRACEBACK"):
             raise
-        typer.secho(str(error), fg="red", err=True)
+        typer.secho(harmless(str(error)), fg="red", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         typer.secho("Interrupted; the same command goes on.", fg="yellow", err=True)

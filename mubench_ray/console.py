@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shlex
 import threading
 import time
 from collections import Counter
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from mubench_ray.errors import ResultsError
+from mubench_ray.errors import ResultsError, flat, harmless
 from mubench_ray.results.store import Store
 
 if TYPE_CHECKING:
@@ -26,7 +28,24 @@ if TYPE_CHECKING:
     from mubench_ray.engine.rerun import Compared
     from mubench_ray.engine.schedule import Progress as Standing
 
-console = Console()
+
+class Plain(Console):
+    """A console to which every text may be somebody else's: nothing in it is markup or an emoji's name, and nothing steers the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text as it is shown, in a line or in a cell."""
+        return super().render_str(harmless(text), **options)
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """One text of parts, some of them ``(text, style)``."""
+    return Text.assemble(*(harmless(part) if isinstance(part, str) else (harmless(part[0]), part[1]) for part in parts))
+
+
+console = Plain()
 #: Seconds between two lines of progress where they go into a file.
 TELL_EVERY = 30.0
 
@@ -36,7 +55,7 @@ def show_registry(kind: str, name: str | None) -> None:
     registry = importlib.import_module(f"mubench_ray.{kind}").__dict__[kind.upper()]
     if name is not None:
         for label, value in DESCRIBE[kind](registry.canonical(name), registry.get(name)).items():
-            console.print(f"[bold]{label}[/]: {value}", highlight=False)
+            console.print(styled((label, "bold"), f": {value}"))
         return
     rows = [DESCRIBE[kind](known, thing) for known, thing in registry]
     # Where the terminal is narrow, the columns that need room are left to `mubench list KIND NAME`.
@@ -48,7 +67,7 @@ def show_registry(kind: str, name: str | None) -> None:
         table.add_row(*(row[label] for label in shown))
     console.print(table)
     if len(shown) < len(rows[0]):
-        console.print(f"[dim]mubench list {kind} NAME says more.[/]")
+        console.print(styled((f"mubench list {kind} NAME says more.", "dim")))
 
 
 def _task(name: str, task: Any) -> dict[str, str]:
@@ -131,9 +150,8 @@ def show_plan(plan: Plan, trials: bool) -> None:
     from mubench_ray.engine.estimate import estimate
 
     suite = plan.suite
-    console.print(
-        f"[bold]{suite.name}[/]: {len(plan.trials):,} trials, after {len(plan.originals):,} originals and {len(plan.retrains):,} retrains"
-    )
+    made = f"{len(plan.originals):,} originals and {len(plan.retrains):,} retrains"
+    console.print(styled((suite.name, "bold"), f": {len(plan.trials):,} trials, after {made}"))
     table = Table(box=None, header_style="bold", pad_edge=False)
     for label in ("task", "model", "method", "trials"):
         table.add_column(label)
@@ -148,7 +166,7 @@ def show_plan(plan: Plan, trials: bool) -> None:
             f"{how}: at most {planned_search(suite):,} trials before those, on seeds of their own {suite.search.seeds}"
         )
     for part in plan.left_out:
-        console.print(f"[yellow]left out[/] {part.what} ({part.trials:,} trials): {part.reason}")
+        console.print(styled(("left out", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
     console.print(estimate(plan))
     if trials:
         for (trial_id, t), (task, model, _) in zip(plan.trials.items(), lines, strict=True):
@@ -180,7 +198,7 @@ def lines_of(plan: Plan) -> list[tuple[str, str, str]]:
 def live_progress(standing: Standing) -> Iterator[None]:
     """done / running / failed / truncated, trials a minute and time left, while the engine runs."""
     bar_where_it_fits = [BarColumn(bar_width=24)] if console.width >= 110 else []
-    columns = (*bar_where_it_fits, TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (*bar_where_it_fits, TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, refresh_per_second=4) as bars:
         bar = bars.add_task("starting", total=standing.total)
         stop = threading.Event()
@@ -229,7 +247,7 @@ def show_outcome(folder: Path, page: Path) -> None:
             for name in rows[0]
             if name.lower() in ("task", "model", "lr") and len({row[name] for row in rows}) == 1
         ]
-        title = ", ".join(f"{name.lower()} {rows[0][name]}" for name in constant)
+        title = flat(", ".join(f"{name.lower()} {rows[0][name]}" for name in constant))
         table = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
         for name in (shown := [name for name in rows[0] if name not in constant]):
             table.add_column(
@@ -239,14 +257,14 @@ def show_outcome(folder: Path, page: Path) -> None:
             table.add_row(*(_cell(row[name]) for name in shown))
         console.print(table)
     _show_failures(folder)
-    console.print(f"Leaderboard: [bold]{page}[/]", soft_wrap=True)
+    console.print(styled("Leaderboard: ", (str(page), "bold")), soft_wrap=True)
 
 
 def _cell(value: object) -> str:
     """A value as it is shown; where the terminal is narrow, a mean without its interval (the page has it)."""
     if value is None:
         return ""
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    text = f"{value:.3f}" if isinstance(value, float) else flat(str(value))
     return text if console.width >= 110 else text.split(" ±")[0].removesuffix(" (control)")
 
 
@@ -262,10 +280,8 @@ def show_status(folder: Path) -> None:
     mine = [row for row in rows if planned is None or row["trial_id"] in planned]
     counts = Counter(row["status"] for row in mine)
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    console.print(
-        f"[bold]{manifest.get('suite', folder.name)}[/]: {len(mine)} of {manifest.get('trials', 0)} trials done"
-        + (f" ({summary})" if summary else "")
-    )
+    told = f": {len(mine)} of {manifest.get('trials', 0)} trials done" + (f" ({summary})" if summary else "")
+    console.print(styled((flat(str(manifest.get("suite", folder.name))), "bold"), told))
     if others := len(rows) - len(mine):
         console.print(
             f"{others} more rows are of other suites, or were made by other versions, than the last run here."
@@ -281,9 +297,9 @@ def _show_failures(folder: Path, most: int = 10) -> None:
     bad = [row for row in rows if row["status"] not in ("ok", "truncated")]
     for reason, count in Counter((row["method"], row["status"], row["error"]) for row in bad).most_common(most):
         first = next(row["trial_id"] for row in bad if (row["method"], row["status"], row["error"]) == reason)
-        console.print(
-            f"[red]{reason[1]}[/] {reason[0]} x{count}: {reason[2]} (mubench logs {folder} {first})", soft_wrap=True
-        )
+        method, status, error = reason
+        look = f"mubench logs {shlex.quote(str(folder))} {shlex.quote(first)}"
+        console.print(styled((flat(status), "red"), flat(f" {method} x{count}: {error} ({look})")), soft_wrap=True)
 
 
 def find_row(folder: Path, trial_id: str) -> dict[str, Any]:
@@ -299,17 +315,17 @@ def show_trial(folder: Path, trial_id: str) -> None:
     row = find_row(folder, trial_id)
     for name, value in row.items():
         if value is not None:
-            console.print(f"[bold]{name}[/] {value}", highlight=False, soft_wrap=True)
+            console.print(styled((name, "bold"), f" {value}"), soft_wrap=True)
     log = Path(folder) / "logs" / f"{row['trial_id']}.txt"
     if log.is_file():
-        console.print(log.read_text(), markup=False, highlight=False)
+        console.print(log.read_text(errors="replace"), highlight=False)
 
 
 def show_compared(compared: list[Compared]) -> bool:
     """Each column of a row that was run again beside the stored one; whether all are the same."""
     for each in compared:
-        verdict = "[green]same[/]" if each.same else "[red]DIFFERS[/]"
-        console.print(f"{verdict} {each.name}: {each.stored} | {each.again}", highlight=False)
+        verdict = ("same", "green") if each.same else ("DIFFERS", "red")
+        console.print(styled(verdict, f" {each.name}: {each.stored} | {each.again}"))
     stands = all(each.same for each in compared)
     console.print("The row stands." if stands else "The row does not come out again on this machine.")
     return stands
@@ -336,9 +352,9 @@ def show_submissions(entries: dict[str, dict[str, Any]], page: Path) -> None:
         table.add_column(name)
     for name, entry in entries.items():
         counts = (entry[key] for key in ("suite", "trials", "shared", "forget_sets", "forget_sets_drawn_anew"))
-        table.add_row(name, *map(str, counts))
+        table.add_row(*map(flat, map(str, (name, *counts))))
     console.print(table)
-    console.print(f"Leaderboard: [bold]{page}[/]", soft_wrap=True)
+    console.print(styled("Leaderboard: ", (str(page), "bold")), soft_wrap=True)
 
 
 def show_findings(method: str) -> bool:
@@ -347,7 +363,6 @@ def show_findings(method: str) -> bool:
 
     findings = check_method(method)
     for finding in findings:
-        console.print(
-            f"[green]ok[/]   {finding.name}" if finding.ok else f"[red]FAIL[/] {finding.name}: {finding.detail}"
-        )
+        good = ("ok", "green"), f"   {finding.name}"
+        console.print(styled(*good) if finding.ok else styled(("FAIL", "red"), f" {finding.name}: {finding.detail}"))
     return all(finding.ok for finding in findings)

@@ -9,7 +9,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from mubench_ray.console import console
+from mubench_ray.console import console, styled
 from mubench_ray.errors import MubenchError
 
 PACKAGES = ("torch", "ray", "transformers", "datasets", "pyarrow", "mlflow", "scikit-learn", "peft", "altair")
@@ -19,9 +19,7 @@ def diagnose(address: str | None) -> bool:
     """Print one line a finding; returns whether a suite could run."""
     findings = [*packages(), *torchvision(), *accelerators(), *space(), *ray_cluster(address)]
     for good, text in findings:
-        console.print(
-            f"[{'green' if good else 'red'}]{'ok  ' if good else 'FAIL'}[/] {text}", highlight=False, soft_wrap=True
-        )
+        console.print(styled(("ok  ", "green") if good else ("FAIL", "red"), f" {text}"), soft_wrap=True)
     return all(good for good, _ in findings)
 
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+#: What steers a terminal, reorders what is seen or ends a line without showing it; what is no character (half of a pair, the two that XML forbids).
+STEERING = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 
 
 class MubenchError(Exception):
@@ -36,3 +42,13 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, choices, n=2, cutoff=0.5)
     hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     return f"{hint}Available: {', '.join(choices)}."
+
+
+def harmless(text: str) -> str:
+    """A text from elsewhere (an error, a name, a path) with what would steer a terminal written out, ``\\x1b``; line ends and tabs stay."""
+    return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def flat(text: str) -> str:
+    """A harmless text in one line: nothing in it looks like a line of ours."""
+    return harmless(text.replace("\n", " "))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from mubench_ray.errors import harmless
 from mubench_ray.report.charts import Panels, figure_spec
 from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.frontier import CURVES_SHOWN, FRONTIERS, SHARES
@@ -25,7 +26,16 @@ def png(spec: dict[str, Any]) -> bytes:
     """A spec drawn at twice the screen's resolution."""
     import vl_convert
 
-    return vl_convert.vegalite_to_png(spec, scale=2)
+    return vl_convert.vegalite_to_png(drawable(spec), scale=2)
+
+
+def drawable(spec: Any) -> Any:
+    """A spec without the characters that end the process which draws it."""
+    if isinstance(spec, str):
+        return harmless(spec)
+    if isinstance(spec, dict):
+        return {drawable(key): drawable(value) for key, value in spec.items()}
+    return [drawable(each) for each in spec] if isinstance(spec, list | tuple) else spec
 
 
 def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:

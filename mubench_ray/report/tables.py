@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mubench_ray.errors import flat
 from mubench_ray.report.columns import DIFFERENCES, SHOWN, difference_name
 from mubench_ray.report.frontier import CURVES_SHOWN
 from mubench_ray.report.report import Report
@@ -124,14 +125,14 @@ def left_out(report: Report) -> str:
 def markdown(report: Report, tables: list[tuple[str, TextTable]]) -> str:
     """``paper_tables`` in GitHub's Markdown."""
     parts = [
-        f"# {report.results.manifest.get('suite') or report.results.root.name}",
+        f"# {plain(str(report.results.manifest.get('suite') or report.results.root.name))}",
         "",
         f"Means over seeds ± half the 95% interval. {left_out(report)}".strip(),
         "",
     ]
     for caption, table in tables:
         parts += [
-            f"## {caption}",
+            f"## {plain(caption)}",
             "",
             line(table.headers),
             line(["---", *["---:"] * (len(table.headers) - 1)]),
@@ -142,9 +143,13 @@ def markdown(report: Report, tables: list[tuple[str, TextTable]]) -> str:
 
 
 def line(cells: list[str]) -> str:
-    """One row of a Markdown table; what would end a cell or start markup is escaped."""
-    escaped = [cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for cell in cells]
-    return "| " + " | ".join(escaped) + " |"
+    """One row of a Markdown table; what would end a cell is escaped."""
+    return "| " + " | ".join(plain(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def plain(text: str) -> str:
+    """A text in one line in which Markdown sees neither HTML nor a link or picture."""
+    return flat(text).replace("\\", "\\\\").replace("<", "&lt;").replace("`", "\\`").replace("](", "]\\(")
 
 
 def latex(report: Report, tables: list[tuple[str, TextTable]]) -> str:
@@ -172,8 +177,8 @@ def latex(report: Report, tables: list[tuple[str, TextTable]]) -> str:
 
 
 def escape(text: str) -> str:
-    """A text in which LaTeX sees no command."""
-    return "".join(LATEX.get(letter, letter) for letter in text)
+    """A text in one line in which LaTeX sees no command."""
+    return "".join(LATEX.get(letter, letter) for letter in flat(text))
 
 
 def shortened(board: pa.Table, digits: int = DIGITS) -> pa.Table:

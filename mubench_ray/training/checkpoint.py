@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mubench_ray.errors import harmless
+
 
 class Checkpoint:
     """One file, written whole or not at all, at most every ``every`` seconds: a run that is over sooner never writes it.
@@ -87,7 +89,7 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
     def _warn(self, what: str) -> None:
-        warnings.warn(f"{self.path}: {what}", stacklevel=3)
+        warnings.warn(harmless(f"{self.path}: {what}"), stacklevel=3)
 
     @property
     def _partial(self) -> Path:

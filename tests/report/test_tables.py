@@ -47,6 +47,8 @@ def test_latex_is_balanced_and_escaped(report):
 def test_escapes():
     assert escape("a_b & 5 % {x} \\ ~ ± #") == r"a\_b \& 5 \% \{x\} \textbackslash{} \textasciitilde{} $\pm$ \#"
     assert line(["a|b", "<i>"]) == "| a\\|b | &lt;i> |"
+    assert line(["[x](http://x) ![y](z) `c`\nd\x1b[2J"]) == r"| [x]\(http://x) ![y]\(z) \`c\` d\\x1b[2J |"
+    assert escape("a\nb\x1b") == r"a b\textbackslash{}x1b"
 
 
 def test_doubt():
