@@ -87,11 +87,12 @@ def ray_cluster(address: str | None) -> list[tuple[bool, str]]:
 
     try:
         with cluster(address) as has:
-            return [
-                (
-                    True,
-                    f"Ray {'at ' + address if address else 'started here'}: {has.get('CPU', 0):g} CPU, {has.get('GPU', 0):g} GPU",
-                )
-            ]
+            where, mode = f"at {address}" if address else "started here", os.environ["RAY_AUTH_MODE"]
+            fence = (
+                "without a token: whoever reaches its ports runs commands"
+                if mode == "disabled"
+                else f"asks for a {mode}"
+            )
+            return [(True, f"Ray {where}: {has.get('CPU', 0):g} CPU, {has.get('GPU', 0):g} GPU; {fence}")]
     except MubenchError as error:
         return [(False, str(error))]

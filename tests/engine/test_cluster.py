@@ -147,6 +147,7 @@ STARTS = """
 import os, stat, sys
 import ray
 from pathlib import Path
+from mubench_ray.doctor import ray_cluster
 from mubench_ray.engine.cluster import cluster
 from ray._raylet import AuthenticationTokenLoader
 
@@ -169,6 +170,8 @@ changed = {name for name in before.keys() | os.environ.keys() if name.startswith
 assert not changed and not (Path.home() / ".ray" / "auth_token").exists(), changed
 with cluster(sys.argv[1]) as has:
     assert has["CPU"] == 3 and taken() == tokens[0]
+((good, told),) = ray_cluster(sys.argv[1])
+assert good and "3 CPU" in told and "asks for a token" in told, told
 print("as it should be")
 """
 

@@ -119,6 +119,10 @@ def test_weights_and_checkpoints_travel_between_machines(objects, tmp_path, monk
     assert saved.load() == {"meter": {"flos": 7.0}, "position": (0, 3)}
     saved.remove()
     assert not store.checkpoint("trial").path.is_file() and not store.place.names("progress")
+    store.place.write("progress/trial.pt", b"no checkpoint")
+    with pytest.warns(UserWarning, match="cannot be used"):
+        assert store.checkpoint("trial").load() is None
+    assert not store.place.names("progress"), "nobody finds it again"
 
 
 def test_a_damaged_artifact_is_noticed_on_either_side_and_made_anew(tiny, objects, tmp_path, monkeypatch):
