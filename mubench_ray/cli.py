@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mubench_ray.errors import MubenchError, harmless
+from mubench_ray.errors import MubenchError, NothingRan, harmless
+
+if TYPE_CHECKING:
+    from mubench_ray.engine.schedule import Progress
 
 app = typer.Typer(
     help="A Ray-distributed benchmark engine for machine unlearning.",
@@ -118,27 +124,43 @@ def run(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed rows again.")] = False,
     plugin: Plugins = [],
 ) -> None:
-    """Run a suite, or what is missing of it, and write the report."""
+    """Run a suite, or what is missing of it, and write the report.
+
+    Exit code 0: every trial has its result (a truncated one is what its budget gave). 1: some failed or were left out. 2: there is not one result: the suite
+    cannot be run, no cluster answers, or all failed. 130: interrupted. The report decides nothing.
+    """
     if dry_run:
         return plan(suite, plugin)
-    from mubench_ray.console import console, live_progress, styled
+    from mubench_ray.console import console, live_progress, say_error, show_end, styled
     from mubench_ray.engine.run import run_suite
 
-    resolved = _suite(suite, plugin)
-    console.print(styled((resolved.name, "bold"), ": starting"))
-    done = run_suite(resolved, out, address, artifacts, retry_failed, watch=live_progress)
+    standings: list[Progress] = []
+
+    @contextmanager
+    def watch(standing: Progress) -> Iterator[None]:
+        standings.append(standing)
+        with live_progress(standing):
+            yield
+
+    try:
+        resolved = _suite(suite, plugin)
+        console.print(styled((resolved.name, "bold"), ": starting"))
+        done = run_suite(resolved, out, address, artifacts, retry_failed, watch)
+    except MubenchError as error:
+        if any(standing.done for standing in standings):
+            raise
+        raise NothingRan(str(error)) from error
     if done.already:
         console.print(f"{done.already} of {done.planned} trials had their row already.")
-    _publish(done.out)
-    if not done.complete:
-        options = {"--out": out, "--address": address, "--artifacts": artifacts}
-        named = [
-            part for name, value in options.items() if value for part in (name, f"'{value}'" if "&" in value else value)
-        ]
-        again = " ".join(["mubench run", str(suite), *named])
-        told = f"Interrupted: {done.finished} of {done.planned} trials are done. To go on: {again}"
-        console.print(styled((told, "yellow")))
-        raise typer.Exit(130)
+    try:
+        _publish(done.out, failures=False)
+    except Exception as error:  # noqa: BLE001 - the rows are written, and whether they are good is known without a report
+        say_error("The report could not be written", error, f"No row is lost: `mubench report {done.out}` makes it.")
+    options = {"--out": out, "--address": address, "--artifacts": artifacts}
+    named = [part for name, value in options.items() if value for part in (name, value)]
+    named += [part for path in plugin for part in ("--plugin", str(path))]
+    show_end(done, shlex.join(["mubench", "run", str(suite), *named]))
+    raise typer.Exit(done.exit_code if done.complete else 130)
 
 
 @app.command("submit")
@@ -180,7 +202,9 @@ def submit_(
         )
         raise typer.Exit(130) from None
     if ended != "SUCCEEDED":
-        raise MubenchError(f"Job {job.id} ended as {ended}; the same command runs what is missing.")
+        raise MubenchError(
+            f"Job {job.id} ended as {ended}: the end of its log says why. The same command runs what is missing, with --retry-failed also what failed."
+        )
     typer.echo(f"Job {job.id} succeeded. `mubench report {out}` brings the report here.")
 
 
@@ -347,14 +371,15 @@ def merge(
     show_submissions(make(list(folders), out, data), _report(out))
 
 
-def _publish(where: str) -> Path:
-    """Write the report and show it; into an object store it is copied. Returns the folder on this machine."""
+def _publish(where: str, failures: bool = True) -> Path:
+    """Write the report and show it, with what failed unless ``failures`` are told elsewhere; into an object store it is copied. Returns the folder on this
+    machine."""
     from mubench_ray.console import console, show_outcome
     from mubench_ray.results.storage import Place
 
     place = Place(where)
     folder = place.mirror()
-    show_outcome(folder, _report(folder))
+    show_outcome(folder, _report(folder), failures)
     if place.remote:
         place.write("controls.json", (folder / "controls.json").read_bytes())
         place.publish("report")
@@ -365,9 +390,11 @@ def _publish(where: str) -> Path:
 def _report(folder: Path) -> Path:
     """Hold every metric to its controls, then write the page, which marks those that fail."""
     import json
+    import warnings
 
+    from mubench_ray.console import console, styled
     from mubench_ray.metrics.controls import gate, gate_groups
-    from mubench_ray.report import write_report
+    from mubench_ray.report import NotDrawn, write_report
     from mubench_ray.results.repetitions import named, read_trials
     from mubench_ray.results.score import named_scores, read_scores
     from mubench_ray.results.store import Store
@@ -376,7 +403,12 @@ def _report(folder: Path) -> Path:
     trials, scores = read_trials(store), read_scores(store)
     verdicts = gate(named(trials).to_pylist()) + gate_groups(named_scores(scores, trials["configuration"].to_pylist()))
     store.write_text("controls.json", json.dumps({"verdicts": verdicts}))
-    return write_report(folder)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", NotDrawn)
+        page = write_report(folder)
+    for warning in told:
+        console.print(styled((str(warning.message), "yellow")), soft_wrap=True)
+    return page
 
 
 def _load(plugins: list[Path]) -> None:
@@ -403,7 +435,7 @@ def main() -> None:
         if os.environ.get("MUBENCH_TRACEBACK"):
             raise
         typer.secho(harmless(str(error)), fg="red", err=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, NothingRan) else 1)
     except KeyboardInterrupt:
         typer.secho("Interrupted; the same command goes on.", fg="yellow", err=True)
         sys.exit(130)

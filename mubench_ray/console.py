@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from mubench_ray.errors import ResultsError, flat, harmless
+from mubench_ray.errors import MubenchError, ResultsError, flat, harmless
 from mubench_ray.results.store import Store
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from mubench_ray.engine.plan import Plan
     from mubench_ray.engine.rerun import Compared
+    from mubench_ray.engine.run import Run
     from mubench_ray.engine.schedule import Progress as Standing
 
 
@@ -236,8 +237,8 @@ def live_progress(standing: Standing) -> Iterator[None]:
             bars.update(bar, completed=standing.done, description=describe())
 
 
-def show_outcome(folder: Path, page: Path) -> None:
-    """The table at the end of a run, and where the page is."""
+def show_outcome(folder: Path, page: Path, failures: bool = True) -> None:
+    """The table at the end of a run, what failed if ``failures`` are wanted, and where the page is."""
     from mubench_ray.report import summary_rows
 
     rows = summary_rows(folder)
@@ -256,8 +257,41 @@ def show_outcome(folder: Path, page: Path) -> None:
         for row in rows:
             table.add_row(*(_cell(row[name]) for name in shown))
         console.print(table)
-    _show_failures(folder)
+    if failures:
+        _show_failures(folder)
     console.print(styled("Leaderboard: ", (str(page), "bold")), soft_wrap=True)
+
+
+def show_end(run: Run, command: str) -> None:
+    """The last lines of a run: what was left out, what failed, each reason once, and the command that goes on or tries again. Nothing where all is well."""
+    lines = []
+    if run.left_out:
+        lines.append(f"{sum(run.left_out.values())} trials were left out of the plan: {reasons(run.left_out)}.")
+    told = [f"{sum(run.failed.values())} of {run.planned} trials failed: {reasons(run.failed)}"] if run.failed else []
+    if run.search_failed:
+        told.append(f"{sum(run.search_failed.values())} trials of the search failed: {reasons(run.search_failed)}")
+    if told:
+        lines.append(
+            f"{'; '.join(told)}. `mubench status {run.out}` says which. To try them again: {command} --retry-failed"
+        )
+    if not run.complete:
+        lines.append(f"Interrupted: {run.finished} of {run.planned} trials are done. To go on: {command}")
+    for line in lines:
+        console.print(styled((line, "yellow" if run.exit_code < 2 else "red")), soft_wrap=True)
+
+
+def reasons(counts: dict[str, int], most: int = 10) -> str:
+    """Reasons with how often each was given, most frequent first."""
+    shown = [flat(f"{reason} (x{count})") for reason, count in list(counts.items())[:most]]
+    rest = len(counts) - len(shown)
+    return "; ".join([*shown, *([f"and {rest} other reasons"] if rest else [])])
+
+
+def say_error(what: str, error: Exception, then: str) -> None:
+    """In one line, what went wrong and what to do."""
+    name = "" if isinstance(error, MubenchError) else f"{type(error).__name__}: "
+    reason = " ".join(str(error).split()).rstrip(".") or "no message"
+    console.print(styled((f"{what}: {name}{reason}. {then}", "yellow")), soft_wrap=True)
 
 
 def _cell(value: object) -> str:

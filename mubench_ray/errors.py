@@ -32,6 +32,10 @@ class ResultsError(MubenchError):
     """A results folder that cannot be read or written, or that another version wrote."""
 
 
+class NothingRan(MubenchError):
+    """A run that ended before the first trial did: its exit code is 2."""
+
+
 class Diverged(MubenchError):
     """A loss or a parameter became NaN or infinite while unlearning."""
 

@@ -10,9 +10,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from mubench_ray.results.store import Store
 from mubench_ray.suite import Suite, load_suite
 from mubench_ray.trial import Recipe, Trial
 
+#: Statuses of a row that holds a result.
+USABLE = ("ok", "truncated")
 #: Statuses that ``--retry-failed`` runs again.
 RETRIED = ("failed", "out_of_memory")
 #: Seconds between two looks at how many small files lie about.
@@ -43,17 +46,29 @@ Watch = Callable[[Progress], AbstractContextManager]
 
 @dataclass(frozen=True)
 class Run:
-    """How a run ended."""
+    """How a run ended. ``failed`` counts the planned trials whose row holds no result, by their reason, most frequent first; ``search_failed`` those of a
+    search; ``left_out`` the trials that the plan left out."""
 
     out: str
     planned: int
     finished: int
     already: int
+    failed: dict[str, int] = field(default_factory=dict)
+    search_failed: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether every planned trial has its row."""
         return self.finished == self.planned
+
+    @property
+    def exit_code(self) -> int:
+        """0: every trial of the suite has its result, a truncated one included, which is what its budget gave; 1: some failed or were left out; 2: there is
+        not a single result."""
+        if self.finished == sum(self.failed.values()):
+            return 2
+        return 1 if self.failed or self.search_failed or self.left_out else 0
 
 
 def run_suite(
@@ -73,9 +88,10 @@ def run_suite(
         suite = load_suite(suite)
     plan = make_plan(suite)
     store = Store(absolute(out or Path("results") / suite.name))
-    store.create(manifest(suite, plan))
+    store.check()
     artifacts = absolute(artifacts or default_artifacts(store.place.address))
     with exclusive(store.place):
+        store.create(manifest(suite, plan))
         store.write_text("suite.json", suite.model_dump_json(indent=2))
         store.write_text("metrics.json", json.dumps(describe_metrics(), indent=2))
         store.write_text("methods.json", json.dumps({name: {"title": method.title} for name, method in METHODS}))
@@ -90,7 +106,19 @@ def run_suite(
             work.write_choices()
             store.write_text("plan.json", json.dumps(describe_plan(plan)))
         finished = len(store.finished() & plan.trials.keys())
-    return Run(store.place.address, work.planned, finished, already)
+        failed = failures(store, USABLE, plan.trials)
+        # In a search a configuration that diverges is an answer.
+        search_failed = failures(work.search_store, (*USABLE, "diverged")) if work.tuning else {}
+    left_out = {f"{part.what}: {part.reason}": part.trials for part in plan.left_out}
+    return Run(store.place.address, work.planned, finished, already, failed, search_failed, left_out)
+
+
+def failures(store: Store, usable: tuple[str, ...], trials: Container[str] | None = None) -> dict[str, int]:
+    """How many rows (of these trials) have another status than the usable ones, by their reason, most frequent first."""
+    rows = store.read("trials", columns=["trial_id", "status", "error"]).to_pylist()
+    bad = [row for row in rows if row["status"] not in usable and (trials is None or row["trial_id"] in trials)]
+    reasons = Counter(row["error"] or row["status"] for row in bad)
+    return dict(reasons.most_common())
 
 
 class Work:
@@ -237,14 +265,22 @@ def exclusive(place: Place) -> AbstractContextManager[None]:
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """A lock on a folder; it goes with the process, however it ends."""
-    with (out / ".lock").open("w") as file:
+    """A lock on a folder, which is made if there is none; it goes with the process, however it ends. Whoever is refused has changed nothing."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        opened = (out / ".lock").open("a")
+    except OSError as error:
+        raise ResultsError(
+            f"Results folder {out} cannot be written ({error.strerror or error}); choose another with --out."
+        ) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ResultsError(
                 f"Another mubench is writing to {out}; wait for it or choose another folder with --out."
             ) from None
+        file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield

@@ -1,5 +1,5 @@
 """Report: statistics, leaderboard and figures from Arrow files alone; needs neither torch nor Ray."""
 
-from mubench_ray.report.write import summary_rows, write_report
+from mubench_ray.report.write import NotDrawn, summary_rows, write_report
 
-__all__ = ["summary_rows", "write_report"]
+__all__ = ["NotDrawn", "summary_rows", "write_report"]

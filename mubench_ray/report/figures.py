@@ -22,6 +22,15 @@ SETS = 4
 CONTENDERS = 24
 
 
+def missing() -> str | None:
+    """Why nothing can be drawn here and how to mend it; None where it can."""
+    try:
+        import vl_convert  # noqa: F401
+    except ImportError as error:
+        return f"vl-convert, which draws them, cannot be imported ({error}). `pip install vl-convert-python` mends it"
+    return None
+
+
 def png(spec: dict[str, Any]) -> bytes:
     """A spec drawn at twice the screen's resolution."""
     import vl_convert

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mubench_ray.report.columns import CONTROLS
+from mubench_ray.report.figures import missing
 from mubench_ray.report.load import Results, read_json
 from mubench_ray.report.payload import embedded, payload
 from mubench_ray.report.report import Report
@@ -44,7 +45,7 @@ def render(report: Report, shown: list[Block]) -> str:
         provenance=provenance_rows(results),
         method_note=METHOD_NOTE,
         payload=embedded(payload(report)) if count else "",
-        bundle=Markup(vega_bundle()) if count else "",
+        bundle=Markup(vega_bundle()) if count and not missing() else "",
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
 
 from mubench_ray.errors import ResultsError
-from mubench_ray.report.figures import figures, png
+from mubench_ray.report.figures import figures, missing, png
 from mubench_ray.report.load import load
 from mubench_ray.report.page import render
 from mubench_ray.report.report import make_report
@@ -23,6 +24,10 @@ from mubench_ray.results.configurations import spoken
 SUMMARISED = ("test_accuracy", "forget_accuracy", "retain_accuracy", "u_mia", "retention_deviation", "flos_share")
 
 
+class NotDrawn(UserWarning):
+    """Something of a report could not be drawn; the rest of it is there."""
+
+
 def write_report(root: str | Path) -> Path:
     """Write ``<root>/report``: ``leaderboard.html`` / ``.csv`` / ``.json``, ``tables.md`` / ``.tex`` and
     ``figures/*.png``.
@@ -30,7 +35,7 @@ def write_report(root: str | Path) -> Path:
     Returns the page's path.
 
     Works at any moment of a run and on an empty folder; raises ResultsError where ``root`` is no results folder or
-    cannot be written.
+    cannot be written. What cannot be drawn, and so is missing in it, is a warning, ``NotDrawn``.
     """
     report = make_report(root)
     shown = blocks(report) if len(report.board) else []
@@ -40,10 +45,24 @@ def write_report(root: str | Path) -> Path:
     save(folder / "leaderboard.json", hub_json(report).encode())
     save(folder / "tables.md", markdown(report, tables).encode())
     save(folder / "tables.tex", latex(report, tables).encode())
-    for name, spec in figures(report):
-        save(folder / "figures" / f"{name}.png", png(spec))
     page = folder / "leaderboard.html"
     save(page, render(report, shown).encode())
+    if reason := missing():
+        warnings.warn(
+            NotDrawn(
+                f"{folder} has no figures and its page no charts: {reason}, and `mubench report {root}` draws them."
+            ),
+            stacklevel=2,
+        )
+        return page
+    for name, spec in figures(report):
+        try:
+            drawn = png(spec)
+        except Exception as error:  # noqa: BLE001 - what vl-convert raises of a spec is a bare ValueError, and the others can be drawn
+            reason = " ".join(str(error).split())[:200]
+            warnings.warn(NotDrawn(f"{folder}/figures/{name}.png could not be drawn: {reason}."), stacklevel=2)
+            continue
+        save(folder / "figures" / f"{name}.png", drawn)
     return page
 
 

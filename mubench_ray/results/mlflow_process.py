@@ -50,8 +50,17 @@ def main(root: str, tracking_uri: str) -> None:
         stop.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    quick_commits()
-    MlflowSink(root, tracking_uri or None).follow(stop)
+    try:
+        quick_commits()
+        MlflowSink(root, tracking_uri or None).follow(stop)
+    except Exception as error:  # noqa: BLE001 - the copy decides nothing, and its traceback would be all that a good run ends with
+        reason = " ".join(str(error).split())[:300]
+        logging.warning(
+            "MLflow has no copy of these rows: %s: %s. `mubench report %s --sync-mlflow` makes it.",
+            type(error).__name__,
+            reason,
+            root,
+        )
 
 
 def quick_commits() -> None:

@@ -140,7 +140,7 @@ def test_a_plugin_that_only_the_driver_can_import(content, tmp_path):
     plugin, out = tmp_path / "curious_method.py", tmp_path / "out"
     plugin.write_text(ONCE)
     changes = {"methods": ["original", "curious"], "seeds": [1], "plugins": [str(plugin)]}
-    output = finish("run", written(tmp_path, content, **changes), "--out", out)
+    output = finish("run", written(tmp_path, content, **changes), "--out", out, expect=2)
     rows = load_results(out).to_pylist()
     assert len(rows) == 2 and {row["status"] for row in rows} == {"failed"}
     for row in rows:
@@ -276,7 +276,7 @@ def test_a_trial_that_hangs(content, tmp_path):
     }
     out = tmp_path / "out"
     arguments = ("run", written(tmp_path, content, **changes), "--out", out)
-    output = finish(*arguments, env={"MUBENCH_TEST_MARKS": str(marks)})
+    output = finish(*arguments, expect=1, env={"MUBENCH_TEST_MARKS": str(marks)})
     rows = {row["method"]: row for row in load_results(out).to_pylist()}
     assert rows["original"]["status"] == rows["hanging_once"]["status"] == "ok" and len(list(marks.iterdir())) == 1
     assert rows["hanging"]["status"] == "failed" and "hung: no progress for 15 s, 2 times" in rows["hanging"]["error"]

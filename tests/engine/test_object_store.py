@@ -13,7 +13,7 @@ import yaml
 
 from mubench_ray.engine.artifacts import ArtifactStore, Damaged, get_artifact
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run import exclusive
+from mubench_ray.engine.run import exclusive, run_suite
 from mubench_ray.errors import ResultsError
 from mubench_ray.results.storage import Place
 from mubench_ray.results.store import Store, load_results
@@ -142,6 +142,15 @@ def test_a_damaged_artifact_is_noticed_on_either_side_and_made_anew(tiny, object
         store.load(recipe)
     assert get_artifact(recipe, store).flos == first.flos
     assert there.read(name) != b"half"
+
+
+def test_a_second_driver_changes_nothing(tiny, objects):
+    place = Place(objects.address("refused"))
+    with exclusive(place):
+        before = {name: place.read(name) for name in place.names()}
+        with pytest.raises(ResultsError, match="Another mubench"):
+            run_suite(make_suite(tiny), place.address)
+        assert {name: place.read(name) for name in place.names()} == before and list(before) == [".lock"]
 
 
 def test_one_driver_at_a_time(objects):

@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
 import yaml
 
+from mubench_ray.engine.run import exclusive, run_suite
+from mubench_ray.errors import ResultsError
+from mubench_ray.results.storage import Place
 from mubench_ray.results.store import Store, load_results
+from mubench_ray.suite import make_suite
 from tests.conftest import outcome_columns
 
 PLUGIN = '''
@@ -37,14 +44,14 @@ class Raising(Method):
 
 def mubench(*arguments, **options):
     """Start the real command line in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
     return subprocess.Popen(
         [sys.executable, "-m", "mubench_ray", *map(str, arguments)], env=environment, text=True, **options
     )
 
 
-def finish(*arguments, expect: int = 0) -> str:
-    process = mubench(*arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def finish(*arguments, expect: int = 0, **options) -> str:
+    process = mubench(*arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == expect, output
     return output
@@ -169,13 +176,106 @@ def test_a_failure_is_one_row_and_costs_nobody_else(tiny, tmp_path):
         )
     )
     out = tmp_path / "out"
-    output = finish("run", suite, "--out", out)
+    output = finish("run", suite, "--out", out, expect=1)
     rows = {row["method"]: row for row in load_results(out).to_pylist()}
     assert rows["original"]["status"] == "ok"
     assert (rows["raising"]["status"], rows["raising"]["error"]) == ("failed", "RuntimeError: on purpose")
-    assert rows["suicidal"]["status"] == "failed" and "died" in rows["suicidal"]["error"]
-    assert "on purpose" in output and "Traceback" not in output
+    assert rows["suicidal"]["status"] == "failed"
+    assert "its process died 3 times while it ran, the last time so: " in rows["suicidal"]["error"]
+    assert "Traceback" not in output
+    last = output.splitlines()[-1]
+    assert last.startswith("2 of 3 trials failed: ") and last.endswith(
+        f"mubench run {suite} --out {out} --retry-failed"
+    )
+    assert output.count("RuntimeError: on purpose") == last.count("RuntimeError: on purpose (x1)") == 1
+    assert (
+        output.count("its process died 3 times while it ran")
+        == last.count("its process died 3 times while it ran")
+        == 1
+    )
     assert "on purpose" in finish("logs", out, rows["raising"]["trial_id"])
+    # The command of the last line, once its cause is mended.
+    plugin.write_text(
+        PLUGIN.replace('raise RuntimeError("on purpose")', "return []").replace(
+            "os.kill(os.getpid(), signal.SIGKILL)", "return []"
+        )
+    )
+    again = finish(*shlex.split(last.partition("again: mubench ")[2]))
+    assert "1 of 3 trials had their row already" in again and "failed:" not in again
+    assert [row["status"] for row in load_results(out).to_pylist()] == ["ok"] * 3
+
+
+def test_where_nothing_has_a_result_the_exit_code_is_2(tiny, tmp_path):
+    """Three trials fail for one reason, which is told once."""
+    plugin, suite, out = tmp_path / "bad_methods.py", tmp_path / "bad.yaml", tmp_path / "out"
+    plugin.write_text(PLUGIN)
+    suite.write_text(yaml.safe_dump({**tiny, "methods": "raising", "ratios": 5, "seeds": [1, 2, 3]}))
+    output = finish("run", suite, "--out", out, "--plugin", plugin, expect=2)
+    assert output.splitlines()[-1] == (
+        f"3 of 3 trials failed: RuntimeError: on purpose (x3). `mubench status {out}` says which. "
+        f"To try them again: mubench run {suite} --out {out} --plugin {plugin} --retry-failed"
+    )
+
+
+def test_what_was_left_out_is_no_success(tiny, tmp_path):
+    """300 examples do not fill 20 shards."""
+    suite, out = tmp_path / "partly.yaml", tmp_path / "out"
+    methods = ["original", {"name": "sisa", "shards": 20}]
+    suite.write_text(yaml.safe_dump({**tiny, "methods": methods, "ratios": 5}))
+    output = finish("run", suite, "--out", out, expect=1)
+    last = output.splitlines()[-1]
+    assert last.startswith(
+        "1 trials were left out of the plan: digits x cnn-small x sisa: sisa.shards = 20 of 300 training examples"
+    )
+    assert [row["status"] for row in load_results(out).to_pylist()] == ["ok"]
+
+
+def contents(folder) -> dict:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_whoever_is_refused_has_changed_nothing(tiny, undisturbed, tmp_path):
+    """Another suite into a folder that is being run; also where the folder is new, and where the second is to try failed rows again."""
+    other = make_suite({**tiny, "name": "other", "methods": "original", "ratios": 10})
+    for folder in (undisturbed, tmp_path / "new"):
+        with exclusive(Place(folder)):
+            before = contents(folder)
+            for retry in (False, True):
+                with pytest.raises(ResultsError, match="Another mubench is writing"):
+                    run_suite(other, folder, retry_failed=retry)
+            assert contents(folder) == before and before[Path(".lock")] == str(os.getpid()).encode()
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("vl_convert", "pip install vl-convert-python"),
+        ("mlflow", "`mubench report {out} --sync-mlflow` makes it."),
+        ("report", "No row is lost: `mubench report {out}` makes it."),
+    ],
+)
+def test_what_only_shows_rows_decides_nothing(suite_file, undisturbed, tmp_path, broken, said):
+    """Without what draws, without MLflow, and where no report can be written at all."""
+    out, shadow = tmp_path / "out", tmp_path / "shadow"
+    shutil.copytree(undisturbed, out)
+    shutil.rmtree(out / "report")
+    (out / "mlflow_runs.parquet").unlink()
+    shadow.mkdir()
+    if broken == "report":
+        (out / "report").write_text("in the way")
+    else:
+        (shadow / f"{broken}.py").write_text("raise ImportError('on purpose')")
+    path = os.pathsep.join([str(shadow), *filter(None, [os.environ.get("PYTHONPATH")])])
+    output = finish("run", suite_file, "--out", out, env={"PYTHONPATH": path})
+    assert said.format(out=out) in output and "Traceback" not in output
+    if broken == "vl_convert":
+        assert "(on purpose)" in output and not (out / "report" / "figures").exists()
+        page = (out / "report" / "leaderboard.html").read_text()
+        assert "SCRUB" in page and "vegaEmbed" in page and len(page) < 500_000, (
+            "the page is there without what draws its charts"
+        )
+        assert (out / "report" / "tables.md").is_file() and "SCRUB" in output
+        assert "vl-convert" not in finish("report", out) and list((out / "report" / "figures").glob("*.png"))
 
 
 def test_an_interrupt_says_how_to_go_on(tiny, tmp_path):
@@ -196,24 +296,26 @@ def test_an_interrupt_says_how_to_go_on(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "said", "code"),
     [
-        (("run", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
-        (("status", "nowhere"), "not a results folder"),
-        (("report", "nowhere"), "not a results folder"),
-        (("run", "{suite}", "--out", "/proc/nothing"), "cannot be written"),
+        (("run", "nowhere.yaml"), "nowhere.yaml: cannot be read", 2),
+        (("status", "nowhere"), "not a results folder", 1),
+        (("report", "nowhere"), "not a results folder", 1),
+        (("run", "{suite}", "--out", "/proc/nothing"), "cannot be written", 2),
         (
             ("run", "{suite}", "--address", "127.0.0.1:1", "--out", "{tmp}/unreached"),
             "No Ray cluster answers at 127.0.0.1:1",
+            2,
         ),
     ],
 )
-def test_bad_input_is_one_clear_line(arguments, said, suite_file, tmp_path):
-    output = finish(*(a.format(suite=suite_file, tmp=tmp_path) for a in arguments), expect=1)
+def test_bad_input_is_one_clear_line(arguments, said, code, suite_file, tmp_path):
+    output = finish(*(a.format(suite=suite_file, tmp=tmp_path) for a in arguments), expect=code)
     assert said in output and "Traceback" not in output
 
 
 def test_another_schema_version_is_refused(suite_file, tmp_path):
     (tmp_path / "manifest.json").write_text('{"schema_version": 99}')
-    output = finish("run", suite_file, "--out", tmp_path, expect=1)
+    output = finish("run", suite_file, "--out", tmp_path, expect=2)
     assert "schema 99" in output and "--out" in output
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]

@@ -86,7 +86,7 @@ def test_a_cluster_that_starts_its_nodes_with_the_work(tiny, tmp_path, own_token
         suite = {**tiny, "methods": ["original", "neggrad"]}
         file.write_text(yaml.safe_dump({**suite, "resources": {"wait_for_nodes": 2}}))
         arguments = ("run", file, "--address", cluster.address, "--out")
-        refused = finish(*arguments, tmp_path / "refused", expect=1)
+        refused = finish(*arguments, tmp_path / "refused", expect=2)
         assert "a trial asks for 1 CPU and 0 GPU; the cluster's nodes have 0 CPU + 0 GPU" in refused
         file.write_text(yaml.safe_dump({**suite, "resources": {"wait_for_nodes": 300}}))
         process = mubench(*arguments, tmp_path / "out")

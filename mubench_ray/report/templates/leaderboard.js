@@ -187,6 +187,7 @@
         if (kind === "glance" && narrow) spec = JSON.parse(JSON.stringify(spec).replaceAll('"labels":false', '"labels":true'));
         const box = make("div", { className: "panel" });
         $(boxes[kind]).append(box);
+        if (typeof vegaEmbed === "undefined") { box.textContent = "Not drawn: vl-convert was missing where this page was made."; continue; }
         if (kind === "lira") spec = { ...spec, columns: Math.max(1, Math.floor((box.clientWidth - 50) / 272)) };
         const { view } = await vegaEmbed(box, { ...spec, datasets: { rows: rowsFor[kind]() } }, { actions: false, renderer: "svg" });
         views.push([kind, view]);
