@@ -35,7 +35,7 @@ class TokenReader(TransformersModel):
     def check(self, task: Task, finished: bool = False) -> None:
         """Raise MubenchError also where the checkpoint's tokenizer is missing or not the network's."""
         super().check(task, finished)
-        if self.source is not None and Path(self.source).exists():
+        if self.source is not None and Path(self.source).is_dir():
             load_tokenizer(self.source, self.revision, self.vocabulary)
 
     def reader(self, task: Task) -> Reader:
