@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import socket
@@ -383,8 +384,8 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
 
 def describe_metrics() -> dict[str, Any]:
     """Direction, range and citation of every metric, for a report that does not import them."""
-    keys = ("direction", "low", "high", "cites", "summary")
-    return {
-        name: {key: None if (value := getattr(metric, key)) == float("inf") else value for key in keys}
-        for name, metric in METRICS
-    }
+    told = {name: {key: getattr(metric, key) for key in ("direction", "cites", "summary")} for name, metric in METRICS}
+    for name, metric in METRICS:  # JSON knows no infinity: a range without an end says null
+        ends = {"low": metric.low, "high": metric.high}
+        told[name] |= {end: value if math.isfinite(value) else None for end, value in ends.items()}
+    return told

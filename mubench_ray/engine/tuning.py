@@ -149,7 +149,10 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
     best = choose(subject.judged)
     found = subject.judged[best][1] if best is not None else None
     spent = [rows[trial] for trial in subject.tried if trial in rows]
+    seed, training_seed = next(seed_pairs(suite))
+    reported = subject.cell.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
     return {
+        "configuration": reported.configuration,
         "task": subject.cell.task.name,
         "subset": subject.cell.task.subset,
         "model": subject.cell.model.name,

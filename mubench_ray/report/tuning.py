@@ -15,13 +15,15 @@ def tuning_block(report: Report) -> Block:
     content = read_json(report.results.root, "search/chosen.json")
     search = content.get("search") or {}
     titles = report.results.titles
+    reported = report.results.trials.select(["configuration", "task", "model"]).to_pylist()
+    names = {row["configuration"]: {"task": row["task"], "model": row["model"]} for row in reported}
     rows, trials, flos = [], 0, 0.0
     for choice in content.get("choices") or []:
         trials, flos = trials + choice["trials"], flos + choice["flos"]
         if choice["trials"]:
             rows.append(
                 [
-                    cell_name(choice | {"task": task_name(choice)}),
+                    cell_name(choice | {"task": task_name(choice)} | names.get(choice.get("configuration"), {})),
                     titles.get(choice["method"], choice["method"]),
                     f"{choice['usable']} of {choice['configurations']}",
                     configuration(choice) if choice["usable"] else "none usable; the given one was run",

@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pyarrow as pa
+
+from mubench_ray.errors import ResultsError
 
 #: Raised when a column changes its meaning, type or name. Metrics may be added without raising it.
 SCHEMA_VERSION = 1
@@ -93,3 +96,13 @@ EXAMPLES = pa.schema(
 def trials_schema(metrics: Iterable[str]) -> pa.Schema:
     """The schema of ``trials`` with these metric columns, in the given order."""
     return pa.schema([*TRIAL_COLUMNS, *(pa.field(name, _number) for name in metrics)], metadata=_metadata)
+
+
+def table_of(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of exactly this schema; raises ResultsError for a column that it does not have, which Arrow would drop in silence."""
+    unknown = sorted({name for row in rows for name in row} - set(schema.names))
+    if unknown:
+        raise ResultsError(
+            f"A row has the column {unknown[0]!r}, which its table does not have (of {len(unknown)} such columns)."
+        )
+    return pa.Table.from_pylist(rows, schema)

@@ -23,6 +23,7 @@ from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.metrics.group import GROUP_METRICS, GroupMetric, compute_group, count_models
 from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.folder import Folder
+from mubench_ray.results.schema import table_of
 from mubench_ray.results.store import Store
 from mubench_ray.trial import canonical
 
@@ -73,7 +74,7 @@ def score(root: str | Path, metric_name: str, options: Mapping[str, Any] | None 
         raise UnknownName(
             f"Unknown metric {metric_name!r}. {did_you_mean(metric_name, [*METRICS.names(), *GROUP_METRICS.names()])}"
         )
-    table = pa.Table.from_pylist(rows, SCORES)
+    table = table_of(rows, SCORES)
     folder.store.write_table("scores", f"{name}.parquet", table)
     return table
 

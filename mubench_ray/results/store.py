@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError
 from mubench_ray.results.compaction import LOOSE, compact, finish_merges, is_merged, read_table
-from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, trials_schema
+from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, table_of, trials_schema
 from mubench_ray.results.storage import Place, StorageLost
 
 TABLES = ("trials", "curves", "examples")
@@ -95,10 +95,10 @@ class Store:
         if outcome.examples is not None:
             self.write_table("examples", name, outcome.examples)
         if outcome.curve:
-            self.write_table("curves", name, pa.Table.from_pylist(outcome.curve, CURVES))
+            self.write_table("curves", name, table_of(outcome.curve, CURVES))
         if outcome.traceback:
             self.write_text(f"logs/{outcome.row['trial_id']}.txt", outcome.traceback)
-        self.write_table("trials", name, pa.Table.from_pylist([outcome.row], trials_schema(metrics)))
+        self.write_table("trials", name, table_of([outcome.row], trials_schema(metrics)))
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the folder whole or not at all; returns where it lies, if on this machine."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 
 import duckdb
@@ -13,8 +15,10 @@ import pytest
 from mubench_ray import load_results
 from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.run import describe_metrics
 from mubench_ray.engine.run_trial import failed_outcome, metric_names, run_trial
 from mubench_ray.errors import ResultsError
+from mubench_ray.metrics.base import METRICS
 from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, STATUSES, trials_schema
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
@@ -175,3 +179,19 @@ def test_a_row_that_is_no_row_is_not_written(store):
     with pytest.raises(pa.ArrowInvalid):
         store.write(Outcome({"trial_id": "x", "ratio": "ten"}), [])
     assert "x" not in store.finished()
+
+
+def test_a_column_that_the_table_does_not_have_is_an_error(outcomes, store):
+    """It was dropped in silence."""
+    with pytest.raises(ResultsError, match="column 'acuracy'"):
+        store.write(Outcome(outcomes[0].row | {"trial_id": "0" * 16, "acuracy": 0.5}), metric_names())
+    assert "0" * 16 not in store.finished()
+
+
+def test_what_describes_the_metrics_is_json(monkeypatch):
+    """No Infinity in it, which Python reads and nothing else does; a range without an end says null."""
+    loss = dataclasses.replace(METRICS.get("test_loss"), low=-math.inf)
+    monkeypatch.setitem(METRICS._things, "test_loss", loss)
+    told = json.loads(json.dumps(describe_metrics(), allow_nan=False))
+    assert (told["test_loss"]["low"], told["test_loss"]["high"]) == (None, None)
+    assert (told["test_accuracy"]["low"], told["test_accuracy"]["high"]) == (0, 1)
