@@ -163,9 +163,8 @@ def test_asked_to_stop(content, expected, tmp_path, number):
     assert outcome_columns(load_results(out)) == expected
 
 
-def test_a_node_lost(content, expected, tmp_path, monkeypatch):
+def test_a_node_lost(content, expected, tmp_path, own_token):
     """Two nodes of one core; one goes with all its processes, and the other runs what it had."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
