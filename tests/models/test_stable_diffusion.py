@@ -1,5 +1,7 @@
 """Text-to-image: the noise that is drawn and predicted, relabelling, drawing, judging, and the published size."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -158,6 +160,44 @@ def test_a_checkpoint_folder_is_the_original(loaded, tmp_path, monkeypatch):
         assert row["forget_accuracy"] is None and row["retention_deviation"] is None and row["retrain_flos"] is None
         assert all(point["forget_accuracy"] is None and point["forget_loss"] > 0 for point in outcome.curve)
     load_task.cache_clear()
+
+
+def test_half_precision_parts_become_float32_and_a_changed_folder_is_read_anew(loaded, tmp_path):
+    from mubench_ray.models.stable_diffusion import _frozen
+    from mubench_ray.models.tokenizer import Reader
+
+    task, splits = loaded("caption + picture", "text to image")
+    plain = MODELS.get(NAME)
+    parts = {
+        "unet": seeded(lambda: plain.build(task)),
+        "vae": copy.deepcopy(plain.frozen().autoencoder),
+        "text_encoder": copy.deepcopy(plain.frozen().text_encoder),
+    }
+    for part, network in parts.items():
+        network.half().save_pretrained(tmp_path / part)
+    Reader(plain.vocabulary).tokenizer(task.texts).save_pretrained(tmp_path / "tokenizer")
+    columns = splits.test.take(torch.arange(2))
+
+    def read():
+        task.texts.tokens.clear()  # as another process would find it
+        _frozen.cache_clear()
+        model = plain.pretrained(str(tmp_path))
+        networks = [model.initial(task), *model.frozen()]
+        assert {tensor.dtype for network in networks for tensor in network.parameters()} == {torch.float32}
+        return model.encode(task, columns)
+
+    first = read()
+    assert {column.dtype for column in first.values()} == {torch.float32}
+    for part in ("vae", "text_encoder"):
+        network = parts[part].float()
+        with torch.no_grad():
+            for tensor in network.parameters():
+                tensor.mul_(1.5)
+        network.save_pretrained(tmp_path / part)
+    second = read()
+    assert all((first[name] - second[name]).abs().max() > 1e-3 for name in ("latents", "captions"))
+    task.texts.tokens.clear()
+    _frozen.cache_clear()
 
 
 def test_methods_that_need_probabilities_or_a_head_refuse(setting):
