@@ -1,6 +1,8 @@
 import torch
 from torch.nn import functional as F
 
+from mubench_ray.methods import METHODS
+from mubench_ray.search import ranges
 from tests.methods.conftest import assert_same, ce, descend, logits
 
 
@@ -34,3 +36,11 @@ def test_for_small_beta_it_is_gradient_ascent(make_case):
         float((a - b).abs().max()) for a, b in zip(ascent.ctx.network.parameters(), ascent.original.parameters())
     )
     assert far < 0.05 * moved
+
+
+def test_the_sum_goes_unsaid_and_only_a_search_that_names_it_searches_the_reduction():
+    method = METHODS.get("npo")
+    assert method.configure({}).hyperparameters() == {"epochs": 10, "beta": 0.1, "gamma": 1.0}
+    assert method.configure({"reduction": "mean"}).hyperparameters()["reduction"] == "mean"
+    assert set(ranges("npo", {}, [1e-4], "all", grid=False).spaces) == {"epochs", "beta", "gamma"}
+    assert ranges("npo", {}, [1e-4], ["reduction"], grid=False).spaces["reduction"].choices == ("sum", "mean")
