@@ -61,7 +61,7 @@ def test_out_of_memory_is_tried_once_more_alone(tiny, tmp_path):
     suite = tmp_path / "suite.yaml"
     methods = ["original", "needy", "too_needy", "neggrad"]
     suite.write_text(yaml.safe_dump({**tiny, "methods": methods, "ratios": 5, "plugins": [str(plugin)]}))
-    finish("run", suite, "--out", tmp_path / "out")
+    finish("run", suite, "--out", tmp_path / "out", expect=1)
     rows = {row["method"]: row for row in load_results(tmp_path / "out").to_pylist()}
     assert {name: row["status"] for name, row in rows.items()} == {
         "original": "ok", "neggrad": "ok", "needy": "ok", "too_needy": "out_of_memory",
