@@ -31,6 +31,8 @@ class Results:
     trials: pa.Table
     columns: list[Column]
     titles: dict[str, str] = field(default_factory=dict)
+    #: Cells that are left out, and why.
+    refused: list[str] = field(default_factory=list)
 
     @cached_property
     def usable(self) -> np.ndarray:
@@ -75,13 +77,19 @@ def load(root: str | Path) -> Results:
     """Everything but curves and examples; raises ResultsError where the folder is none or of another version."""
     store = Store(root)
     manifest = store.check(must_exist=True)
-    trials = named(read_trials(store))
+    trials, refused = read_trials(store)
+    trials = named(trials)
     fixed = {column.name for column in TRIAL_COLUMNS}
     present = [
         column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)
     ]
     return Results(
-        Path(root), manifest, trials, describe_columns(present, read_json(root, "metrics.json")), method_titles(root)
+        Path(root),
+        manifest,
+        trials,
+        describe_columns(present, read_json(root, "metrics.json")),
+        method_titles(root),
+        refused,
     )
 
 

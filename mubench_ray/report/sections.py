@@ -41,6 +41,7 @@ def blocks(report: Report) -> list[Block]:
     from mubench_ray.report.tuning import tuning_block
 
     made = [
+        refused_block(report),
         ranking_block(report),
         tuning_block(report),
         controls_block(report),
@@ -60,6 +61,15 @@ def fixed(value: float | None, digits: int = 4) -> str:
 def cell_name(row: dict[str, Any]) -> str:
     """A (task, model, ratio) as one text."""
     return f"{row['task']} · {row['model']} · {spoken(row['ratio'])} %"
+
+
+def refused_block(report: Report) -> Block:
+    """Cells that are not in the report, because a trial of theirs has two results."""
+    return Block(
+        "Left out",
+        "A trial that has two results has none: nothing of its task, model and ratio is averaged or compared.",
+        [TextTable(["why"], [[reason] for reason in report.results.refused])],
+    )
 
 
 def noise_block(report: Report) -> Block:

@@ -24,7 +24,7 @@ class Folder:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.rows = read_trials(store).to_pylist()
+        self.rows = read_trials(store)[0].to_pylist()
         self.trials = {row["trial_id"]: read_trial(row) for row in self.rows}
         self.finished = [row for row in self.rows if row["status"] in FINISHED]
         retrained = ((self.of(row).retrain, row) for row in self.finished if row["method"] == "retrain")

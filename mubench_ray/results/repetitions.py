@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,65 @@ from mubench_ray.trial import canonical
 USABLE = ("ok", "truncated")
 
 
-def read_trials(store: Store) -> pa.Table:
-    """The trials of a folder: every column of this version, ``configuration`` filled in, and each repetition once."""
+def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
+    """The trials of a folder: every column of this version, ``configuration`` filled in, each repetition once; and a line for each cell that is left out
+    because a trial of it has two results."""
     try:
         chosen = json.loads(store.place.read("search/chosen.json"))
     except (OSError, ValueError):
         chosen = {}
-    return once_each(configured(with_all_columns(store.read("trials")), chosen if isinstance(chosen, dict) else {}))
+    trials = configured(with_all_columns(store.read("trials")), chosen if isinstance(chosen, dict) else {})
+    trials, refused = without_contradictions(trials)
+    return once_each(trials), refused
+
+
+#: Two runs of a trial on one kind of device differ by rounding at most.
+ROUNDING = 1e-6
+#: Numbers that follow the clock.
+TIMED = ("seconds", "retrain_seconds", "wall_seconds", "retrain_time_efficiency")
+
+
+def without_contradictions(trials: pa.Table) -> tuple[pa.Table, list[str]]:
+    """The rows without those of cells in which an id stands twice, from one kind of device, with different numbers; a line for each such id."""
+    counted = pc.value_counts(trials["trial_id"])
+    twice = counted.filter(pc.greater(counted.field("counts"), 1)).field("values")
+    if not len(twice):
+        return trials, []
+    numbers = [field.name for field in trials.schema if pa.types.is_floating(field.type) and field.name not in TIMED]
+    found: dict[tuple[str, str | None], list[dict[str, Any]]] = defaultdict(list)
+    for row in trials.filter(pc.is_in(trials["trial_id"], twice)).to_pylist():
+        found[row["trial_id"], row["device"]].append(row)
+    refused, cells = [], set()
+    for (trial_id, _), rows in found.items():
+        fault = next((fault for other in rows[1:] if (fault := difference(rows[0], other, numbers))), None)
+        if fault is not None:
+            cell = f"{rows[0]['task']}, {rows[0]['model']}, {rows[0]['ratio']:g} %"
+            refused.append(
+                f"{cell} is left out: trial {trial_id} ({rows[0]['method']}) is there twice, with {fault}. Remove the file of one of the two."
+            )
+            cells.add((canonical(json.loads(rows[0]["configuration"])["setting"]), rows[0]["ratio"]))
+    if not cells:
+        return trials, []
+    texts = trials["configuration"].to_pylist()
+    settings = {text: canonical(json.loads(text)["setting"]) for text in set(texts)}
+    kept = [
+        (settings[text], ratio) not in cells for text, ratio in zip(texts, trials["ratio"].to_pylist(), strict=True)
+    ]
+    return trials.filter(pa.array(kept)), sorted(refused)
+
+
+def difference(row: dict[str, Any], other: dict[str, Any], numbers: list[str]) -> str | None:
+    """The first of the ``numbers`` in which two rows of one trial differ by more than rounding, or their statuses; None where they are the same."""
+    if row["status"] != other["status"]:
+        return f"status {row['status']} and {other['status']}"
+    for name in numbers:
+        ours, theirs = row[name], other[name]
+        same = (
+            ours == theirs if None in (ours, theirs) else math.isclose(ours, theirs, rel_tol=ROUNDING, abs_tol=ROUNDING)
+        )
+        if not same and not (ours != ours and theirs != theirs):
+            return f"{name} {ours} and {theirs}"
+    return None
 
 
 def with_all_columns(trials: pa.Table) -> pa.Table:

@@ -19,7 +19,7 @@ TUNED = canonical(
 
 def write(folder, name, rows, over=("ratio", "seed")):
     """Scores of the contender ``ft``, as if `mubench score` had made them from the folder's trials."""
-    first = next(row for row in read_trials(folder.store).to_pylist() if row["method"] == "ft")
+    first = next(row for row in read_trials(folder.store)[0].to_pylist() if row["method"] == "ft")
     rows = [{"configuration": canonical(common(first, over))} | row for row in rows]
     columns = {"metric": name, "task": "digits", "method": "ft", "lr": 5e-4, "hyperparameters": "{}", "trials": 3}
     table = pa.Table.from_pylist([columns | {"sampled": False} | row for row in rows], SCORES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mubench_ray.engine.plan import make_plan
@@ -11,6 +13,7 @@ from mubench_ray.engine.run_trial import planned_row
 from mubench_ray.report.columns import difference_name
 from mubench_ray.report.load import load
 from mubench_ray.report.report import make_report
+from mubench_ray.report.sections import blocks
 from mubench_ray.report.summary import LINE, ordered, summarise
 from mubench_ray.results.store import Outcome
 from mubench_ray.suite import make_suite
@@ -101,3 +104,41 @@ def test_a_trial_that_a_later_version_ran_anew_counts_once(folder, monkeypatch):
     monkeypatch.undo()
     add(folder, 0.7, [("finished_at", WHEN.replace(year=2026))], **changes)
     assert [(value, planned) for *_, value, planned in lines(folder)] == [(pytest.approx(0.7), 3)]
+
+
+def copied(folder, change):
+    """Every file of the trials once more beside it, its rows changed: what a merge by hand makes of two runs of one suite."""
+    for path in list((folder.root / "trials").glob("*.parquet")):
+        rows = pq.read_table(path)
+        pq.write_table(change(rows), path.with_name(f"other-{path.name}"))
+
+
+def test_an_id_twice_with_equal_numbers_is_one_row(folder):
+    add(folder, 0.5, [("seconds", 1.0)])
+    before = lines(folder)
+    copied(folder, lambda rows: rows.set_column(rows.schema.get_field_index("seconds"), "seconds", pa.array([2.0])))
+    assert lines(folder) == before and load(folder.root).refused == []
+
+
+def test_an_id_twice_with_other_numbers_refuses_its_cell_and_no_other(folder):
+    add(folder, 0.5, ratios=[5, 10])
+
+    def change(rows):
+        other = (
+            0.75
+            if (rows["ratio"][0].as_py(), rows["method"][0].as_py(), rows["seed"][0].as_py()) == (5, "ft", 2)
+            else 0.5
+        )
+        return rows.set_column(rows.schema.get_field_index("test_accuracy"), "test_accuracy", pa.array([other]))
+
+    copied(folder, change)
+    report = make_report(folder.root)
+    assert set(report.board["ratio"].to_pylist()) == {10.0}
+    (reason,) = report.results.refused
+    assert (
+        "digits, cnn-small, 5 % is left out: trial" in reason
+        and "(ft)" in reason
+        and "test_accuracy 0.5 and 0.75" in reason
+    )
+    (block,) = (block for block in blocks(report) if block.title == "Left out")
+    assert block.tables[0].rows == [[reason]]
