@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mubench_ray.errors import MubenchError, ResultsError, flat, harmless
+from mubench_ray.results.plans import read_plan
 from mubench_ray.results.store import Store
 
 if TYPE_CHECKING:
@@ -306,10 +307,8 @@ def show_status(folder: Path) -> None:
     """How far a run is."""
     store = Store(folder)
     manifest = store.check(must_exist=True)
-    try:
-        planned = set(json.loads(store.place.read("plan.json"))["trials"])
-    except (OSError, ValueError, KeyError):
-        planned = None  # a folder of a release that wrote none, or one whose plan is being made
+    plan = read_plan(store)
+    planned = None if plan is None else set(plan["trials"])
     rows = store.read("trials", columns=["trial_id", "status"]).to_pylist()
     mine = [row for row in rows if planned is None or row["trial_id"] in planned]
     counts = Counter(row["status"] for row in mine)
@@ -317,9 +316,7 @@ def show_status(folder: Path) -> None:
     told = f": {len(mine)} of {manifest.get('trials', 0)} trials done" + (f" ({summary})" if summary else "")
     console.print(styled((flat(str(manifest.get("suite", folder.name))), "bold"), told))
     if others := len(rows) - len(mine):
-        console.print(
-            f"{others} more rows are of other suites, or were made by other versions, than the last run here."
-        )
+        console.print(f"{others} more rows are of no suite that was run here.")
     _show_failures(folder)
     search = store.part("search")
     if search.check():

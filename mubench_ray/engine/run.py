@@ -28,6 +28,7 @@ from mubench_ray.errors import ResultsError
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
 from mubench_ray.provenance import provenance
+from mubench_ray.results.plans import PLAN, entered, planned
 from mubench_ray.results.storage import Place, StorageLost, absolute
 from mubench_ray.results.store import Store
 from mubench_ray.suite import Suite, load_suite
@@ -92,12 +93,14 @@ def run_suite(
     store.check()
     artifacts = absolute(artifacts or default_artifacts(store.place.address))
     with exclusive(store.place):
-        store.create(manifest(suite, plan))
+        whole = entered(store, describe_plan(plan))
+        store.create(manifest(suite, plan) | {"trials": planned(whole)})
+        store.write_text(PLAN, json.dumps(whole))
         store.write_text("suite.json", suite.model_dump_json(indent=2))
         store.write_text("metrics.json", json.dumps(describe_metrics(), indent=2))
         store.write_text("methods.json", json.dumps({name: {"title": method.title} for name, method in METHODS}))
         work = Work(plan, store, retry_failed)
-        store.write_text("plan.json", json.dumps(describe_plan(plan)))
+        work.write_plan()
         already = len(store.finished() & plan.trials.keys())
         # Also when nothing is missing: what a killed run had not copied to MLflow yet is copied now.
         with beside(store, suite):
@@ -105,7 +108,6 @@ def run_suite(
                 _run(work, artifacts, address, watch or (lambda progress: nullcontext()))
         if work.tuning:
             work.write_choices()
-            store.write_text("plan.json", json.dumps(describe_plan(plan)))
         finished = len(store.finished() & plan.trials.keys())
         failed = failures(store, USABLE, plan.trials)
         # In a search a configuration that diverges is an answer.
@@ -175,12 +177,19 @@ class Work:
         if trial_id not in self.tuning.search_trials:
             return {}
         known = self.tuning.ended(trial_id, observed)
-        self.plan.trials |= {name: trial for name, trial in known.items() if name in self.tuning.reported}
+        chosen = {name: trial for name, trial in known.items() if name in self.tuning.reported}
+        if chosen:
+            self.plan.trials |= chosen
+            self.write_plan()
         return {name: trial for name, trial in known.items() if name not in self.done}
 
     def folder(self, node: str) -> str:
         """The part of the results folder that a node's row belongs to."""
         return "search" if self.tuning and node in self.tuning.search_trials else ""
+
+    def write_plan(self) -> None:
+        """``plan.json``: the plans of all suites that were run into this folder, this one's as far as its trials are known."""
+        self.store.write_text(PLAN, json.dumps(entered(self.store, describe_plan(self.plan, self.planned))))
 
     def write_choices(self) -> None:
         """``search/chosen.json``: what was chosen for every cell, and what the search cost."""
@@ -373,9 +382,12 @@ def manifest(suite: Suite, plan: Plan) -> dict[str, Any]:
     }
 
 
-def describe_plan(plan: Plan) -> dict[str, Any]:
-    """The plan as plain data: ids of artifacts and trials, and what was left out with its reason."""
+def describe_plan(plan: Plan, planned: int | None = None) -> dict[str, Any]:
+    """The plan as plain data: its suite, ids of artifacts and trials, how many trials there will be (``planned``; as many as are known unless said), and what
+    was left out with its reason."""
     return {
+        "suite": plan.suite.model_dump(mode="json"),
+        "planned": len(plan.trials) if planned is None else planned,
         "recipes": list(plan.recipes),
         "trials": list(plan.trials),
         "left_out": [{"what": part.what, "trials": part.trials, "reason": part.reason} for part in plan.left_out],

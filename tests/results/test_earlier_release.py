@@ -89,6 +89,4 @@ def test_rows_of_today_lie_beside_its_own(folder):
         Store(folder).write(Outcome(planned_row(trial) | {"status": "ok", "test_accuracy": 0.5}), ["test_accuracy"])
     board = make_report(folder).board
     assert len(board) == 8 and set(board["planned"].to_pylist()) == {3}
-    assert "16 of 16 trials done" in said("status", folder) and "8 more rows are of other suites" in said(
-        "status", folder
-    )
+    assert "16 of 16 trials done" in said("status", folder) and "8 more rows are of no suite" in said("status", folder)

@@ -1,0 +1,94 @@
+"""The plan of a folder is the union of the suites run into it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from mubench_ray.cli import app
+from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.run import Work, describe_plan, manifest
+from mubench_ray.engine.run_trial import planned_row
+from mubench_ray.results.plans import PLAN, entered, planned, read_plan
+from mubench_ray.results.store import Outcome, Store
+from mubench_ray.suite import make_suite
+
+BASE = {
+    "name": "t",
+    "tasks": "digits",
+    "models": "cnn-small",
+    "methods": ["retrain", "ft"],
+    "ratios": 5,
+    "lrs": 5e-4,
+    "seeds": [1, 2],
+}
+
+
+def enter(store: Store, rows: bool = True, **changes) -> set[str]:
+    """Run a suite into the folder as far as plans and ids go; returns its trials' ids."""
+    suite = make_suite({**BASE, **changes})
+    plan = make_plan(suite)
+    whole = entered(store, describe_plan(plan))
+    store.create(manifest(suite, plan) | {"trials": planned(whole)})
+    store.write_text(PLAN, json.dumps(whole))
+    for trial in plan.trials.values() if rows else ():
+        store.write(Outcome(planned_row(trial) | {"status": "ok"}), [])
+    return set(plan.trials)
+
+
+def status(store: Store) -> str:
+    return " ".join(CliRunner().invoke(app, ["status", str(store.root)], catch_exceptions=False).output.split())
+
+
+def test_another_training_in_the_same_folder_is_planned_too(tmp_path):
+    """It said: 16 of 8 trials done."""
+    store = Store(tmp_path / "out")
+    first = enter(store, training={"epochs": 2})
+    second = enter(store, rows=False, training={"epochs": 4})
+    assert set(read_plan(store)["trials"]) == first | second and not first & second
+    assert "4 of 8 trials done" in status(store)
+    assert [each["suite"]["training"] for each in read_plan(store)["suites"]] == [{"epochs": 2}, {"epochs": 4}]
+    enter(store, training={"epochs": 4})
+    assert "8 of 8 trials done" in status(store) and "more rows" not in status(store)
+
+
+def test_the_same_suite_again_is_the_same_entry(tmp_path):
+    store = Store(tmp_path / "out")
+    trials = enter(store)
+    assert enter(store, resources={"concurrency": 1}, mlflow_uri="sqlite:///elsewhere.db") == trials
+    assert len(read_plan(store)["suites"]) == 1
+    more = enter(store, seeds=[1, 2, 3])
+    assert len(read_plan(store)["suites"]) == 1 and set(read_plan(store)["trials"]) == more > trials
+
+
+def test_rows_that_nobody_planned_are_told_apart(tmp_path):
+    store = Store(tmp_path / "out")
+    enter(store)
+    for trial in make_plan(make_suite({**BASE, "seeds": 9})).trials.values():
+        store.write(Outcome(planned_row(trial) | {"status": "ok"}), [])
+    assert "4 of 4 trials done" in status(store) and "2 more rows are of no suite that was run here" in status(store)
+
+
+def test_a_search_plans_more_than_is_known_while_it_runs(tmp_path):
+    store = Store(tmp_path / "out")
+    suite = make_suite({**BASE, "search": {"trials": 2}})
+    plan = make_plan(suite)
+    store.create(manifest(suite, plan))
+    store.write_text("suite.json", suite.model_dump_json())
+    for name in ("metrics.json", "methods.json"):
+        store.write_text(name, "{}")
+    work = Work(plan, store, retry_failed=False)
+    work.write_plan()
+    known = read_plan(store)
+    assert planned(known) == 4 and 0 < len(known["trials"]) < 4  # controls have nothing to search
+
+
+def test_the_plan_of_an_earlier_release_is_kept_with_its_suite(tmp_path):
+    shutil.unpack_archive(Path(__file__).parents[1] / "data" / "earlier_release.zip", tmp_path / "earlier")
+    store = Store(tmp_path / "earlier")
+    enter(store)
+    names = [each["suite"]["name"] for each in read_plan(store)["suites"]]
+    assert names == ["earlier", "t"] and "20 of 20 trials done" in status(store)
