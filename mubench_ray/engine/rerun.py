@@ -15,7 +15,8 @@ from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
 from mubench_ray.results.plugins import plugins_told
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import Trial
+from mubench_ray.trial import Trial, canonical
+from mubench_ray.versions import versioned
 
 #: What depends on the clock, not on the trial.
 TIMED = {"seconds", "retrain_seconds", "retrain_time_efficiency"}
@@ -40,7 +41,8 @@ class Compared:
 def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
     """Run the trial of a stored row again from the folder's artifacts (made anew where they are gone).
 
-    Returns status, FLOs and every metric that does not depend on the clock and is known on either side. Nothing is written to the folder's tables. No plugin of
+    Returns status, FLOs and every metric that does not depend on the clock and is known on either side, and first the versions, where the row was made by
+    others than those of here (another code of its method, say). Nothing is written to the folder's tables. No plugin of
     its suite is loaded: raises UnknownName, naming them, for a row of a task, model or method that is not registered here.
     """
     folder = Path(folder)
@@ -50,7 +52,11 @@ def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
         for registry, name in ((TASKS, trial.task), (MODELS, trial.model), (METHODS, trial.method)):
             registry.canonical(name)
     prepare_network_process()
-    again = run_trial(trial, ArtifactStore(default_artifacts(folder)), suite.get("data_dir")).row
+    # What is made here is of the versions here: as such it may be kept beside the artifacts that are there.
+    now = versioned(trial)
+    again = run_trial(now, ArtifactStore(default_artifacts(folder)), suite.get("data_dir")).row
     names = [name for name in ("status", "flos", *metric_names()) if name not in TIMED]
     compared = [Compared(name, stored.get(name), again.get(name)) for name in names]
+    if now.versions != trial.versions:
+        compared.insert(0, Compared("versions above 1", canonical(trial.versions), canonical(now.versions)))
     return [each for each in compared if each.stored is not None or each.again is not None]

@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 
 from mubench_ray.cli import app
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.rerun import rerun_trial
 from mubench_ray.engine.run_trial import planned_row
+from mubench_ray.methods import METHODS
 from mubench_ray.report.report import make_report
 from mubench_ray.results.score import score
 from mubench_ray.results.store import Outcome, Store
@@ -90,3 +92,28 @@ def test_rows_of_today_lie_beside_its_own(folder):
     board = make_report(folder).board
     assert len(board) == 8 and set(board["planned"].to_pylist()) == {3}
     assert "16 of 16 trials done" in said("status", folder) and "8 more rows are of no suite" in said("status", folder)
+
+
+def test_a_row_of_it_is_run_again(folder):
+    """From artifacts that are made anew; which numbers come out depends on the machine, and every one is told."""
+    (row,) = (
+        row
+        for row in Store(folder).read("trials").to_pylist()
+        if (row["method"], row["ratio"], row["seed"]) == ("ft", 5, 1)
+    )
+    compared = {each.name: each for each in rerun_trial(folder, row)}
+    assert (
+        compared["status"].same and compared["flos"].same and compared["test_accuracy"].stored == row["test_accuracy"]
+    )
+    assert "versions above 1" not in compared
+
+
+def test_a_row_that_another_version_made_says_so(folder, monkeypatch):
+    (row,) = (
+        row
+        for row in Store(folder).read("trials").to_pylist()
+        if (row["method"], row["ratio"], row["seed"]) == ("ft", 5, 1)
+    )
+    monkeypatch.setattr(METHODS.get("ft"), "version", 7)
+    made = rerun_trial(folder, row)[0]
+    assert (made.name, made.stored, made.again, made.same) == ("versions above 1", "{}", '{"method":7}', False)
