@@ -115,11 +115,11 @@ def get_model(name: str, pretrained: str | None = None) -> Model:
 
 
 def check_checkpoint(name: str, checkpoint: str, task: Task, finished: bool = False) -> None:
-    """Raise MubenchError where a model cannot start from a checkpoint (with ``finished``: be it, as an original) as far as this machine can tell at once.
+    """Raise MubenchError where a model cannot start from a checkpoint that lies here (with ``finished``: be it, as an original).
 
-    Of what lies on the hub nothing is fetched.
+    What lies elsewhere, on the hub or on the machines that will train, is not looked for.
     """
-    if checkpoint != "published" and (Path(checkpoint).exists() or "@" not in checkpoint):
+    if Path(checkpoint).exists():
         get_model(name, checkpoint).check(task, finished)
 
 

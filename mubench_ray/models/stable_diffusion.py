@@ -99,7 +99,7 @@ class StableDiffusion(Model):
         revision = revision or (self.revision if source == self.hub else None)
         if source is None or (revision is None and not Path(source).is_dir()):
             raise MubenchError(
-                f"model {self.name}: the hub id {source!r} needs a revision (a commit hash), so that everyone loads the same weights."
+                f"model {self.name}: {source!r} is not here, and as a hub id needs a revision (id@commit), so that everyone loads the same weights."
             )
         model = copy.copy(self)
         model.source, model.revision = source, revision

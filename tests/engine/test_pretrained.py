@@ -130,13 +130,6 @@ def test_a_folder_that_is_not_the_models_stops_the_plan_and_the_run(tiny, tmp_pa
     assert not list(tmp_path.glob("out/artifacts/*"))
 
 
-def test_a_folder_that_is_nowhere_stops_the_plan(tiny, tmp_path):
-    for key in ("pretrained", "original"):
-        model = {"name": "vit-tiny", key: str(tmp_path / "nowhere")}
-        with pytest.raises(MubenchError, match="nowhere' needs a revision"):
-            make_plan(make_suite({**tiny, "models": model}))
-
-
 def test_what_is_on_the_hub_is_not_asked_for_by_the_plan(tiny, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *to: pytest.fail("the plan went to the net"))
     for pretrained in (True, "someone/something@" + 40 * "0"):

@@ -270,7 +270,7 @@ def test_half_precision_files_become_float32(tmp_path, loaded, name, dtype):
 
 
 def test_a_hub_id_needs_a_revision():
-    with pytest.raises(MubenchError, match="'someone/something' needs a revision"):
+    with pytest.raises(MubenchError, match="'someone/something' is not here, and as a hub id needs a revision"):
         MODELS.get("vit-tiny").pretrained("someone/something")
     with pytest.raises(MubenchError, match="no published weights"):
         MODELS.get("vit-tiny").pretrained()
