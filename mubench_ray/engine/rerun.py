@@ -12,14 +12,12 @@ from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.job import default_artifacts
 from mubench_ray.engine.run_trial import metric_names, prepare_network_process, run_trial
 from mubench_ray.methods import METHODS
+from mubench_ray.metrics.base import timed
 from mubench_ray.models import MODELS
 from mubench_ray.results.plugins import plugins_told
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Trial, canonical
 from mubench_ray.versions import versioned
-
-#: What depends on the clock, not on the trial.
-TIMED = {"seconds", "retrain_seconds", "retrain_time_efficiency"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
     # What is made here is of the versions here: as such it may be kept beside the artifacts that are there.
     now = versioned(trial)
     again = run_trial(now, ArtifactStore(default_artifacts(folder)), suite.get("data_dir")).row
-    names = [name for name in ("status", "flos", *metric_names()) if name not in TIMED]
+    names = [name for name in ("status", "flos", *metric_names()) if not timed(name)]
     compared = [Compared(name, stored.get(name), again.get(name)) for name in names]
     if now.versions != trial.versions:
         compared.insert(0, Compared("versions above 1", canonical(trial.versions), canonical(now.versions)))

@@ -110,6 +110,15 @@ def reads(name: str) -> set[str]:
     return found
 
 
+#: What follows the clock of the machine, not the trial.
+CLOCK = {"seconds", "retrain_seconds", "wall_seconds"}
+
+
+def timed(name: str) -> bool:
+    """Whether a column of the trials is a time, or a metric that reads one."""
+    return name in CLOCK or (name in METRICS and bool(reads(name) & CLOCK))
+
+
 def _is_metric(need: str) -> bool:
     """Whether a parameter names a metric; of a metric and an array of one name, such as ``test_loss``, the array."""
     return need in METRICS and need not in METRICS.get(need).needs

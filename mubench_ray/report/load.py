@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mubench_ray.metrics.base import timed
 from mubench_ray.report.columns import Column, describe_columns
+from mubench_ray.report.grouping import encode, group_by
 from mubench_ray.results.repetitions import USABLE, named, read_trials
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
@@ -45,9 +47,18 @@ class Results:
         return [column.name for column in self.columns]
 
     def values(self, name: str) -> np.ndarray:
-        """A metric of every trial as float64 (N,); NaN where the trial has none or is not usable."""
+        """A metric of every trial as float64 (N,); NaN where the trial has none or is not usable, and for times where devices differ."""
         values = self.trials[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)
-        return np.where(self.usable & np.isfinite(values), values, np.nan)
+        counts = self.usable & np.isfinite(values)
+        return np.where(counts & ~self.on_several_devices if timed(name) else counts, values, np.nan)
+
+    @cached_property
+    def on_several_devices(self) -> np.ndarray:
+        """Mask over the trials: those of a configuration and ratio that ran on more than one kind of device. A mean of their seconds says nothing."""
+        lines = group_by(self.trials, ["configuration", "ratio"])
+        devices = encode(self.trials["device"])
+        first = devices[lines.first][lines.code]
+        return np.isin(lines.code, lines.code[devices != first])
 
     @cached_property
     def forget_examples(self) -> pa.Table | None:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mubench_ray.metrics.base import timed
 from mubench_ray.results.configurations import configuration, setting_names, tuned
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
@@ -37,8 +38,6 @@ def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
 
 #: Two runs of a trial on one kind of device differ by rounding at most.
 ROUNDING = 1e-6
-#: Numbers that follow the clock.
-TIMED = ("seconds", "retrain_seconds", "wall_seconds", "retrain_time_efficiency")
 
 
 def without_contradictions(trials: pa.Table) -> tuple[pa.Table, list[str]]:
@@ -47,7 +46,7 @@ def without_contradictions(trials: pa.Table) -> tuple[pa.Table, list[str]]:
     twice = counted.filter(pc.greater(counted.field("counts"), 1)).field("values")
     if not len(twice):
         return trials, []
-    numbers = [field.name for field in trials.schema if pa.types.is_floating(field.type) and field.name not in TIMED]
+    numbers = [field.name for field in trials.schema if pa.types.is_floating(field.type) and not timed(field.name)]
     found: dict[tuple[str, str | None], list[dict[str, Any]]] = defaultdict(list)
     for row in trials.filter(pc.is_in(trials["trial_id"], twice)).to_pylist():
         found[row["trial_id"], row["device"]].append(row)

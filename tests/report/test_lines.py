@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -27,13 +28,20 @@ BASE = {
     "lrs": 5e-4,
 }
 WHEN = datetime(2025, 1, 1, tzinfo=UTC)
-METRICS = ("test_accuracy", "forget_accuracy", "retain_accuracy", "forget_retention", "flos_share")
+METRICS = (
+    "retrain_time_efficiency",
+    "test_accuracy",
+    "forget_accuracy",
+    "retain_accuracy",
+    "forget_retention",
+    "flos_share",
+)
 
 
 def add(folder, value, columns=(), **changes):
     """The rows of a suite, all with the same score."""
     for trial in make_plan(make_suite({**BASE, "seeds": [1, 2, 3], **changes})).trials.values():
-        row = planned_row(trial) | {"status": "ok"} | dict.fromkeys(METRICS, value) | dict(columns)
+        row = planned_row(trial) | {"status": "ok"} | dict.fromkeys(METRICS[1:], value) | dict(columns)
         folder.store.write(Outcome(row), list(METRICS))
 
 
@@ -104,6 +112,19 @@ def test_a_trial_that_a_later_version_ran_anew_counts_once(folder, monkeypatch):
     monkeypatch.undo()
     add(folder, 0.7, [("finished_at", WHEN.replace(year=2026))], **changes)
     assert [(value, planned) for *_, value, planned in lines(folder)] == [(pytest.approx(0.7), 3)]
+
+
+def test_seconds_of_two_kinds_of_device_have_no_mean(folder):
+    times = [("seconds", 2.0), ("device", "cpu"), ("retrain_time_efficiency", 3.0)]
+    add(folder, 0.5, times, methods="ft", seeds=[1, 2])
+    add(folder, 0.5, times, methods="ft", seeds=[1, 2], ratios=10)
+    add(folder, 0.5, [("seconds", 0.1), ("device", "NVIDIA H100")], methods="ft", seeds=[3])
+    results = load(folder.root)
+    seconds = dict(zip(results.trials["ratio"].to_pylist(), results.values("seconds").tolist(), strict=True))
+    assert math.isnan(seconds[5.0]) and seconds[10.0] == 2.0
+    board = {row["ratio"]: row for row in make_report(folder.root).board.to_pylist()}
+    assert board[5.0]["retrain_time_efficiency"] is None and board[10.0]["retrain_time_efficiency"] == 3.0
+    assert board[5.0]["test_accuracy"] == 0.5 and board[5.0]["planned"] == 3
 
 
 def copied(folder, change):
