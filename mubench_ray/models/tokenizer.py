@@ -85,9 +85,10 @@ def load_tokenizer(source: str, revision: str | None, vocabulary: int) -> Any:
         ) from error
     if "gguf_file" not in place and not _lies(source, revision, "tokenizer.json"):
         own = [name for what, name in tokenizer.vocab_files_names.items() if what != "tokenizer_file"]
-        if lacking := [name for name in own if not _lies(source, revision, name)] or not own:
-            names = "" if lacking is True else f" and no {', '.join(lacking)}"
-            raise MubenchError(f"{source!r}: has no tokenizer: there is no tokenizer.json{names}. {MEND}")
+        lacking = [name for name in own if not _lies(source, revision, name)]
+        if lacking or not own:
+            wanted = " and no ".join(["tokenizer.json", *lacking])
+            raise MubenchError(f"{source!r}: has no tokenizer: there is no {wanted}. {MEND}")
     pieces = tokenizer.vocab_size
     small = pieces < vocabulary / 2 and tokenizer.init_kwargs.get(TRAINED_FOR) != vocabulary
     if pieces > vocabulary or small:
