@@ -272,9 +272,9 @@ def show_end(run: Run, command: str) -> None:
     if run.search_failed:
         told.append(f"{sum(run.search_failed.values())} trials of the search failed: {reasons(run.search_failed)}")
     if told:
-        lines.append(
-            f"{'; '.join(told)}. `mubench status {run.out}` says which. To try them again: {command} --retry-failed"
-        )
+        again = f"To try {'them' if run.retriable > 1 else 'it'} again: {command} --retry-failed"
+        what = again if run.retriable else "What diverged would diverge again."
+        lines.append(f"{'; '.join(told)}. `mubench status {run.out}` says which. {what}")
     if not run.complete:
         lines.append(f"Interrupted: {run.finished} of {run.planned} trials are done. To go on: {command}")
     for line in lines:

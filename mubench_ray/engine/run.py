@@ -57,6 +57,8 @@ class Run:
     already: int
     failed: dict[str, int] = field(default_factory=dict)
     search_failed: dict[str, int] = field(default_factory=dict)
+    #: How many of the failed ones ``retry_failed`` would run again; those that diverged would diverge again.
+    retriable: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -112,8 +114,9 @@ def run_suite(
         failed = failures(store, USABLE, plan.trials)
         # In a search a configuration that diverges is an answer.
         search_failed = failures(work.search_store, (*USABLE, "diverged")) if work.tuning else {}
+        retriable = sum(failures(store, (*USABLE, "diverged"), plan.trials).values()) + sum(search_failed.values())
     left_out = {f"{part.what}: {part.reason}": part.trials for part in plan.left_out}
-    return Run(store.place.address, work.planned, finished, already, failed, search_failed, left_out)
+    return Run(store.place.address, work.planned, finished, already, failed, search_failed, retriable, left_out)
 
 
 def failures(store: Store, usable: tuple[str, ...], trials: Container[str] | None = None) -> dict[str, int]:

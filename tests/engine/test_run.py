@@ -17,7 +17,8 @@ import pyarrow.dataset as ds
 import pytest
 import yaml
 
-from mubench_ray.engine.run import exclusive, run_suite
+from mubench_ray.console import show_end
+from mubench_ray.engine.run import Run, exclusive, run_suite
 from mubench_ray.errors import ResultsError
 from mubench_ray.results.storage import Place
 from mubench_ray.results.store import Store, load_results
@@ -215,6 +216,23 @@ def test_where_nothing_has_a_result_the_exit_code_is_2(tiny, tmp_path):
         f"3 of 3 trials failed: RuntimeError: on purpose (x3). `mubench status {out}` says which. "
         f"To try them again: mubench run {suite} --out {out} --plugin {plugin} --retry-failed"
     )
+
+
+@pytest.mark.parametrize(
+    ("failed", "retriable", "end"),
+    [
+        ({"RuntimeError: no": 2, "the loss became nan": 1}, 2, "To try them again: mubench run s.yaml --retry-failed"),
+        ({"RuntimeError: no": 1}, 1, "To try it again: mubench run s.yaml --retry-failed"),
+        ({"the loss became nan": 3}, 0, "What diverged would diverge again."),
+    ],
+)
+def test_the_last_line_offers_what_helps(capsys, failed, retriable, end):
+    run = Run("out", 9, 9, 0, failed, retriable=retriable)
+    show_end(run, "mubench run s.yaml")
+    (line,) = capsys.readouterr().out.splitlines()
+    reasons = "; ".join(f"{reason} (x{count})" for reason, count in failed.items())
+    assert line == f"{sum(failed.values())} of 9 trials failed: {reasons}. `mubench status out` says which. {end}"
+    assert run.exit_code == 1
 
 
 def test_what_was_left_out_is_no_success(tiny, tmp_path):
