@@ -251,10 +251,12 @@ def show_outcome(folder: Path, page: Path, failures: bool = True) -> None:
         ]
         title = flat(", ".join(f"{name.lower()} {rows[0][name]}" for name in constant))
         table = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
+        table.padding = (0, 1, 0, 0)
         for name in (shown := [name for name in rows[0] if name not in constant]):
-            table.add_column(
-                name, justify="left" if name.lower() in ("task", "model", "method") else "right", no_wrap=True
-            )
+            # Where it is narrow names take several lines: what tells two lines apart may stand at their end. No word is cut, and no number.
+            words = [word for text in (name, *(_cell(row[name]) for row in rows)) for word in text.split()]
+            named = name.lower() in ("task", "model", "method")
+            table.add_column(name, justify="left" if named else "right", min_width=max(map(len, words), default=1))
         for row in rows:
             table.add_row(*(_cell(row[name]) for name in shown))
         console.print(table)

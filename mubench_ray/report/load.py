@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from mubench_ray.metrics.base import timed
 from mubench_ray.report.columns import Column, describe_columns
 from mubench_ray.report.grouping import encode, group_by
+from mubench_ray.results.plans import missing
 from mubench_ray.results.repetitions import USABLE, named, read_trials
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
@@ -35,6 +36,8 @@ class Results:
     titles: dict[str, str] = field(default_factory=dict)
     #: Cells that are left out, and why.
     refused: list[str] = field(default_factory=list)
+    #: Planned trials without a row.
+    missing: int = 0
 
     @cached_property
     def usable(self) -> np.ndarray:
@@ -94,14 +97,8 @@ def load(root: str | Path) -> Results:
     present = [
         column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)
     ]
-    return Results(
-        Path(root),
-        manifest,
-        trials,
-        describe_columns(present, read_json(root, "metrics.json")),
-        method_titles(root),
-        refused,
-    )
+    columns = describe_columns(present, read_json(root, "metrics.json"))
+    return Results(Path(root), manifest, trials, columns, method_titles(root), refused, missing(store))
 
 
 def read_json(root: str | Path, name: str) -> dict[str, Any]:

@@ -96,9 +96,8 @@ def cards(results: Results) -> list[dict[str, str]]:
         for name in STATUSES
         if status.get(name)
     ]
-    planned = results.manifest.get("trials")
-    if isinstance(planned, int) and planned > done:
-        made.append({"name": "still missing", "value": f"{planned - done:,}", "kind": "bad"})
+    if results.missing:
+        made.append({"name": "still missing", "value": f"{results.missing:,}", "kind": "bad"})
     return made
 
 

@@ -51,6 +51,13 @@ def planned(plan: dict[str, Any]) -> int:
     return len(plan["trials"]) + to_come
 
 
+def missing(store: Store) -> int:
+    """How many planned trials have no row."""
+    plan, stored, told = read_plan(store), store.finished(), store.check().get("trials", 0)
+    own = stored if plan is None else stored & set(plan["trials"])
+    return max(0, (told if isinstance(told, int) else 0) - len(own))
+
+
 def _of_earlier_release(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
     try:
         suite = json.loads(store.place.read("suite.json"))

@@ -78,6 +78,16 @@ def test_two_classes_and_two_budgets(folder):
     assert len(found) == 2 * (2 + 2)
 
 
+def test_a_control_that_two_suites_ran_is_not_missing(folder):
+    for flos in (0.2, 1.0):
+        add(folder, 0.5, budget={"flos": flos})
+    folder.store.create({"suite": "t", "trials": 18})
+    results = load(folder.root)
+    assert len(results.trials) == 12 and results.missing == 0
+    folder.store.create({"suite": "t", "trials": 20})
+    assert load(folder.root).missing == 2
+
+
 def test_every_part_of_the_report_sees_the_same_lines(folder):
     for epochs, value in ((2, 0.5), (12, 0.9)):
         add(folder, value, models={"name": "cnn-small", "training": {"epochs": epochs}}, ratios=[5, 10])
