@@ -20,6 +20,7 @@ from mubench_ray.engine.unlearning import prepare, unlearn
 from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
+from mubench_ray.metrics.base import metric_versions
 from mubench_ray.provenance import provenance
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.results.store import Outcome
@@ -129,6 +130,7 @@ def planned_row(trial: Trial) -> dict[str, Any]:
         "uses_validation": METHODS.get(trial.method).uses_validation,
         "trial": trial.model_dump_json(),
         "provenance": json.dumps(provenance()),
+        "metric_versions": json.dumps(metric_versions(), sort_keys=True),
     }
 
 

@@ -43,6 +43,8 @@ class Metric:
     cites: str
     needs: tuple[str, ...]
     ideal: float | None = None
+    #: Raised where its values change; every row says by which version its own were computed.
+    version: int = 1
 
     @property
     def summary(self) -> str:
@@ -54,13 +56,20 @@ METRICS: Registry[Metric] = Registry("metric", "mubench_ray.metrics")
 
 
 def metric(
-    name: str, *, direction: Direction, low: float = 0.0, high: float = math.inf, ideal: float | None = None, cites: str
+    name: str,
+    *,
+    direction: Direction,
+    low: float = 0.0,
+    high: float = math.inf,
+    ideal: float | None = None,
+    cites: str,
+    version: int = 1,
 ):
     """Function decorator that registers a metric; the function stays an ordinary function."""
 
     def register(compute: Callable[..., float]) -> Callable[..., float]:
         needs = tuple(inspect.signature(compute).parameters)
-        METRICS.add(name, Metric(name, compute, direction, low, high, cites, needs, ideal))
+        METRICS.add(name, Metric(name, compute, direction, low, high, cites, needs, ideal, version))
         return compute
 
     return register
@@ -108,6 +117,11 @@ def reads(name: str) -> set[str]:
     for need in METRICS.get(name).needs:
         found |= reads(need) if _is_metric(need) else {need}
     return found
+
+
+def metric_versions() -> dict[str, int]:
+    """The versions above 1."""
+    return {name: metric.version for name, metric in METRICS if metric.version != 1}
 
 
 #: What follows the clock of the machine, not the trial.

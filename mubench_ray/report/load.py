@@ -50,10 +50,16 @@ class Results:
         return [column.name for column in self.columns]
 
     def values(self, name: str) -> np.ndarray:
-        """A metric of every trial as float64 (N,); NaN where the trial has none or is not usable, and for times where devices differ."""
+        """A metric of every trial as float64 (N,); NaN where the trial has none, is not usable or was measured by an older version of the metric than
+        others were, and for times where devices differ."""
         values = self.trials[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)
-        counts = self.usable & np.isfinite(values)
+        counts = self.usable & np.isfinite(values) & ~self.outdated.get(name, np.zeros(len(values), bool))
         return np.where(counts & ~self.on_several_devices if timed(name) else counts, values, np.nan)
+
+    @cached_property
+    def outdated(self) -> dict[str, np.ndarray]:
+        """For each metric of which rows have several versions, a mask over the trials: those of an older version than the latest."""
+        return outdated(self.trials)
 
     @cached_property
     def on_several_devices(self) -> np.ndarray:
@@ -93,12 +99,29 @@ def load(root: str | Path) -> Results:
     manifest = store.check(must_exist=True)
     trials, refused = read_trials(store)
     trials = named(trials)
+    for name, older in outdated(trials).items():
+        refused.append(
+            f"{name}: {int(older.sum())} rows hold it as an older version of the metric gave it, and are no part of its means. "
+            f"`mubench score DIR --metric {name}` computes it for all of them from what is stored."
+        )
     fixed = {column.name for column in TRIAL_COLUMNS}
     present = [
         column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)
     ]
     columns = describe_columns(present, read_json(root, "metrics.json"))
     return Results(Path(root), manifest, trials, columns, method_titles(root), refused, missing(store))
+
+
+def outdated(trials: pa.Table) -> dict[str, np.ndarray]:
+    """Masks (N,), by metric: rows of an older version of it than other rows have."""
+    texts = trials["metric_versions"].combine_chunks().dictionary_encode(null_encoding="encode")
+    stored = [json.loads(text or "{}") for text in texts.dictionary.to_pylist()]
+    found = {}
+    for name in sorted({name for versions in stored for name in versions}):
+        versions = np.array([each.get(name, 1) for each in stored])[texts.indices.to_numpy(zero_copy_only=False)]
+        if name in trials.column_names and versions.min() != versions.max():
+            found[name] = versions < versions.max()
+    return found
 
 
 def read_json(root: str | Path, name: str) -> dict[str, Any]:

@@ -13,8 +13,10 @@ import pyarrow as pa
 
 from mubench_ray.errors import ResultsError
 
-#: Raised when a column changes its meaning, type or name. Metrics may be added without raising it.
-SCHEMA_VERSION = 1
+#: Raised when a column changes its meaning, type or name, or a reader that does not know a new one would be wrong. Metrics may be added without raising it.
+#: 2: ``configuration`` says what means are taken over, ``metric_versions`` by what numbers were computed. Folders of 1 are read; a run into one makes it 2.
+SCHEMA_VERSION = 2
+READ_VERSIONS = (1, 2)
 
 STATUSES = ("ok", "truncated", "diverged", "out_of_memory", "failed")
 
@@ -56,6 +58,9 @@ TRIAL_COLUMNS = [
     pa.field("wall_seconds", _number),
     pa.field("trial", _string, nullable=False),  # JSON: the whole trial, enough to run it again
     pa.field("provenance", _string, nullable=False),  # JSON
+    pa.field(
+        "metric_versions", _string
+    ),  # JSON: versions above 1 of the metrics that the row's numbers are of; null in older folders: all 1
     pa.field("transfer", _string),  # JSON: mean score and loss on every shifted test set, of f_U and of the original
 ]
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError
 from mubench_ray.results.compaction import LOOSE, compact, finish_merges, is_merged, read_table
-from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, table_of, trials_schema
+from mubench_ray.results.schema import CURVES, EXAMPLES, READ_VERSIONS, SCHEMA_VERSION, table_of, trials_schema
 from mubench_ray.results.storage import Place, StorageLost
 
 TABLES = ("trials", "curves", "examples")
@@ -80,9 +80,9 @@ class Store:
             version = manifest["schema_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ResultsError(f"{path} is damaged ({error}); restore it or use a new folder.") from error
-        if version != SCHEMA_VERSION:
+        if version not in READ_VERSIONS:
             raise ResultsError(
-                f"{self.place} was written with results schema {version}, this version reads {SCHEMA_VERSION}. "
+                f"{self.place} was written with results schema {version}, this version reads {' and '.join(map(str, READ_VERSIONS))}. "
                 "Use a new folder with --out, or the mubench_ray version that wrote it."
             )
         return manifest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from datetime import UTC, datetime
 
@@ -11,6 +12,7 @@ import pytest
 
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run_trial import planned_row
+from mubench_ray.metrics.base import METRICS
 from mubench_ray.report.columns import difference_name
 from mubench_ray.report.load import load
 from mubench_ray.report.report import make_report
@@ -28,7 +30,7 @@ BASE = {
     "lrs": 5e-4,
 }
 WHEN = datetime(2025, 1, 1, tzinfo=UTC)
-METRICS = (
+SCORED = (
     "retrain_time_efficiency",
     "test_accuracy",
     "forget_accuracy",
@@ -41,8 +43,8 @@ METRICS = (
 def add(folder, value, columns=(), **changes):
     """The rows of a suite, all with the same score."""
     for trial in make_plan(make_suite({**BASE, "seeds": [1, 2, 3], **changes})).trials.values():
-        row = planned_row(trial) | {"status": "ok"} | dict.fromkeys(METRICS[1:], value) | dict(columns)
-        folder.store.write(Outcome(row), list(METRICS))
+        row = planned_row(trial) | {"status": "ok"} | dict.fromkeys(SCORED[1:], value) | dict(columns)
+        folder.store.write(Outcome(row), list(SCORED))
 
 
 def lines(folder):
@@ -135,6 +137,18 @@ def test_seconds_of_two_kinds_of_device_have_no_mean(folder):
     board = {row["ratio"]: row for row in make_report(folder.root).board.to_pylist()}
     assert board[5.0]["retrain_time_efficiency"] is None and board[10.0]["retrain_time_efficiency"] == 3.0
     assert board[5.0]["test_accuracy"] == 0.5 and board[5.0]["planned"] == 3
+
+
+def test_rows_of_an_older_version_of_a_metric_are_no_part_of_its_mean(folder, monkeypatch):
+    add(folder, 0.5, methods="ft", seeds=[1, 2])
+    newer = dataclasses.replace(METRICS.get("test_accuracy"), version=2)
+    monkeypatch.setitem(METRICS._things, "test_accuracy", newer)
+    add(folder, 0.7, methods="ft", seeds=[3])
+    (line,) = make_report(folder.root).board.to_pylist()
+    assert (line["test_accuracy"], line["planned"], line["n"]) == (pytest.approx(0.7), 3, 3)
+    assert line["forget_accuracy"] == pytest.approx((0.5 + 0.5 + 0.7) / 3)
+    (reason,) = load(folder.root).refused
+    assert reason.startswith("test_accuracy: 2 rows hold it as an older version")
 
 
 def copied(folder, change):
