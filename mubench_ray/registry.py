@@ -6,6 +6,7 @@ an entry point of the group ``mubench_ray.<kind>`` or through ``mubench run --pl
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import pkgutil
@@ -86,6 +87,8 @@ def load_plugin(path: str | Path) -> None:
     if not path.is_file():
         raise MubenchError(f"Plugin file {path} does not exist.")
     name = f"mubench_plugin_{path.stem}"
+    if name in sys.modules:  # of another file of this name: what is in the first must still be found by its module
+        name += f"_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     # Also a script that names itself as plugin has registered what it defines already.
     loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     if any(file and Path(file).resolve() == path for file in loaded):

@@ -97,6 +97,7 @@ def loop_versions(trial: Trial) -> Versions:
     if trial.method == "original" or not trial.probes.knowledge_gap:
         found = {kind: version for kind, version in found.items() if not kind.endswith("-only")}
     own = [train - forgotten, forgotten - before, train, validation]
-    if trial.method not in ("original", "retrain") and moved(own, trial.unlearning.batch_size):
+    draws = METHODS.get(trial.method).configure(trial.hyperparameters).draws_sets
+    if trial.method not in ("original", "retrain") and (draws or moved(own, trial.unlearning.batch_size)):
         found["unlearning"] = LOOP
     return found

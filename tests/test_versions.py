@@ -68,6 +68,12 @@ def test_the_loops_version_only_where_a_set_ends_with_a_batch_of_one():
     assert unlearned["ft"].versions == {"unlearning": versions.LOOP} and unlearned["retrain"].versions == {}
 
 
+def test_the_loops_version_where_a_method_draws_sets_of_its_own():
+    bad_t = [{"name": "bad_t", "form": "mixed"}, {"name": "bad_t", "form": "mixed", "retain_share": 0.3}, "bad_t"]
+    found = make_plan(make_suite({**BASE, "methods": bad_t})).trials.values()
+    assert [trial.versions.get("unlearning") for trial in found] == [None, versions.LOOP, None]
+
+
 @pytest.fixture
 def registered(monkeypatch):
     """What a test registers is forgotten after it."""
@@ -88,6 +94,17 @@ def test_a_plugins_method_is_another_one_where_its_code_is(tmp_path, registered)
     assert first["original"].id == second["original"].id == trials()["original"].id
     assert first["mine"].versions["method"].startswith("1:")
     assert first["mine"].versions != second["mine_edited"].versions
+
+
+def test_two_plugins_whose_files_have_one_name(tmp_path, registered):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    edited(tmp_path / "a" / "my_method.py", "of_a", "[]")
+    before = trials(methods="of_a")["of_a"].id
+    edited(tmp_path / "b" / "my_method.py", "of_b", "list()")
+    versions.module_hash.cache_clear()
+    assert trials(methods="of_a")["of_a"].id == before
+    assert trials(methods="of_b")["of_b"].versions != trials(methods="of_a")["of_a"].versions
 
 
 @pytest.mark.parametrize(("other", "same"), [("x = 1  # why\n\n", True), ("x = 2\n", False)])

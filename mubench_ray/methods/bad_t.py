@@ -29,6 +29,11 @@ class BadTeacher(Method):
     form: str = choice("paired", "mixed", default="paired")
     retain_share: float = uniform(0.0, 1.0, default=1.0)
 
+    @property
+    def draws_sets(self) -> bool:
+        """A part of D_R."""
+        return self.form == "mixed" and self.retain_share < 1
+
     def phases(self, ctx: Context) -> list[Phase]:
         """Passes over D_F and a sample of D_R."""
         if self.form == "paired":

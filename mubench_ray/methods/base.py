@@ -186,6 +186,11 @@ class Method:
         """The hyperparameters' defaults."""
         return {f.name: f.default for f in dataclasses.fields(cls)}
 
+    @property
+    def draws_sets(self) -> bool:
+        """Whether it makes passes over sets of its own, of sizes that only it knows."""
+        return False
+
     @classmethod
     def configure(cls, given: dict[str, Any]) -> Method:
         """The method with these hyperparameters; raises MubenchError for an unknown name or a value out of range."""

@@ -150,7 +150,9 @@ def test_another_schema_version_is_refused_for_reading_and_writing(store):
     manifest.write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1}))
     before = manifest.read_text()
     for act in (lambda: load_results(store.root), lambda: store.create({"suite": "stored"})):
-        with pytest.raises(ResultsError, match=f"schema {SCHEMA_VERSION + 1}, this version reads 1 and {SCHEMA_VERSION}"):
+        with pytest.raises(
+            ResultsError, match=f"schema {SCHEMA_VERSION + 1}, this version reads 1 and {SCHEMA_VERSION}"
+        ):
             act()
     assert manifest.read_text() == before, "the folder is left as it was"
 
