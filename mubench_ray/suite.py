@@ -331,6 +331,14 @@ def check_search(suite: Suite, where: str) -> None:
         raise SuiteError(
             f"{where}: search: a sequence of deletions cannot be searched; tune the method without it first."
         )
+    for number, entry in enumerate(suite.methods):
+        for other in suite.methods[:number]:
+            ours, theirs = entry.model_extra or {}, other.model_extra or {}
+            if other.name == entry.name and not any(ours[key] != theirs[key] for key in ours.keys() & theirs.keys()):
+                raise SuiteError(
+                    f"{where}: methods[{number}]: a search may choose the same for both entries of {entry.name}: give one hyperparameter another value in "
+                    "each, or tune them in suites of their own."
+                )
     asked = suite.search.hyperparameters
     for name in [] if asked in ("all", "lr") else [asked] if isinstance(asked, str) else asked:
         if name != "lr" and not any(name in METHODS.get(entry.name).spaces() for entry in suite.methods):

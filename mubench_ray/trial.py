@@ -144,8 +144,8 @@ class Trial(Frozen):
     ``half`` makes it one of a shadow pool: D is then that random half of the training set.
     ``budget_epochs`` is given where the checkpoint itself is the original and nothing can be retrained: the passes over D_R that stand for the
     retrain's cost, as the task declares them.
-    ``tuned`` says how the method was tuned, where it was; ``lr`` and ``hyperparameters`` are then what was chosen for this ratio. It decides nothing of
-    the outcome and is no part of the id.
+    ``tuned`` says how the method was tuned, where it was; ``lr`` and ``hyperparameters`` are then what was chosen for this ratio. ``sequence`` says
+    that it is a step of a sequence of deletions, the first one too. Neither decides anything of the outcome, and neither is a part of the id.
     """
 
     task: str
@@ -168,6 +168,7 @@ class Trial(Frozen):
     probes: Probes = Probes()
     versions: Versions = Field(default_factory=dict)
     tuned: dict[str, Any] | None = None
+    sequence: bool = False
 
     @cached_property
     def id(self) -> str:
@@ -175,7 +176,7 @@ class Trial(Frozen):
 
         Options left at their default do not enter it, so that adding an option later keeps every older id.
         """
-        content = self.model_dump(exclude_defaults=True, exclude={"tuned"})
+        content = self.model_dump(exclude_defaults=True, exclude={"tuned", "sequence"})
         content["hyperparameters"] = self.hyperparameters
         content["training"] = self.training.identity()
         content["forget"] = _identity(self.forget)
@@ -268,14 +269,15 @@ ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts"]
     "seed": "repetition",
     "training_seed": "repetition",
     "lr": "contender",
-    "after": "parts",  # the ratios: ratio; whether there are any: contender
+    "after": "ratio",
     "half": "parts",  # which half: repetition; whether it is one: setting
     "training": "setting",
     "unlearning": "contender",
     "budget": "contender",
     "budget_epochs": "setting",
     "probes": "setting",
-    "versions": "parts",  # the method's: contender; of what the sizes of sets decide (the loop's): ratio; the others: setting
+    "versions": "parts",  # of task, model, sampler: setting; of a plugin's method: contender; method and loop: of rows that differ the latest count
+    "sequence": "contender",
     "tuned": "parts",  # where it is given, it stands for lr and hyperparameters
 }
 
@@ -285,6 +287,8 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     setting = {name: trial.get(name) for name, role in ROLES.items() if role == "setting"}
     forget, versions, method = trial.get("forget") or {}, dict(trial.get("versions") or {}), trial.get("method")
     options = {key: value for key, value in (forget.get("options") or {}).items() if key != "path"}
+    if "classes" in options:  # a set
+        options["classes"] = sorted(set(options["classes"]))
     setting |= {"sampler": forget.get("sampler", ForgetSet.model_fields["sampler"].default), "sampler_options": options}
     setting |= {"shadow": trial.get("half") is not None, "training": _changed(Training, trial.get("training"))}
     setting["probes"] = _changed(Probes, trial.get("probes"))
@@ -296,12 +300,23 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
             contender = {"method": method, "tuned": trial["tuned"]}
         contender |= {"unlearning": _changed(Unlearning, trial.get("unlearning"))}
         contender |= {"budget": _changed(Budget, trial.get("budget"))}
-    contender |= {"sequence": bool(trial.get("after"))}
-    contender |= {"versions": {"method": versions["method"]} if "method" in versions else {}}
+        contender |= {"sequence": bool(trial.get("sequence") or trial.get("after"))}
+    # Another version of a method of ours replaces the one before (``repetitions``); another one of a plugin's code is another method.
+    own = versions.get("method")
+    contender |= {"versions": {"method": own} if isinstance(own, str) else {}}
     return {
-        "setting": {name: value for name, value in setting.items() if value not in (None, {}, False)},
-        "contender": {name: value for name, value in contender.items() if value not in (None, {}, False)},
+        "setting": plain({name: value for name, value in setting.items() if value not in (None, {}, False)}),
+        "contender": plain({name: value for name, value in contender.items() if value not in (None, {}, False)}),
     }
+
+
+def plain(content: Any) -> Any:
+    """Nested plain data in which equal numbers have equal texts: 5.0 is 5."""
+    if isinstance(content, dict):
+        return {name: plain(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [plain(value) for value in content]
+    return int(content) if isinstance(content, float) and content.is_integer() else content
 
 
 def _changed(kind: type[Frozen], given: dict[str, Any] | None) -> dict[str, Any]:

@@ -45,23 +45,62 @@ def versions_of(trial: Trial) -> Versions:
     found: dict[str, int | str] = {
         "method": version_of(method, method.version_for(task, trial.unlearning)),
         "task": version_of(task, task.version),
-        "model": version_of(model, model.version_for(task, trial.pretrained is not None)),
-        "checkpoint": version_of(model, model.version_for(task, True)) if trial.original_checkpoint is not None else 1,
+        "model": with_weights(
+            version_of(model, model.version_for(task, trial.pretrained is not None)), trial.pretrained
+        ),
+        "checkpoint": with_weights(
+            version_of(model, model.version_for(task, trial.original_checkpoint is not None)), trial.original_checkpoint
+        ),
         "sampler": version_of(sampler := SAMPLERS[trial.forget.sampler], getattr(sampler, "version", 1)),
         **loop_versions(trial),
     }
+    if trial.original_checkpoint is None:
+        del found["checkpoint"]
     return {name: version for name, version in found.items() if version != 1}
 
 
+def with_weights(version: int | str, source: str | None) -> int | str:
+    """The version, of a network from a folder or file on this machine with a hash of what lies there: other weights under one path are another network. A hub
+    id is fixed by its revision."""
+    path = Path(source.partition("@")[0]) if source else None
+    if path is None or not path.exists():
+        return version
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    told = [f"{file.relative_to(path)} {content_hash(str(file), *_stamp(file))}" for file in files]
+    return f"{version}:{hashlib.sha256(chr(10).join(told).encode()).hexdigest()[:12]}"
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    return file.stat().st_size, file.stat().st_mtime_ns
+
+
+@functools.lru_cache(maxsize=4096)
+def content_hash(file: str, size: int, modified: int) -> str:
+    """SHA-256 of a file, once for each of its states."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def version_of(thing: Any, version: int) -> int | str:
-    """The version; of what is defined outside the package with the hash of the file that defines it."""
+    """The version; of what is defined outside the package with the hashes of the files that define it, its base classes among them."""
+    while isinstance(thing, functools.partial):
+        thing = thing.func
     owner = thing if isinstance(thing, type) or callable(thing) else type(thing)
+    bases = [base.__module__ for base in owner.__mro__] if isinstance(owner, type) else []
     # An instance of a class of ours may be a plugin's all the same.
-    defined = [getattr(thing, "defined_in", None) or owner.__module__, owner.__module__]
-    for module in defined:
-        if module.partition(".")[0] != PACKAGE:
-            return f"{version}:{module_hash(module)}"
-    return version
+    modules = dict.fromkeys([getattr(thing, "defined_in", None) or owner.__module__, *filter(is_own_code, bases)])
+    hashes = [module_hash(module) for module in modules if module.partition(".")[0] != PACKAGE]
+    return ":".join([str(version), *hashes]) if hashes else version
+
+
+def is_own_code(module: str) -> bool:
+    """Whether a base class is somebody's own file, not a library's."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return (
+        file is not None
+        and module.partition(".")[0] not in sys.stdlib_module_names
+        and "site-packages" not in Path(file).parts
+    )
 
 
 @functools.lru_cache(maxsize=256)

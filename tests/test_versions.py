@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from mubench_ray import versions
@@ -135,3 +137,31 @@ def test_the_step_before_has_versions_of_its_own():
         assert set(plan.needs(trial)) <= plan.trials.keys() | plan.recipes.keys()
         if trial.after:
             assert versions.step_before(trial).id in plan.trials
+
+
+def test_a_checkpoint_on_this_machine_counts_by_what_lies_there(tmp_path):
+    """Other weights under one path once took the artifacts of the first."""
+    folder = tmp_path / "network"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"first")
+    first = versions.with_weights(2, str(folder))
+    assert first == versions.with_weights(2, str(folder)) and first.startswith("2:")
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    (copied / "model.safetensors").write_bytes(b"first")
+    assert versions.with_weights(2, str(copied)) == first
+    (folder / "model.safetensors").write_bytes(b"other, longer")
+    assert versions.with_weights(2, str(folder)) != first
+    assert versions.with_weights(2, "published") == 2 == versions.with_weights(2, "someone/network@0123abc")
+    assert versions.with_weights(1, None) == 1
+
+
+def test_an_edited_base_class_is_another_method(tmp_path, registered):
+    """Of another file of the user's; a partial is what it wraps."""
+    text = METHOD.format(name="based", result="[]")
+    (tmp_path / "base.py").write_text(text)
+    load_plugin(tmp_path / "base.py")
+    cls = METHODS.get("based")
+    child = type("Child", (cls,), {"__module__": __name__})
+    assert versions.version_of(child, 1).endswith(versions.module_hash(cls.__module__))
+    assert versions.version_of(functools.partial(edited), 1) == versions.version_of(edited, 1) != 1

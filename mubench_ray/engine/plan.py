@@ -119,13 +119,16 @@ class Cell:
             budget=self.suite.budget,
             probes=self.suite.probes,
             budget_epochs=self.budget_epochs,
+            sequence=self.suite.sequence and self.method.start != "retrain",
         )
         return versioned(trial)
 
     def tuned_trial(self, forget: ForgetSet, seed: int, training_seed: int, configuration: Configuration) -> Trial:
         """A trial of the cell with what the suite's search chose for it; the id is that of ``trial``."""
         trial = self.trial(forget, seed, training_seed, configuration)
-        return Trial.model_validate(trial.model_dump() | {"tuned": how(self.suite.search.model_dump())})
+        return Trial.model_validate(
+            trial.model_dump() | {"tuned": how(self.suite.search.model_dump(), self.entry.model_extra or {}, self.lrs)}
+        )
 
 
 def make_plan(suite: Suite, configurations: Callable[[Cell, ForgetSet], list[Configuration]] | None = None) -> Plan:

@@ -54,7 +54,7 @@ class Space:
         if self.kind == "choice":
             if value not in self.choices:
                 raise MubenchError(f"{name} = {value!r} is not one of {list(self.choices)}.")
-            return value
+            return self.choices[self.choices.index(value)]  # as it is declared: 1 is True, and ids are of the text
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
                 value = float(value)

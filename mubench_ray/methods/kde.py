@@ -53,6 +53,8 @@ class KnowledgeDistillation(Method):
 
     def distil(self, ctx: Context, retain: Batch) -> Tensor:
         """Soft CE + CE + KL."""
-        soft = -(ctx.log_probs(retain, ctx.original).exp() * ctx.log_probs(retain)).sum(-1)
-        # Where a token does not count both are uniform: a constant.
+        teacher = ctx.log_probs(retain, ctx.original)
+        soft = -(teacher.exp() * ctx.log_probs(retain)).sum(-1)
+        if soft.ndim == 2:  # where a token does not count both are uniform: a constant, but not to SuperLoss
+            soft = soft * (teacher.amax(-1) > teacher.amin(-1))
         return ctx.mean(soft, ctx.task.tokens(retain)) + ctx.loss(retain) + self.distance(ctx, retain)

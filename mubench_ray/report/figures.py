@@ -14,6 +14,7 @@ from mubench_ray.report.frontier import CURVES_SHOWN, FRONTIERS, SHARES
 from mubench_ray.report.report import Report
 from mubench_ray.report.scopes import ALL
 from mubench_ray.results.configurations import spoken
+from mubench_ray.trial import digest
 
 #: At most this many sets of figures are drawn: the average first, then (task, model) pairs by name; a single set where
 #: contenders are split by learning rate. The page has them all.
@@ -60,6 +61,7 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
         sets = 1
         lrs = sorted({lr for lr in scopes["lr"].to_pylist() if lr is not None}) or [None]
     wanted = [name for name in scopes.column_names if not name.endswith("_sd") and name != "seconds"]
+    stems: dict[str, str] = {}
     for task, model, lr in [(*pair, lr) for pair in ([(ALL, ALL)] if len(pairs) > 1 else []) + pairs for lr in lrs][
         :sets
     ]:
@@ -70,6 +72,8 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"average of {len(pairs)} (task, model) pairs" if task == ALL else f"{task}, {model}"
         if lr is not None:
             stem, where = f"{stem}-lr-{spoken(lr)}", f"{where}, lr {spoken(lr)}"
+        if stems.setdefault(safe(stem), stem) != stem:  # `runs/a` and `runs-a`
+            stem = f"{stem}-{digest(stem, 6)}"
         yield from _set(report, scopes.filter(chosen).select(wanted).to_pylist(), safe(stem), where)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mubench_ray.metrics.base import timed
 from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.grouping import SeedLevels, combine, encode, group_by, position_within
 from mubench_ray.report.load import Results
@@ -61,6 +62,10 @@ def _average(results, kept, scope, cells, contender, seeds, values, means, range
     if groups is None:
         return pa.table({"task": pa.array([], pa.string())})
     first = part.take(pa.array(groups.first))
+    devices = encode(part["device"])
+    several = np.isin(groups.code, groups.code[devices != devices[groups.first][groups.code]])
+    # Seconds of two kinds of device have no mean, whatever it is over.
+    values = {name: np.where(several, np.nan, of[rows]) if timed(name) else of[rows] for name, of in values.items()}
     levels = SeedLevels(groups, *(seed[rows] for seed in seeds))
     columns = {
         name: pc.cast(first[name], pa.string()) if name in kept else pa.array([ALL] * len(first)) for name in CELL
@@ -69,7 +74,7 @@ def _average(results, kept, scope, cells, contender, seeds, values, means, range
     columns["method"], columns["lr"] = first["method"], first["lr"]
     columns["control"] = pc.is_in(first["method"], pa.array(CONTROLS))
     columns["n"] = pa.array(groups.count(usable[rows]))
-    columns |= estimates(groups, levels, {name: column[rows] for name, column in values.items()}, ranges)
+    columns |= estimates(groups, levels, values, ranges)
     columns |= {name: pa.array(levels.mean(column[rows]), from_pandas=True) for name, column in means.items()}
     return pa.table(columns)
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mubench_ray.trial import canonical, configuration_of, digest
+from mubench_ray.trial import canonical, configuration_of, digest, plain
 
 #: How a setting's forget sets and training sets are drawn.
 DRAWN = ("sampler", "sampler_options", "shadow")
@@ -40,27 +40,35 @@ def _read(text: str | None) -> dict[str, Any]:
     return content if isinstance(content, dict) else {"": content}
 
 
-def tuned(found: str, row: Row, chosen: Mapping[str, Any]) -> str:
+def tuned(found: str, row: Row, chosen: Mapping[str, Any], suite: Mapping[str, Any]) -> str:
     """The configuration of a row that a search chose, where ``search/chosen.json`` says so and the row does not (folders of an earlier release): the
-    method and how it was tuned, not what was chosen for this ratio."""
+    method and how it was tuned, not what was chosen for this ratio. ``suite`` is the folder's suite."""
     content = json.loads(found)
     contender = content["contender"]
     if "tuned" in contender or contender["method"] in ("original", "retrain"):
         return found
-    mine = {"lr": row["lr"], "hyperparameters": contender.get("hyperparameters", {}), "ratio": row["ratio"]}
+    mine = {"lr": row["lr"], "hyperparameters": _read(row["hyperparameters"]), "ratio": row["ratio"]}
     mine |= {name: row[name] for name in ("task", "model", "method", "sampler", "forget_seed")}
     subset = content["setting"].get("subset")
     for choice in chosen.get("choices") or []:
         if choice.get("subset") == subset and all(choice.get(name) == value for name, value in mine.items()):
-            del contender["lr"], contender["hyperparameters"]
-            return canonical(content | {"contender": contender | {"tuned": how(chosen.get("search") or {})}})
+            entries = [entry for entry in suite.get("methods") or [] if entry.get("name") == row["method"]]
+            entry = entries[0] if len(entries) == 1 else {}
+            given = {name: value for name, value in entry.items() if name not in ("name", "lrs")}
+            lrs = [None] if row["lr"] is None else entry.get("lrs") or suite.get("lrs") or []
+            del contender["hyperparameters"]
+            contender.pop("lr", None)
+            search = how(chosen.get("search") or {}, given, lrs)
+            return canonical(plain(content | {"contender": contender | {"tuned": search}}))
     return found
 
 
-def how(search: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a search tells tuned contenders apart."""
-    names = ("strategy", "trials", "sweeps", "seeds", "hyperparameters", "objectives", "points")
-    return {name: search[name] for name in names if search.get(name) is not None}
+def how(search: Mapping[str, Any], given: Mapping[str, Any], lrs: Iterable[float | None]) -> dict[str, Any]:
+    """What tells tuned contenders of one method apart: the search, what was set by hand, and the grid of learning rates."""
+    names = ("strategy", "trials", "sweeps", "seeds", "hyperparameters", "objectives", "points", "generation")
+    found = {name: search[name] for name in names if search.get(name) is not None}
+    found |= {"given": dict(given)} if given else {}
+    return found | ({"lrs": list(lrs)} if list(lrs) != [None] else {})
 
 
 def setting_names(configurations: Iterable[str]) -> dict[str, tuple[str, str]]:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError
 from mubench_ray.results.mlflow_sink import RUNS_FILE
+from mubench_ray.results.repetitions import configured, with_all_columns
 from mubench_ray.results.schema import SCHEMA_VERSION
 from mubench_ray.results.store import TABLES, Store
 from mubench_ray.results.submission import HASHES, Submission, check_submission, refuse, sha256
@@ -185,6 +186,8 @@ def next_part(board: Store) -> str:
 def copy_table(source: Store, board: Store, table: str, wanted: set[str], name: str, columns: dict[str, str]) -> None:
     """The rows of the ``wanted`` trials as one file of the leaderboard, with constant ``columns`` added."""
     rows = source.read(table)
+    if table == "trials":  # what an earlier release's search chose stands in its own folder only
+        rows = configured(with_all_columns(rows), source)
     rows = rows.filter(pc.is_in(rows["trial_id"], pa.array(sorted(wanted))))
     for column, value in columns.items():
         rows = rows.append_column(column, pa.array([value] * len(rows), pa.string()))

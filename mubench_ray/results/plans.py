@@ -33,9 +33,7 @@ def entered(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
     if entries is None:  # of a release that kept the last suite's plan alone
         entries = [_of_earlier_release(store, before)] if before["trials"] else []
     mine = _what(entry["suite"])
-    others = [
-        each for each in entries if _what(each["suite"]) != mine and not set(each["trials"]) <= set(entry["trials"])
-    ]
+    others = [each for each in entries if _what(each["suite"]) != mine and not _within(each, entry)]
     suites = [*others, entry]
     return {
         "recipes": list(dict.fromkeys(name for each in suites for name in each["recipes"])),
@@ -65,6 +63,11 @@ def _of_earlier_release(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
         suite = {}
     known = {"suite": suite, "trials": plan["trials"], "planned": len(plan["trials"])}
     return known | {"recipes": plan.get("recipes", []), "left_out": plan.get("left_out", [])}
+
+
+def _within(earlier: dict[str, Any], entry: dict[str, Any]) -> bool:
+    """Whether a suite plans all that an earlier one did; of one that was searching when it was killed not all is known."""
+    return earlier["planned"] == len(earlier["trials"]) and set(earlier["trials"]) <= set(entry["trials"])
 
 
 def _what(suite: dict[str, Any]) -> str:

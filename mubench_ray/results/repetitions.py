@@ -27,31 +27,31 @@ USABLE = ("ok", "truncated")
 def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
     """The trials of a folder: every column of this version, ``configuration`` filled in, each repetition once; and a line for each cell that is left out
     because a trial of it has two results."""
-    try:
-        chosen = json.loads(store.place.read("search/chosen.json"))
-    except (OSError, ValueError):
-        chosen = {}
-    trials = configured(with_all_columns(store.read("trials")), chosen if isinstance(chosen, dict) else {})
+    trials = configured(with_all_columns(store.read("trials")), store)
     trials, refused = without_contradictions(trials)
-    return once_each(trials), refused
+    trials, outdated = without_superseded(once_each(trials))
+    return trials, refused + outdated
 
 
-#: Two runs of a trial on one kind of device differ by rounding at most.
+#: Two runs of a trial may differ by rounding.
 ROUNDING = 1e-6
 
 
 def without_contradictions(trials: pa.Table) -> tuple[pa.Table, list[str]]:
-    """The rows without those of cells in which an id stands twice, from one kind of device, with different numbers; a line for each such id."""
+    """The rows without those of cells in which an id stands twice with different numbers; a line for each such id. A row
+    without a result contradicts nothing."""
     counted = pc.value_counts(trials["trial_id"])
     twice = counted.filter(pc.greater(counted.field("counts"), 1)).field("values")
     if not len(twice):
         return trials, []
     numbers = [field.name for field in trials.schema if pa.types.is_floating(field.type) and not timed(field.name)]
-    found: dict[tuple[str, str | None], list[dict[str, Any]]] = defaultdict(list)
-    for row in trials.filter(pc.is_in(trials["trial_id"], twice)).to_pylist():
-        found[row["trial_id"], row["device"]].append(row)
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in trials.filter(
+        pc.and_(pc.is_in(trials["trial_id"], twice), pc.is_in(trials["status"], pa.array(USABLE)))
+    ).to_pylist():
+        found[row["trial_id"]].append(row)
     refused, cells = [], set()
-    for (trial_id, _), rows in found.items():
+    for trial_id, rows in found.items():
         fault = next((fault for other in rows[1:] if (fault := difference(rows[0], other, numbers))), None)
         if fault is not None:
             cell = f"{rows[0]['task']}, {rows[0]['model']}, {rows[0]['ratio']:g} %"
@@ -70,16 +70,18 @@ def without_contradictions(trials: pa.Table) -> tuple[pa.Table, list[str]]:
 
 
 def difference(row: dict[str, Any], other: dict[str, Any], numbers: list[str]) -> str | None:
-    """The first of the ``numbers`` in which two rows of one trial differ by more than rounding, or their statuses; None where they are the same."""
-    if row["status"] != other["status"]:
-        return f"status {row['status']} and {other['status']}"
+    """The first of the ``numbers`` that both rows of one trial have and in which they differ by more than rounding; None where they are the same."""
     for name in numbers:
         ours, theirs = row[name], other[name]
-        same = (
-            ours == theirs if None in (ours, theirs) else math.isclose(ours, theirs, rel_tol=ROUNDING, abs_tol=ROUNDING)
-        )
-        if not same and not (ours != ours and theirs != theirs):
-            return f"{name} {ours} and {theirs}"
+        if (
+            None not in (ours, theirs)
+            and not math.isclose(ours, theirs, rel_tol=ROUNDING, abs_tol=ROUNDING)
+            and (ours == ours or theirs == theirs)
+        ):
+            where = [
+                f"{value} ({each['device'] or 'unknown device'})" for value, each in ((ours, row), (theirs, other))
+            ]
+            return f"{name} {' and '.join(where)}"
     return None
 
 
@@ -91,13 +93,23 @@ def with_all_columns(trials: pa.Table) -> pa.Table:
     return trials
 
 
-def configured(trials: pa.Table, chosen: dict[str, Any]) -> pa.Table:
-    """Fill the column ``configuration`` where rows of an earlier release have none; ``chosen`` is what its search chose."""
+def configured(trials: pa.Table, store: Store) -> pa.Table:
+    """Fill the column ``configuration`` where rows of an earlier release have none; what its search chose stands in the folder."""
     rows = trials.to_pylist() if trials["configuration"].null_count else []
     if not rows:
         return trials
-    found = [row["configuration"] or tuned(configuration(row), row, chosen) for row in rows]
+    chosen, suite = read_object(store, "search/chosen.json"), read_object(store, "suite.json")
+    found = [row["configuration"] or tuned(configuration(row), row, chosen, suite) for row in rows]
     return _with(trials, {"configuration": pa.array(found, pa.string())})
+
+
+def read_object(store: Store, name: str) -> dict[str, Any]:
+    """A JSON object of the folder; empty where there is none that can be read."""
+    try:
+        content = json.loads(store.place.read(name))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 #: What tells rows of one configuration apart.
@@ -111,9 +123,54 @@ def once_each(trials: pa.Table) -> pa.Table:
         trials.append_column("counts", pc.is_in(trials["status"], pa.array(USABLE))),
         sort_keys=[("counts", "descending"), ("finished_at", "descending"), ("trial_id", "ascending")],
     )
+    trials = _with(
+        trials,
+        {"after": pc.if_else(pc.is_in(trials["method"], pa.array(["original", "retrain"])), "", trials["after"])},
+    )
     places = trials.select(REPETITION).append_column("place", pa.array(np.arange(len(trials)))).take(order)
     kept = places.group_by(REPETITION, use_threads=False).aggregate([("place", "first")])["place_first"].to_numpy()
     return trials if len(kept) == len(trials) else trials.take(pa.array(np.sort(kept)))
+
+
+def without_superseded(trials: pa.Table) -> tuple[pa.Table, list[str]]:
+    """The rows without those that an earlier version of the method or the training loop made, where a later one made others of their configuration and ratio;
+    a line for each such group in which something is then lacking."""
+    if not pc.any(pc.match_substring_regex(trials["trial"], r'"versions":\s*{"')).as_py():
+        return trials, []
+    names = ["configuration", "ratio", "after"]
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for place, key in enumerate(zip(*(trials[name].to_pylist() for name in names), strict=True)):
+        groups[key].append(place)
+    versions = [_replaced_by_later(text) for text in trials["trial"].to_pylist()]
+    gone: list[int] = []
+    told = []
+    for places in groups.values():
+        latest = {
+            name: max(versions[i].get(name, 1) for i in places) for name in {n for i in places for n in versions[i]}
+        }
+        older = [i for i in places if any(versions[i].get(name, 1) < version for name, version in latest.items())]
+        if older:
+            gone += older
+            row = {name: trials[name][older[0]].as_py() for name in ("task", "model", "method", "ratio")}
+            told.append(
+                f"{row['task']}, {row['model']}, {row['method']}, {row['ratio']:g} %: {len(older)} of {len(places)} repetitions are left out, which an earlier "
+                "version of the method or the training loop made. Run their suite again in this folder to have them by this one."
+            )
+    kept = np.setdiff1d(np.arange(len(trials)), gone)
+    return (trials.take(pa.array(kept)), sorted(told)) if gone else (trials, [])
+
+
+def _replaced_by_later(trial: str) -> dict[str, int]:
+    """The versions of a trial that tell no configurations apart: those of its method, unless it is a plugin's, and of the training loop."""
+    try:
+        versions = json.loads(trial).get("versions") or {}
+    except (ValueError, AttributeError):
+        return {}
+    return {
+        name: v
+        for name, v in versions.items()
+        if name not in ("task", "model", "checkpoint", "sampler") and isinstance(v, int)
+    }
 
 
 def named(trials: pa.Table) -> pa.Table:

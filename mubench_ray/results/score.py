@@ -183,8 +183,12 @@ def common(row: Mapping[str, Any], over: tuple[str, ...]) -> dict[str, Any]:
     content = json.loads(row["configuration"])
     if "model" in over:
         # Each model has its own recipe of training.
-        of_model = ("model", "pretrained", "original_checkpoint", "training", "versions")
-        content["setting"] = {name: value for name, value in content["setting"].items() if name not in of_model}
+        of_model = ("model", "pretrained", "original_checkpoint", "training")
+        setting = {name: value for name, value in content["setting"].items() if name not in of_model}
+        kept = {
+            name: value for name, value in setting.pop("versions", {}).items() if name not in ("model", "checkpoint")
+        }
+        content["setting"] = setting | ({"versions": kept} if kept else {})
     return content
 
 

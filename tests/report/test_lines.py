@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mubench_ray import versions
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run_trial import planned_row
+from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import METRICS
 from mubench_ray.report.columns import difference_name
 from mubench_ray.report.load import load
@@ -108,6 +110,13 @@ def test_every_part_of_the_report_sees_the_same_lines(folder):
     assert set(report.board[difference_name("forget_accuracy")].to_pylist()) == {0.0}
 
 
+def test_a_sequence_is_one_contender_over_its_steps(folder):
+    add(folder, 0.5, methods=["original", "retrain", "ft"], ratios=[2, 5, 10], sequence=True)
+    report = make_report(folder.root)
+    assert {row["label"] for row in report.board.to_pylist()} == {"original", "retrain", "ft"}
+    assert {row["label"] for row in report.scopes.to_pylist() if row["ratio"] == "all"} == {"original", "retrain", "ft"}
+
+
 def test_a_sequence_averages_over_its_steps(folder):
     add(folder, 0.5, methods=["retrain", "ft"], ratios=[2, 5, 10], sequence=True)
     scopes = make_report(folder.root).scopes.to_pylist()
@@ -115,15 +124,28 @@ def test_a_sequence_averages_over_its_steps(folder):
     assert len(over_all) == 1
 
 
-def test_a_trial_that_a_later_version_ran_anew_counts_once(folder, monkeypatch):
-    from mubench_ray import versions
-
+def test_rows_of_an_earlier_version_are_no_repetitions_of_later_ones(folder, monkeypatch):
+    """Seeds that the old loop ran and seeds that the new one ran were averaged; what is lacking then is told."""
     changes = {"tasks": {"name": "digits", "subset": 300}, "unlearning": {"batch_size": 71}, "methods": "ft"}
     monkeypatch.setattr(versions, "LOOP", 1)
     add(folder, 0.5, [("finished_at", WHEN)], **changes)
+    add(folder, 0.4, [("finished_at", WHEN)], **changes, ratios=10)
     monkeypatch.undo()
     add(folder, 0.7, [("finished_at", WHEN.replace(year=2026))], **changes)
-    assert [(value, planned) for *_, value, planned in lines(folder)] == [(pytest.approx(0.7), 3)]
+    assert [(value, planned) for *_, value, planned in lines(folder)] == [
+        (pytest.approx(0.7), 3),
+        (pytest.approx(0.4), 3),
+    ]
+    assert load(folder.root).refused == []  # the later rows are of all seeds
+    add(folder, 0.9, [("finished_at", WHEN.replace(year=2027))], **changes, ratios=10, seeds=[4])
+    monkeypatch.setattr(METHODS.get("ft"), "version", 2)
+    add(folder, 0.8, **changes, ratios=10, seeds=[5])
+    assert [(value, planned) for *_, value, planned in lines(folder)] == [
+        (pytest.approx(0.7), 3),
+        (pytest.approx(0.8), 1),
+    ]
+    (reason,) = load(folder.root).refused
+    assert reason.startswith("digits, cnn-small, ft, 10 %: 4 of 5 repetitions are left out, which an earlier version")
 
 
 def test_seconds_of_two_kinds_of_device_have_no_mean(folder):
@@ -137,6 +159,14 @@ def test_seconds_of_two_kinds_of_device_have_no_mean(folder):
     board = {row["ratio"]: row for row in make_report(folder.root).board.to_pylist()}
     assert board[5.0]["retrain_time_efficiency"] is None and board[10.0]["retrain_time_efficiency"] == 3.0
     assert board[5.0]["test_accuracy"] == 0.5 and board[5.0]["planned"] == 3
+
+
+def test_nor_have_those_of_ratios_that_ran_on_two_kinds_of_device(folder):
+    for ratio, seconds, device in ((5, 2.0, "cpu"), (10, 0.5, "NVIDIA H100")):
+        add(folder, 0.5, [("seconds", seconds), ("device", device)], methods="ft", ratios=ratio)
+    scopes = {row["ratio"]: row for row in make_report(folder.root).scopes.to_pylist()}
+    assert {ratio: row["seconds"] for ratio, row in scopes.items()} == {"5": 2.0, "10": 0.5, "all": None}
+    assert scopes["all"]["test_accuracy"] == 0.5
 
 
 def test_rows_of_an_older_version_of_a_metric_are_no_part_of_its_mean(folder, monkeypatch):
@@ -183,7 +213,9 @@ def test_an_id_twice_with_other_numbers_refuses_its_cell_and_no_other(folder):
     assert (
         "digits, cnn-small, 5 % is left out: trial" in reason
         and "(ft)" in reason
-        and "test_accuracy 0.5 and 0.75" in reason
+        and "test_accuracy" in reason
+        and "0.5 (" in reason
+        and "0.75 (" in reason
     )
     (block,) = (block for block in blocks(report) if block.title == "Left out")
     assert block.tables[0].rows == [[reason]]

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.errors import SuiteError
 from mubench_ray.results.configurations import configuration, contender_names, setting_names, tuned
 from mubench_ray.suite import make_suite
 from mubench_ray.trial import ROLES, Trial
@@ -32,7 +33,10 @@ def test_seeds_halves_and_ratios_are_no_part_of_it():
     assert len(configurations({}, *alike)) == 1
     assert len(configurations({"halves": 4})) == 1
     assert len(configurations({}, {"halves": 4})) == 2  # a pool of shadow models is another experiment
-    assert len(configurations({"ratios": [2, 5, 10], "sequence": True})) == 2  # its first step is no sequence yet
+    assert (
+        len(configurations({"ratios": [2, 5, 10], "sequence": True})) == 1
+    )  # its first step too, whose id is that of a plain trial
+    assert len(configurations({"ratios": 2}, {"ratios": [2, 5], "sequence": True})) == 2
 
 
 #: What has to make another configuration, beside a suite without it; the names of the two then, where the default is said by nothing.
@@ -130,7 +134,58 @@ def test_a_search_of_an_earlier_release_names_its_choices():
         "sampler": trial.forget.sampler,
     }
     choice |= {"forget_seed": trial.forget.seed, "lr": trial.lr, "hyperparameters": trial.hyperparameters}
-    found = json.loads(tuned(trial.configuration, row(trial), {"search": search, "choices": [choice]}))
-    assert found["contender"] == {"method": "ft", "tuned": search}
+    suite = {"methods": [{"name": "ft", "lrs": None}, {"name": "retrain"}], "lrs": [5e-4]}
+    chosen = {"search": search, "choices": [choice]}
+    found = json.loads(tuned(trial.configuration, row(trial), chosen, suite))
+    assert found["contender"] == {"method": "ft", "tuned": search | {"lrs": [5e-4]}}
     unlike = {"search": search, "choices": [choice | {"lr": 1e-5}]}
-    assert tuned(trial.configuration, row(trial), unlike) == trial.configuration
+    assert tuned(trial.configuration, row(trial), unlike, suite) == trial.configuration
+
+
+def test_a_search_of_an_earlier_release_has_the_configuration_of_the_same_one_today():
+    suite = make_suite(
+        {
+            **BASE,
+            "ratios": [2, 5],
+            "seeds": [1],
+            "search": {"trials": 2},
+            "methods": ["retrain", {"name": "ft", "epochs": 3}],
+        }
+    )
+    trial = next(trial for trial in make_plan(suite).trials.values() if trial.method == "ft")
+    choice = {
+        "task": "digits",
+        "subset": None,
+        "model": "cnn-small",
+        "method": "ft",
+        "ratio": trial.ratio,
+        "sampler": trial.forget.sampler,
+    }
+    choice |= {"forget_seed": trial.forget.seed, "lr": trial.lr, "hyperparameters": trial.hyperparameters}
+    plain = Trial.model_validate(trial.model_dump() | {"tuned": None})
+    chosen = {"search": suite.search.model_dump(mode="json"), "choices": [choice]}
+    assert tuned(plain.configuration, row(plain), chosen, suite.model_dump(mode="json")) == trial.configuration
+
+
+def test_two_tuned_entries_of_one_method_are_two_lines_or_refused():
+    """One of them vanished, and nothing said so."""
+    search = {"search": {"trials": 2}, "seeds": [1]}
+    two = trials(**search, methods=["retrain", {"name": "ft", "epochs": 1}, {"name": "ft", "epochs": 4}])
+    assert len({trial.configuration for trial in two if trial.method == "ft"}) == 2
+    assert (
+        trials(**search, methods="ft", lrs=[5e-4, 1e-3])[0].configuration
+        != trials(**search, methods="ft")[0].configuration
+    )
+    for entries in (["ft", {"name": "ft", "epochs": 4}], ["ft", {"name": "ft", "lrs": [1e-3]}]):
+        with pytest.raises(SuiteError, match="a search may choose the same for both entries of ft"):
+            trials(**search, methods=entries)
+
+
+def test_a_set_of_classes_and_a_number_are_what_they_are_however_they_are_written():
+    classes = [{"sampler": {"name": "class", "classes": each}} for each in ([3, 5], [5, 3], [3, 5, 5])]
+    assert len(configurations(*classes)) == 1
+    (trial,) = trials(methods="ft", seeds=[1])
+    as_integer = json.dumps({"epochs": 5})
+    assert configuration(row(trial, hyperparameters=as_integer)) == trial.configuration
+    rewinds = {t.id for value in (True, 1) for t in trials(methods=[{"name": "scrub", "rewind": value}])}
+    assert len(rewinds) == 2  # two seeds
