@@ -143,8 +143,9 @@ class Work:
         if plan.suite.search:
             self.tuning = self._tuning(retry_failed)
             plan.trials = dict(self.tuning.reported)
-        #: Trials that had their row when this run began.
+        #: Trials that had their row when this run began, and the configuration that it was written with.
         self.done = store.finished()
+        self._written = store.configurations()
         self.missing = self._unfinished()
 
     @property
@@ -192,7 +193,10 @@ class Work:
 
     def write_plan(self) -> None:
         """``plan.json``: the plans of all suites that were run into this folder, this one's as far as its trials are known."""
-        self.store.write_text(PLAN, json.dumps(entered(self.store, describe_plan(self.plan, self.planned))))
+        entry = describe_plan(self.plan, self.planned)
+        written = {name: (self._written.get(name), trial.configuration) for name, trial in self.plan.trials.items()}
+        entry["also"] = {name: ours for name, (theirs, ours) in written.items() if theirs not in (None, ours)}
+        self.store.write_text(PLAN, json.dumps(entered(self.store, entry)))
 
     def write_choices(self) -> None:
         """``search/chosen.json``: what was chosen for every cell, and what the search cost."""

@@ -12,11 +12,13 @@ import fcntl
 import json
 import logging
 import os
+import shlex
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -293,15 +295,21 @@ def quiet() -> None:
 
 
 def ui_command(root: str | Path, port: int = 5000, host: str = "127.0.0.1") -> list[str]:
-    """The command that serves the MLflow UI on a results folder; raises MubenchError where a server has its runs, or nothing was copied yet."""
+    """The command that serves the MLflow UI on a results folder; raises MubenchError where a server has its runs, or nothing was copied yet.
+
+    Nothing is imported from the current folder, which may be anybody's: neither by this process (-P), nor by those that MLflow starts (the variable), nor by
+    uvicorn, which looks for its application there unless it is told where.
+    """
     root = Path(root).absolute()
     uri = Store(root).check().get("mlflow_uri") or default_uri(root)
     if uri.startswith(("http:", "https:", "databricks")):
         raise MubenchError(f"The runs of {root} are on the MLflow server at {uri}; open that in a browser.")
     if uri == default_uri(root) and not (root / "mlflow.db").is_file():
         raise MubenchError(f"{root} has no mlflow.db yet; `mubench report {root} --sync-mlflow` writes it.")
+    installed = Path(find_spec("mlflow").origin).parent.parent
     return [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--default-artifact-root", (root / "mlruns").as_uri(),
+        "/usr/bin/env", "PYTHONSAFEPATH=1", sys.executable, "-P", "-m", "mlflow", "server", "--uvicorn-opts", shlex.join(["--app-dir", str(installed)]),
+        "--backend-store-uri", uri, "--default-artifact-root", (root / "mlruns").as_uri(),
         "--host", host, "--port", str(port), "--workers", "1",
     ]  # fmt: skip
 

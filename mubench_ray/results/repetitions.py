@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from mubench_ray.metrics.base import timed
 from mubench_ray.results.configurations import configuration, setting_names, tuned
+from mubench_ray.results.plans import read_plan
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
 from mubench_ray.trial import canonical
@@ -27,7 +28,7 @@ USABLE = ("ok", "truncated")
 def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
     """The trials of a folder: every column of this version, ``configuration`` filled in, each repetition once; and a line for each cell that is left out
     because a trial of it has two results."""
-    trials = configured(with_all_columns(store.read("trials")), store)
+    trials = of_every_suite(configured(with_all_columns(store.read("trials")), store), store)
     trials, refused = without_contradictions(trials)
     trials, outdated = without_superseded(once_each(trials))
     return trials, refused + outdated
@@ -110,6 +111,17 @@ def read_object(store: Store, name: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def of_every_suite(trials: pa.Table, store: Store) -> pa.Table:
+    """The rows, and those that another suite of the folder's plan counts as of another configuration once more with that one."""
+    entries = (read_plan(store) or {}).get("suites") or []
+    parts = [trials]
+    for also in [entry["also"] for entry in entries if entry.get("also")]:
+        shared = trials.filter(pc.is_in(trials["trial_id"], pa.array(sorted(also))))
+        ours = [also[name] for name in shared["trial_id"].to_pylist()]
+        parts.append(_with(shared, {"configuration": pa.array(ours, pa.string())}))
+    return pa.concat_tables(parts, promote_options="default") if len(parts) > 1 else trials
 
 
 #: What tells rows of one configuration apart.

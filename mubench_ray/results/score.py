@@ -163,7 +163,7 @@ def groups(folder: Folder, over: tuple[str, ...]) -> Iterator[list[Mapping[str, 
     """The finished trials that are alike but for ``over``; every network once."""
     found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in folder.finished:
-        found[row["trial_id"] if not over else canonical(identity(row, over))].append(row)
+        found[f"{row['trial_id']} {row['configuration']}" if not over else canonical(identity(row, over))].append(row)
     for rows in found.values():
         yield distinct(folder, rows) if "seed" in over else rows
 

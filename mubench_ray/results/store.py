@@ -144,6 +144,13 @@ class Store:
         """Ids of the trials that have a row."""
         return self._undisturbed("trials", self._ids)
 
+    def configurations(self) -> dict[str, str | None]:
+        """The configuration that each row was written with; None in rows of an earlier release."""
+        rows = self.read("trials")
+        if "configuration" not in rows.column_names:
+            return {}
+        return dict(zip(rows["trial_id"].to_pylist(), rows["configuration"].to_pylist(), strict=True))
+
     def _ids(self, files: list[str]) -> set[str]:
         ids: set[str] = set()
         for file in files:

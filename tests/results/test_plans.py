@@ -12,6 +12,7 @@ from mubench_ray.cli import app
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run import Work, describe_plan, manifest
 from mubench_ray.engine.run_trial import planned_row
+from mubench_ray.report.report import make_report
 from mubench_ray.results.plans import PLAN, entered, planned, read_plan
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
@@ -92,3 +93,21 @@ def test_the_plan_of_an_earlier_release_is_kept_with_its_suite(tmp_path):
     enter(store)
     names = [each["suite"]["name"] for each in read_plan(store)["suites"]]
     assert names == ["earlier", "t"] and "20 of 20 trials done" in status(store)
+
+
+def test_a_trial_of_two_suites_is_in_the_line_of_either(tmp_path):
+    """What one suite gives and another one tuned: rows are of the suite that wrote them, and count for both."""
+    store = Store(tmp_path / "out")
+    enter(store, methods="ft", seeds=[1, 2])
+    suite = make_suite({**BASE, "methods": "ft", "seeds": [1, 2, 3], "search": {"trials": 2}})
+    plan = make_plan(suite)
+    for name in ("suite.json", "metrics.json", "methods.json"):
+        store.write_text(name, suite.model_dump_json() if name == "suite.json" else "{}")
+    work = Work(plan, store, retry_failed=False)
+    plan.trials = dict(make_plan(suite).trials)  # as if the search had chosen what the suite before gave
+    for trial in plan.trials.values():
+        if trial.id not in work.done:
+            store.write(Outcome(planned_row(trial) | {"status": "ok"}), [])
+    work.write_plan()
+    board = {row["label"]: row["planned"] for row in make_report(store.root).board.to_pylist()}
+    assert sorted(board.values()) == [2, 3] and len(board) == 2
