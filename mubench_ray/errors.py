@@ -40,6 +40,11 @@ class Diverged(MubenchError):
     """A loss or a parameter became NaN or infinite while unlearning."""
 
 
+def ends_process(error: BaseException) -> bool:
+    """Whether this is Ray's word to a worker process that it is to end (it was sent SIGTERM): no fault of what runs in it, which is to be begun anew elsewhere."""
+    return hasattr(error, "ray_terminate_msg")
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A sentence with the nearest choices and all of them: ``Did you mean 'salun'? Available: ...``."""
     choices = sorted(choices)

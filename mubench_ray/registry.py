@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from mubench_ray.errors import MubenchError, UnknownName, did_you_mean
+from mubench_ray.errors import MubenchError, UnknownName, did_you_mean, ends_process
 
 T = TypeVar("T")
 
@@ -98,9 +98,8 @@ def load_plugin(path: str | Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except MubenchError:
+    except BaseException as error:
         del sys.modules[name]
-        raise
-    except Exception as error:
-        del sys.modules[name]
+        if isinstance(error, MubenchError | KeyboardInterrupt) or ends_process(error):
+            raise
         raise MubenchError(f"Plugin file {path} could not be imported: {type(error).__name__}: {error}") from error

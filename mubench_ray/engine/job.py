@@ -18,7 +18,7 @@ from mubench_ray.engine.plan import split_name
 from mubench_ray.engine.run_trial import failed_outcome, metric_names, one_line, prepare_network_process, run_trial
 from mubench_ray.engine.watchdog import ATTEMPTS, watching
 from mubench_ray.engine.workspace import load_half
-from mubench_ray.errors import MubenchError
+from mubench_ray.errors import MubenchError, ends_process
 from mubench_ray.registry import load_plugin
 from mubench_ray.results.storage import Place, StorageLost
 from mubench_ray.results.store import Store
@@ -69,7 +69,9 @@ class Job:
         """``prepare``; what fails there is raised as a MubenchError that says ``where``."""
         try:
             self.prepare()
-        except Exception as error:
+        except BaseException as error:
+            if ends_process(error):
+                raise
             reason = one_line(error, name=not isinstance(error, MubenchError))
             raise MubenchError(f"the worker process on {where} could not be made ready: {reason}") from error
 
@@ -147,7 +149,9 @@ class Job:
         except (MemoryError, torch.OutOfMemoryError) as error:
             status = "crowded" if self._crowded(world, alone) else "failed"
             return {"status": status, "error": f"its {recipe.kind} ({recipe.id}) could not be made: {one_line(error)}"}
-        except Exception as error:  # noqa: BLE001 - the reason goes into the row of every trial that needed it
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or ends_process(error):
+                raise
             return {
                 "status": "failed",
                 "error": f"its {recipe.kind} ({recipe.id}) could not be made: {one_line(error)}",

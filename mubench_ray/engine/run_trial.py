@@ -17,7 +17,7 @@ from mubench_ray.engine.observation import Curve, evaluation_sets, examples_tabl
 from mubench_ray.engine.probes import probe
 from mubench_ray.engine.transfer import transfer_column
 from mubench_ray.engine.unlearning import prepare, unlearn
-from mubench_ray.errors import Diverged, MubenchError
+from mubench_ray.errors import Diverged, MubenchError, ends_process
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
 from mubench_ray.metrics.base import metric_versions
@@ -60,7 +60,9 @@ def run_trial(
     except MubenchError as error:
         row |= {"status": "failed", "error": one_line(error, name=False)}
         outcome.traceback = traceback.format_exc()
-    except Exception as error:  # noqa: BLE001 - any fault of a method is this row's truth
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or ends_process(error):
+            raise
         row |= {"status": "failed", "error": one_line(error)}
         outcome.traceback = traceback.format_exc()
     row |= {"finished_at": datetime.now(UTC), "wall_seconds": time.perf_counter() - clock}

@@ -12,10 +12,11 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import RayActorError, RayTaskError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
@@ -26,7 +27,7 @@ from mubench_ray.engine.job import Job, exit_of
 from mubench_ray.engine.run_trial import one_line
 from mubench_ray.engine.schedule import Schedule
 from mubench_ray.engine.telemetry import Telemetry
-from mubench_ray.errors import MubenchError
+from mubench_ray.errors import MubenchError, ends_process
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.suite import Resources
 
@@ -154,6 +155,17 @@ class NextNode(Searcher):
         """Nothing to restore."""
 
 
+def fault_of(trial: TuneTrial) -> BaseException | None:
+    """What Ray raised for a trial of Tune's, if anything. It lies in the driver's own folder: where results are kept, and where
+    ``trial.get_pickled_error`` looks, it comes later."""
+    if trial.pickled_error_file is None:
+        return None
+    try:
+        return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except Exception:  # noqa: BLE001 - an exception of somebody's own, which may lead to anything when it is built anew; what it said is kept as text, too
+        return RuntimeError(Path(trial.error_file).read_text(errors="replace"))
+
+
 def end_of(fault: BaseException | None, begun: bool) -> str:
     """The status of a node that Tune ended with an error: ``died`` or ``never began`` with its process, ``lost`` by an exception."""
     if isinstance(fault, RayTaskError) or getattr(fault, "actor_init_failed", False):
@@ -200,7 +212,7 @@ class InOrder(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
         """Hand on why a trial failed, which a searcher is not told."""
-        self._next_node.fails(trial.trial_id, trial.get_pickled_error())
+        self._next_node.fails(trial.trial_id, fault_of(trial))
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
         """The trial that takes the actor that has just become free."""
@@ -224,7 +236,9 @@ class Node(tune.Trainable):
             result = self._run()
         except StorageLost as error:
             result = {"status": "unwritten", "error": str(error)}
-        except Exception as error:  # noqa: BLE001 - it is the node's reason
+        except BaseException as error:
+            if ends_process(error):
+                raise
             result = {"status": "lost", "error": one_line(error, name=not isinstance(error, MubenchError))}
         return {**result, "ended": 1, "done": True}
 

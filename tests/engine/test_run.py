@@ -42,6 +42,48 @@ class Raising(Method):
         raise RuntimeError("on purpose")
 '''
 
+#: What ends a process without being a death.
+ENDINGS = '''
+import os, signal, sys
+from pathlib import Path
+from mubench_ray.methods import Method, method
+
+@method("exiting", title="Exiting", cites="a test")
+class Exiting(Method):
+    """Leaves, as a library without its licence does."""
+    def phases(self, ctx):
+        tried("exiting")
+        sys.exit("needs a licence")
+
+@method("interrupting", title="Interrupting", cites="a test")
+class Interrupting(Method):
+    """Raises what Ctrl-C raises."""
+    def phases(self, ctx):
+        tried("interrupting")
+        raise KeyboardInterrupt("on purpose")
+
+@method("terminated", title="Terminated", cites="a test")
+class Terminated(Method):
+    """Is asked to end the first time, as by whoever takes a machine back."""
+    def phases(self, ctx):
+        if tried("terminated") == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            sum(range(10**6))  # the handler runs
+        return []
+
+def tried(name):
+    with Path(__file__).with_name(name).open("a") as file:
+        file.write("x")
+        return file.tell()
+'''
+
+#: Python imports it wherever it starts: Ray's workers can then not import safetensors.
+WITHOUT_SAFETENSORS = '''
+import sys
+if any("default_worker.py" in part for part in sys.orig_argv):
+    sys.modules["safetensors"] = None
+'''
+
 
 def mubench(*arguments, **options):
     """Start the real command line in a process of its own."""
@@ -182,7 +224,8 @@ def test_a_failure_is_one_row_and_costs_nobody_else(tiny, tmp_path):
     assert rows["original"]["status"] == "ok"
     assert (rows["raising"]["status"], rows["raising"]["error"]) == ("failed", "RuntimeError: on purpose")
     assert rows["suicidal"]["status"] == "failed"
-    assert "its process died 3 times while it ran, the last time so: " in rows["suicidal"]["error"]
+    reason = rows["suicidal"]["error"]
+    assert "its process died 3 times while it ran, the last time so: SYSTEM_ERROR, Worker unexpectedly exits" in reason
     assert "Traceback" not in output
     last = output.splitlines()[-1]
     assert last.startswith("2 of 3 trials failed: ") and last.endswith(
@@ -204,6 +247,34 @@ def test_a_failure_is_one_row_and_costs_nobody_else(tiny, tmp_path):
     again = finish(*shlex.split(last.partition("again: mubench ")[2]))
     assert "1 of 3 trials had their row already" in again and "failed:" not in again
     assert [row["status"] for row in load_results(out).to_pylist()] == ["ok"] * 3
+
+
+def test_leaving_is_no_death(tiny, tmp_path):
+    """Told once, with its words; but a process that was asked to end ran nothing that is at fault, and its trial begins anew."""
+    plugin, suite, out = tmp_path / "endings.py", tmp_path / "endings.yaml", tmp_path / "out"
+    plugin.write_text(ENDINGS)
+    methods = ["exiting", "interrupting", "terminated"]
+    suite.write_text(
+        yaml.safe_dump({**tiny, "methods": methods, "ratios": 5, "plugins": [str(plugin)], "training": {"epochs": 1}})
+    )
+    finish("run", suite, "--out", out, expect=1)
+    rows = {row["method"]: row for row in load_results(out).to_pylist()}
+    assert rows["exiting"]["error"] == "SystemExit: needs a licence"
+    assert rows["interrupting"]["error"].endswith("KeyboardInterrupt: on purpose")
+    assert (rows["terminated"]["status"], rows["terminated"]["error"]) == ("ok", None)
+    assert {name: (tmp_path / name).read_text() for name in methods} == dict(zip(methods, ["x", "x", "xx"]))
+    assert "sys.exit" in finish("logs", out, rows["exiting"]["trial_id"])
+
+
+def test_workers_that_cannot_be_built_say_why(tiny, tmp_path):
+    """What their exception said, after one try."""
+    suite, out = tmp_path / "suite.yaml", tmp_path / "out"
+    suite.write_text(yaml.safe_dump({**tiny, "methods": "neggrad", "ratios": 5}))
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_SAFETENSORS)
+    finish("run", suite, "--out", out, expect=2, env={"PYTHONPATH": str(tmp_path)})
+    [row] = load_results(out).to_pylist()
+    assert "safetensors" in row["error"] and "Error: " in row["error"], row["error"]
+    assert "died" not in row["error"] and "does not say why" not in row["error"]
 
 
 def test_where_nothing_has_a_result_the_exit_code_is_2(tiny, tmp_path):
