@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mubench_ray.errors import MubenchError, ResultsError, flat, harmless
+from mubench_ray.results.compaction import file_of
 from mubench_ray.results.plans import read_plan
 from mubench_ray.results.store import Store
 
@@ -349,7 +350,7 @@ def show_trial(folder: Path, trial_id: str) -> None:
     for name, value in row.items():
         if value is not None:
             console.print(styled((name, "bold"), f" {value}"), soft_wrap=True)
-    log = Path(folder) / "logs" / f"{row['trial_id']}.txt"
+    log = Path(folder) / "logs" / file_of(row["trial_id"], ".txt")
     if log.is_file():
         console.print(log.read_text(errors="replace"), highlight=False)
 

@@ -41,7 +41,7 @@ class Diverged(MubenchError):
 
 
 def ends_process(error: BaseException) -> bool:
-    """Whether this is Ray's word to a worker process that it is to end (it was sent SIGTERM): no fault of what runs in it, which is to be begun anew elsewhere."""
+    """Whether this is Ray's word to a worker process that it is to end (it was sent SIGTERM): no fault of what runs in it, which begins anew elsewhere."""
     return hasattr(error, "ray_terminate_msg")
 
 

@@ -8,16 +8,27 @@ may see the rows of a merge twice, in the hidden file, which it passes over, and
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mubench_ray.errors import ResultsError
 from mubench_ray.results.storage import Place
 
 #: Files of one trial that may lie about before they are merged, and rows that a merged file holds at most (by table).
 LOOSE = 500
 ROWS = 4_000_000
+
+
+def file_of(trial_id: str, ending: str = ".parquet") -> str:
+    """The name of a trial's own file. Raises ResultsError for what is no id: in a folder that comes from elsewhere a path may stand in its place."""
+    if not re.fullmatch("[0-9A-Za-z]+", trial_id):
+        raise ResultsError(
+            f"{trial_id!r} is no trial id, which has letters and digits only: no file is named by it. Remove its row, or the folder if it is not yours."
+        )
+    return f"{trial_id}{ending}"
 
 
 def loose_files(folder: Place) -> list[str]:
@@ -75,5 +86,5 @@ def _merge(folder: Place, tables: list[pa.Table]) -> None:
 
 def _adopt(folder: Place, hidden: str) -> None:
     for trial_id in set(read_table(folder, hidden, columns=["trial_id"])["trial_id"].to_pylist()):
-        folder.delete(f"{trial_id}.parquet")
+        folder.delete(file_of(trial_id))
     folder.move(hidden, hidden[1:])

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from mubench_ray.errors import ResultsError
 from mubench_ray.metrics.controls import FINISHED
-from mubench_ray.results.compaction import read_table
+from mubench_ray.results.compaction import file_of, read_table
 from mubench_ray.results.repetitions import read_trials
 from mubench_ray.results.store import Store
 from mubench_ray.trial import Trial
@@ -50,7 +50,7 @@ class Folder:
     def _examples(self, trial_id: str) -> dict[str, np.ndarray]:
         """``<split>_<column>`` of a trial, ``<split>_index`` included; empty where none was stored."""
         try:
-            table = read_table(self.store.place.inside("examples"), f"{trial_id}.parquet")
+            table = read_table(self.store.place.inside("examples"), file_of(trial_id))
         except FileNotFoundError:  # merged into a larger file, or never written
             table = self.store.read("examples", filter=ds.field("trial_id") == trial_id)
         columns = [name for name in table.column_names if name not in ("trial_id", "split")]

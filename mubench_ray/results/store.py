@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError
-from mubench_ray.results.compaction import LOOSE, compact, finish_merges, is_merged, read_table
+from mubench_ray.results.compaction import LOOSE, compact, file_of, finish_merges, is_merged, read_table
 from mubench_ray.results.schema import CURVES, EXAMPLES, READ_VERSIONS, SCHEMA_VERSION, table_of, trials_schema
 from mubench_ray.results.storage import Place, StorageLost
 
@@ -91,13 +91,13 @@ class Store:
 
     def write(self, outcome: Outcome, metrics: list[str]) -> None:
         """Write one trial: examples and curve first, its row last."""
-        name = f"{outcome.row['trial_id']}.parquet"
+        name = file_of(outcome.row["trial_id"])
         if outcome.examples is not None:
             self.write_table("examples", name, outcome.examples)
         if outcome.curve:
             self.write_table("curves", name, table_of(outcome.curve, CURVES))
         if outcome.traceback:
-            self.write_text(f"logs/{outcome.row['trial_id']}.txt", outcome.traceback)
+            self.write_text(f"logs/{file_of(outcome.row['trial_id'], '.txt')}", outcome.traceback)
         self.write_table("trials", name, table_of([outcome.row], trials_schema(metrics)))
 
     def write_text(self, name: str, text: str) -> Path:
@@ -110,7 +110,8 @@ class Store:
         self.place.write(f"{table}/{name}", content)
 
     def forget_rows(self, statuses: tuple[str, ...]) -> int:
-        """Remove the rows that have one of these statuses, so that their trials count as missing; returns how many."""
+        """Remove the rows that have one of these statuses, so that their trials count as missing; returns how many. Raises ResultsError, and removes none,
+        where one has no id but something else in its place."""
         rows = self.read("trials", columns=["trial_id", "status"]).to_pylist()
         gone = {row["trial_id"] for row in rows if row["status"] in statuses}
         for table in TABLES if gone else ():
@@ -125,8 +126,8 @@ class Store:
     def _drop(self, table: str, trials: set[str]) -> None:
         folder = self.place.inside(table)
         finish_merges(folder)
-        for trial_id in trials:
-            folder.delete(f"{trial_id}.parquet")
+        for name in [file_of(trial_id) for trial_id in trials]:
+            folder.delete(name)
         for part in [name for name in folder.names() if name.startswith("part-")]:
             whole = read_table(folder, part)
             kept = whole.filter(pc.invert(pc.is_in(whole["trial_id"], pa.array(sorted(trials)))))

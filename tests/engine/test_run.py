@@ -78,11 +78,11 @@ def tried(name):
 '''
 
 #: Python imports it wherever it starts: Ray's workers can then not import safetensors.
-WITHOUT_SAFETENSORS = '''
+WITHOUT_SAFETENSORS = """
 import sys
 if any("default_worker.py" in part for part in sys.orig_argv):
     sys.modules["safetensors"] = None
-'''
+"""
 
 
 def mubench(*arguments, **options):

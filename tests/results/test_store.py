@@ -13,13 +13,15 @@ import pyarrow.dataset as ds
 import pytest
 
 from mubench_ray import load_results
+from mubench_ray.console import show_trial
 from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run import describe_metrics
 from mubench_ray.engine.run_trial import failed_outcome, metric_names, run_trial
 from mubench_ray.errors import ResultsError
 from mubench_ray.metrics.base import METRICS
-from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, STATUSES, trials_schema
+from mubench_ray.results.folder import Folder
+from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, STATUSES, table_of, trials_schema
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
 
@@ -119,6 +121,29 @@ def test_forgotten_rows_count_as_missing(store, outcomes):
     assert store.forget_rows(("failed", "out_of_memory")) == 1
     assert store.finished() == {outcomes[0].row["trial_id"]}
     assert store.forget_rows(("failed",)) == 0
+
+
+@pytest.mark.parametrize("forged", ["../../secret/s", "/tmp/s", "part-1", "..", ""])
+def test_a_path_in_place_of_an_id_names_no_file(store, outcomes, forged):
+    """In a folder that comes from elsewhere: nothing beside it is removed or shown, nor a file of its own that is another's."""
+    secret = store.root.parent / "secret"
+    secret.mkdir()
+    for name in ("s.parquet", "s.txt"):
+        (secret / name).write_text("a secret")
+    row = outcomes[1].row | {"trial_id": forged}
+    store.write_table("trials", "theirs.parquet", table_of([row], trials_schema(metric_names())))
+    with pytest.raises(ResultsError, match="is no trial id"):
+        store.forget_rows(("failed",))
+    with pytest.raises(ResultsError, match="is no trial id"):
+        store.write(Outcome(row, traceback="of mine"), metric_names())
+    assert len(store.finished()) == 3 and sorted(os.listdir(secret)) == ["s.parquet", "s.txt"]
+    with pytest.raises(ResultsError, match=r"is no trial id|3 trials have an id"):
+        show_trial(store.root, forged)
+    with pytest.raises(ResultsError, match="is no trial id"):
+        Folder(store).examples(forged)
+    with pytest.raises(ResultsError, match="is no trial id"):
+        store.compact(at_least=2)
+    assert {path.read_text() for path in secret.iterdir()} == {"a secret"}
 
 
 def test_a_traceback_is_kept_beside_the_rows(store, outcomes):
