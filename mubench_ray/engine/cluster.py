@@ -121,13 +121,9 @@ def _joined(address: str) -> Iterator[None]:
 
 @contextmanager
 def _started(cpus: int | None) -> Iterator[None]:
-    # Only this user may enter the folder. Ray lets everybody into the one that it is given, so that one lies inside. Unix sockets allow 107 characters of
-    # path: the names are short whatever TMPDIR says.
-    folder = Path(tempfile.mkdtemp(prefix="mub-", dir=os.environ.get("RAY_TMPDIR", "/tmp")))
+    folder = _own_folder()
     token = folder / "token"
     try:
-        token.touch(mode=0o600, exist_ok=False)
-        token.write_text(secrets.token_hex(32))
         with authenticated({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}):
             import ray
 
@@ -146,6 +142,26 @@ def _started(cpus: int | None) -> Iterator[None]:
             yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _own_folder() -> Path:
+    """A new folder that only this user may enter, with a random ``token`` in it; raises MubenchError."""
+    # Ray lets everybody into the folder that it is given, so that one lies inside. Unix sockets allow 107 characters of path: the names are short whatever
+    # TMPDIR says.
+    parent = os.environ.get("RAY_TMPDIR", "/tmp")
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="mub-", dir=parent))
+        try:
+            token = folder / "token"
+            token.touch(mode=0o600, exist_ok=False)
+            token.write_text(secrets.token_hex(32))
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    except OSError as error:
+        hint = f"Its files go into {parent}; RAY_TMPDIR names another folder, with a short path."
+        raise _refused("Ray could not be started on this machine", error, hint) from error
+    return folder
 
 
 def _require_token(token: str) -> None:

@@ -66,6 +66,29 @@ def running(tiny, tmp_path_factory):
     said(process)
 
 
+@pytest.mark.slow
+def test_a_run_imports_nothing_from_the_folder_in_which_it_is_started(tiny, tmp_path, planted):
+    """Neither the driver nor what it starts: Ray's processes, its workers, those that share a trial, the copy to MLflow."""
+    content = {**tiny, "methods": ["original"], "ratios": 5, "training": {"epochs": 1}}
+    content["models"] = [{"name": "cnn-small", "workers": 2}, "vit-tiny"]
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content))
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "mubench_ray",
+        "run",
+        str(tmp_path / "suite.yaml"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=planted, env=environment, capture_output=True, text=True, timeout=300)
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out" / "mlflow.db").is_file()
+
+
 def listening(driver: subprocess.Popen) -> list[tuple[str, int, str]]:
     """(address, port, process) of every TCP port at which a run's processes listen."""
     found = []
@@ -216,3 +239,15 @@ def test_a_cluster_that_does_not_answer_leaves_the_environment_alone(monkeypatch
     ):
         pass
     assert {name: value for name, value in os.environ.items() if name in AUTHENTICATION} == before
+
+
+@pytest.mark.parametrize("where", ["nowhere/at/all", "file"])
+def test_a_folder_in_which_no_cluster_can_be_started(tmp_path, monkeypatch, where):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / where))
+    with (
+        pytest.raises(MubenchError, match=rf"could not be started on this machine: .*{where}.*RAY_TMPDIR") as caught,
+        cluster(None),
+    ):
+        pass
+    assert "\n" not in str(caught.value) and [path.name for path in tmp_path.iterdir()] == ["file"]
