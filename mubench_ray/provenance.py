@@ -34,15 +34,19 @@ def provenance() -> dict[str, str | None]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """Commit of the checkout that the package runs from, or of the current folder's; with ``+`` when it has uncommitted changes."""
-    for folder in (Path(__file__).parent, Path.cwd()):
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            dirty = subprocess.run(
-                ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=False
-            )
-            return done.stdout.strip() + ("+" if dirty.stdout.strip() else "")
-    return None
+    """Commit of the checkout that the package runs from, with ``+`` when it has uncommitted changes; None outside one.
+
+    Only the package's own folder is asked about: git runs commands that the settings of a checkout name, and the current folder may be anybody's.
+    """
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
+        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+
+    done = git("rev-parse", "HEAD")
+    if done.returncode != 0:
+        return None
+    return done.stdout.strip() + ("+" if git("status", "--porcelain", "-uno").stdout.strip() else "")
 
 
 @functools.cache

@@ -46,6 +46,23 @@ def repository() -> Path:
     return Path(__file__).parent.parent
 
 
+#: What our processes import early, each from its own installed package.
+IMPORTED = (
+    "torch", "mlflow", "numpy", "ray", "yaml", "psutil", "pyarrow", "uvicorn", "fastapi", "flask", "sqlalchemy", "pandas",
+)  # fmt: skip
+
+
+@pytest.fixture
+def planted(tmp_path) -> Path:
+    """A folder of somebody else's, with modules that leave a line in ``ran`` beside it where they are imported."""
+    folder = tmp_path / "planted"
+    folder.mkdir()
+    for name in IMPORTED:
+        line = f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + chr(10))"
+        (folder / f"{name}.py").write_text(f"{line}\nraise SystemExit({name!r})\n")
+    return folder
+
+
 def outcome_columns(table) -> list[dict]:
     """Rows by trial id, without what may differ between two runs of the same trial."""
     names = [name for name in table.column_names if name not in CIRCUMSTANCES]

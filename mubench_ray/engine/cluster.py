@@ -12,9 +12,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
+from typing import Any
 
+import mubench_ray
 from mubench_ray.errors import MubenchError
 from mubench_ray.suite import Resources
 
@@ -34,6 +36,7 @@ ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # what a suite names by a relative path lies where the driver was started
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # run_nodes drains instead
     "OMP_NUM_THREADS": "1",
+    "PYTHONSAFEPATH": "1",  # what is started from a folder imports nothing that lies there
 }
 
 
@@ -44,6 +47,8 @@ def reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
+#: Where this package lies, installed or not.
+PACKAGES = Path(mubench_ray.__file__).parent.parent
 #: What says by which token Ray's processes know each other. Ray reads it where it is imported, and hands it on to the processes that it starts.
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_K8S_TOKEN_AUTH")
 #: Where Ray looks for a token last.
@@ -60,6 +65,8 @@ def to_join() -> dict[str, str]:
     """How a cluster of somebody else's is spoken to: as RAY_AUTH_MODE says; without it a token at hand means token authentication, else there is none.
     Both sides must say the same, and Ray's own default differs between releases."""
     said = {name: os.environ[name] for name in AUTHENTICATION if os.environ.get(name)}
+    if "RAY_AUTH_TOKEN_PATH" in said:
+        said["RAY_AUTH_TOKEN_PATH"] = os.path.abspath(said["RAY_AUTH_TOKEN_PATH"])
     at_hand = "RAY_AUTH_TOKEN" in said or "RAY_AUTH_TOKEN_PATH" in said or TOKEN_IN_HOME.expanduser().is_file()
     return {"RAY_AUTH_MODE": "token" if at_hand else "disabled", **said}
 
@@ -105,6 +112,15 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[dict[str, 
             ray.shutdown()
 
 
+def _init(**options: Any) -> None:
+    """``ray.init``. Ray puts the driver's current folder first on the import path of its workers, and that may be anybody's (a results folder from elsewhere):
+    meanwhile it is the one in which this package lies, which workers need where it is not installed."""
+    import ray
+
+    with chdir(PACKAGES):
+        ray.init(**options)
+
+
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
     with authenticated(to_join()):
@@ -112,7 +128,7 @@ def _joined(address: str) -> Iterator[None]:
 
         try:
             reach(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            _init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             mode = f"RAY_AUTH_MODE, here {os.environ['RAY_AUTH_MODE']}, and RAY_AUTH_TOKEN must be as on its head."
             raise _refused(f"No Ray cluster answers at {address}", error, mode) from error
@@ -129,7 +145,7 @@ def _started(cpus: int | None) -> Iterator[None]:
 
             _require_token(token.read_text())
             try:
-                ray.init(
+                _init(
                     address="local",
                     num_cpus=cpus,
                     include_dashboard=False,
@@ -148,7 +164,7 @@ def _own_folder() -> Path:
     """A new folder that only this user may enter, with a random ``token`` in it; raises MubenchError."""
     # Ray lets everybody into the folder that it is given, so that one lies inside. Unix sockets allow 107 characters of path: the names are short whatever
     # TMPDIR says.
-    parent = os.environ.get("RAY_TMPDIR", "/tmp")
+    parent = os.path.abspath(os.environ.get("RAY_TMPDIR", "/tmp"))
     try:
         folder = Path(tempfile.mkdtemp(prefix="mub-", dir=parent))
         try:

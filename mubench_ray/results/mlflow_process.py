@@ -22,9 +22,7 @@ PATIENCE = 120.0
 #: Where this package lies, installed or not.
 PACKAGES = Path(mubench_ray.__file__).parent.parent
 #: What the process runs.
-START = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from mubench_ray.results.mlflow_process import main; main(*sys.argv[1:])"
-)
+START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from mubench_ray.results.mlflow_process import main; main(*sys.argv[1:])"
 
 
 @contextmanager
@@ -82,4 +80,3 @@ def quick_commits() -> None:
     def relax(connection, record) -> None:
         if type(connection).__module__.startswith("sqlite3"):
             connection.execute("PRAGMA synchronous=OFF")
-

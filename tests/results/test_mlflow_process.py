@@ -40,6 +40,14 @@ def test_what_is_left_at_the_end_is_copied_once(tmp_path):
     assert copied(tmp_path) == sorted(ids)
 
 
+def test_nothing_is_imported_from_the_current_folder(tmp_path, planted, monkeypatch):
+    monkeypatch.chdir(planted)
+    with following(tmp_path):
+        ids = fill(tmp_path, 1)
+    assert not (tmp_path / "ran").exists()
+    assert copied(tmp_path) == sorted(ids)
+
+
 def test_an_outage_is_a_warning_and_costs_nothing(tmp_path, capfd):
     fill(tmp_path, 1)
     with following(tmp_path, "http://127.0.0.1:9"):

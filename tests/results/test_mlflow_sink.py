@@ -234,8 +234,8 @@ def test_the_last_copy_is_limited_in_time(store, caplog, monkeypatch):
     assert MlflowSink(store.root).sync() == 3
 
 
-def test_a_server_takes_the_rows_too(store, outcomes, database, tmp_path):
-    """Over http, from the very command of `mubench ui`, run on another folder."""
+def test_a_server_takes_the_rows_too(store, outcomes, database, tmp_path, planted):
+    """Over http, from the very command of `mubench ui`, run on another folder, inside one in which code lies."""
     served = Store(tmp_path / "served")
     served.create({"suite": "served"})
     with pytest.raises(MubenchError, match=r"no mlflow\.db yet"):
@@ -246,11 +246,13 @@ def test_a_server_takes_the_rows_too(store, outcomes, database, tmp_path):
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     with (tmp_path / "server.log").open("w") as log:
-        server = subprocess.Popen(ui_command(served.root, port), stdout=log, stderr=log, start_new_session=True)
+        command = ui_command(served.root, port)
+        server = subprocess.Popen(command, cwd=planted, stdout=log, stderr=log, start_new_session=True)
     try:
         assert answers(f"{address}/health", server), (tmp_path / "server.log").read_text()
         assert MlflowSink(store.root, address).sync() == 3
         assert MlflowSink(store.root, address).sync() == 0
+        assert not (tmp_path / "ran").exists()
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
