@@ -184,13 +184,19 @@ def submit_(
     follow: Annotated[bool, typer.Option(help="Follow the log until the job ends.")] = True,
     plugin: Plugins = [],
 ) -> None:
-    """Run a suite as a job of a Ray cluster. Submitted again while it runs, its log is followed; afterwards, what is missing is run."""
+    """Run a suite as a job of a Ray cluster. Submitted again while it runs, its log is followed; afterwards, what is missing is run.
+
+    The exit code is that of the run that was followed (`mubench run --help`); 2 also where no job could be submitted, 130 where it is no longer followed.
+    """
     import yaml
 
     from mubench_ray.engine.submit import submit
 
-    resolved = _suite(suite, plugin)
-    job = submit(resolved, yaml.safe_load(suite.read_text()), address, out, artifacts, retry_failed, python)
+    try:
+        resolved = _suite(suite, plugin)
+        job = submit(resolved, yaml.safe_load(suite.read_text()), address, out, artifacts, retry_failed, python)
+    except MubenchError as error:
+        raise NothingRan(str(error)) from error
     typer.echo(f"Job {job.id} {'runs already' if job.joined else 'submitted'}. Its dashboard: {address}")
     if not follow:
         return
@@ -202,9 +208,10 @@ def submit_(
         )
         raise typer.Exit(130) from None
     if ended != "SUCCEEDED":
-        raise MubenchError(
-            f"Job {job.id} ended as {ended}: the end of its log says why. The same command runs what is missing, with --retry-failed also what failed."
-        )
+        told = f"Job {job.id} ended as {ended}: the end of its log says why. The same command runs what is missing, with --retry-failed also what failed."
+        typer.secho(told, fg="red", err=True)
+        # None where its process never ran, negative where a signal ended it.
+        raise typer.Exit(max(1, job.client.get_job_info(job.id).driver_exit_code or 1))
     typer.echo(f"Job {job.id} succeeded. `mubench report {out}` brings the report here.")
 
 

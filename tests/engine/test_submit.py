@@ -34,6 +34,15 @@ class Waiting(Method):
         time.sleep(1.0)
         return []
 '''
+RAISING = '''
+from mubench_ray.methods import Method, method
+
+@method("raising", title="Raising", cites="a test")
+class Raising(Method):
+    """Raises."""
+    def phases(self, ctx):
+        raise RuntimeError("on purpose")
+'''
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +106,19 @@ def test_a_job_runs_the_suite_and_a_second_submit_joins_it(head, suite_file, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("methods", "code"), [("raising", 2), (["original", "raising"], 1)])
+def test_the_exit_code_is_that_of_the_run(head, tiny, tmp_path, token, methods, code):
+    """Of a suite without one result, and of one in which some trials failed."""
+    plugin, suite = tmp_path / "raising_method.py", tmp_path / "suite.yaml"
+    plugin.write_text(RAISING)
+    content = {**tiny, "methods": methods, "ratios": 5, "plugins": [str(plugin)], "training": {"epochs": 1}}
+    suite.write_text(yaml.safe_dump(content))
+    arguments = ("submit", suite, "--address", head, "--out", tmp_path / "out", "--python", sys.executable)
+    output = finish(*arguments, env=token, expect=code)
+    assert "ended as FAILED" in output and "RuntimeError: on purpose" in output
+
+
+@pytest.mark.slow
 def test_leaving_does_not_end_the_job(head, suite_file, tmp_path, token):
     out = tmp_path / "out"
     arguments = ("submit", suite_file, "--address", head, "--out", out, "--python", sys.executable)
@@ -113,15 +135,15 @@ def test_leaving_does_not_end_the_job(head, suite_file, tmp_path, token):
 )
 def test_without_the_token_the_head_refuses(head, suite_file, tmp_path, environment):
     arguments = ("submit", suite_file, "--address", head, "--out", tmp_path / "out")
-    output = finish(*arguments, env={"RAY_AUTH_TOKEN": "", **environment}, expect=1)
+    output = finish(*arguments, env={"RAY_AUTH_TOKEN": "", **environment}, expect=2)
     assert "RAY_AUTH_MODE" in output and "Traceback" not in output and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
 def test_nobody_there_and_a_place_that_nodes_cannot_reach(suite_file, tmp_path):
     nowhere = ("submit", suite_file, "--address", "http://127.0.0.1:1")
-    assert "No Ray jobs at http://127.0.0.1:1" in finish(*nowhere, "--out", tmp_path / "out", expect=1)
-    assert "every node mounts" in finish(*nowhere, "--out", "results/here", expect=1)
+    assert "No Ray jobs at http://127.0.0.1:1" in finish(*nowhere, "--out", tmp_path / "out", expect=2)
+    assert "every node mounts" in finish(*nowhere, "--out", "results/here", expect=2)
 
 
 def test_what_travels(suite_file):
