@@ -47,6 +47,19 @@ def reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
+def own_address() -> str | None:
+    """The address of the cluster of which this process is a job, as Ray's process on this machine was told it; None for any other process.
+
+    What Ray itself means by ``auto`` in a job is the cluster that was started last on the machine, or under the head's temporary folder.
+    """
+    try:
+        command = Path(f"/proc/{os.environ['RAY_RAYLET_PID']}/cmdline").read_text(errors="replace").split("\0")
+    except (KeyError, OSError):
+        return None
+    sign = "--gcs-address="
+    return next((word.removeprefix(sign) for word in command if word.startswith(sign)), None)
+
+
 #: Where this package lies, installed or not.
 PACKAGES = Path(mubench_ray.__file__).parent.parent
 #: What says by which token Ray's processes know each other. Ray reads it where it is imported, and hands it on to the processes that it starts.
@@ -123,6 +136,8 @@ def _init(**options: Any) -> None:
 
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
+    if address == "auto":
+        address = own_address() or address
     with authenticated(to_join()):
         import ray
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 
-from mubench_ray.engine.cluster import AUTHENTICATION, cluster, to_join
+from mubench_ray.engine.cluster import AUTHENTICATION, cluster, own_address, to_join
 from mubench_ray.errors import MubenchError
 from tests.engine.processes import mubench, said, wait_until
 
@@ -70,7 +70,7 @@ def running(tiny, tmp_path_factory):
 def test_a_run_imports_nothing_from_the_folder_in_which_it_is_started(tiny, tmp_path, planted):
     """Neither the driver nor what it starts: Ray's processes, its workers, those that share a trial, the copy to MLflow."""
     content = {**tiny, "methods": ["original"], "ratios": 5, "training": {"epochs": 1}}
-    content["models"] = [{"name": "cnn-small", "workers": 2}, "vit-tiny"]
+    content["models"] = {"name": "cnn-small", "workers": 2}
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content))
     command = [
         sys.executable,
@@ -87,6 +87,23 @@ def test_a_run_imports_nothing_from_the_folder_in_which_it_is_started(tiny, tmp_
     assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "out" / "mlflow.db").is_file()
+
+
+def test_auto_in_a_job_is_the_cluster_of_the_job(monkeypatch):
+    """Also where Ray says otherwise: of two heads on a machine it names the one that was started last."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        own = f"127.0.0.1:{closed.getsockname()[1]}"
+    raylet = subprocess.Popen([sys.executable, "-c", "input()", f"--gcs-address={own}"], stdin=subprocess.PIPE)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("RAY_RAYLET_PID", str(raylet.pid))
+    try:
+        assert own_address() == own
+        with pytest.raises(MubenchError, match=f"No Ray cluster answers at {own}"), cluster("auto"):
+            pass
+    finally:
+        raylet.communicate(b"\n")
+    assert own_address() is None
 
 
 def listening(driver: subprocess.Popen) -> list[tuple[str, int, str]]:
