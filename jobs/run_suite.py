@@ -3,7 +3,8 @@
     ray job submit --address http://127.0.0.1:8265 --working-dir . \\
         --runtime-env-json '{"excludes": ["/results", "/data"]}' -- python jobs/run_suite.py jobs/quickstart.yaml --out s3://bucket/quickstart
 
-Takes the arguments of `mubench run` and adds `--address auto`. Submitted again, it does what is missing; `mubench submit` does both with one command.
+Takes the arguments of `mubench run` and adds `--address auto`, in a job the cluster that runs it. Submitted again, it does what is missing;
+`mubench submit` does both with one command.
 """
 
 import sys
