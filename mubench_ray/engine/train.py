@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import itertools
 import json
 import logging
 import os
+import secrets
 import threading
 import time
 import uuid
@@ -51,6 +54,39 @@ class RankFailed(Exception):
         self.status, self.reason = status, reason
 
 
+class Messages:
+    """Texts by key in a store that anybody who reaches its port can read and write: only those who know ``secret`` write what the others take."""
+
+    def __init__(self, store: TCPStore, secret: bytes) -> None:
+        self._store, self._secret = store, secret
+
+    def set(self, key: str, text: str) -> None:
+        """Leave a message."""
+        self._store.set(key, self._seal(key, text.encode()) + text)
+
+    def get(self, key: str) -> str:
+        """The message of this key, once it is there. Raises MubenchError where it is not of one who knows the secret, or was left under another key."""
+        given = self._store.get(key)
+        seal, text = given[:64], given[64:]
+        if not hmac.compare_digest(seal, self._seal(key, text).encode()):
+            raise MubenchError(
+                f"workers: the message {key!r} in the store by which the workers of a trial are given their work is not of this run, and was refused: "
+                "another program on this network has written it. Share trials between workers on networks that you trust, or use workers: 1."
+            )
+        return text.decode()
+
+    def check(self, key: str) -> bool:
+        """Whether there is anything under this key."""
+        return self._store.check([key])
+
+    def wait(self, keys: list[str], patience: timedelta) -> None:
+        """Wait until there is something under each key; raises RuntimeError when the time is over."""
+        self._store.wait(keys, patience)
+
+    def _seal(self, key: str, text: bytes) -> str:
+        return hmac.new(self._secret, key.encode() + b"\n" + text, hashlib.sha256).hexdigest()
+
+
 class Team:
     """Workers that Train has started once and that run one node after another: their start costs many times what a short trial does.
 
@@ -78,12 +114,16 @@ class Team:
             if self._thread is None or not self._thread.is_alive():
                 self._start()
             self._given += 1
-            self._store.set(f"node {self._given}", json.dumps([node, content, folder]))
+            self._messages.set(f"node {self._given}", json.dumps([node, content, folder]))
             answer = f"answer {self._given}"
-            while self._thread.is_alive() and not self._store.check([answer]):
+            while self._thread.is_alive() and not self._messages.check(answer):
                 time.sleep(0.01)
-            if self._store.check([answer]):
-                result = json.loads(self._store.get(answer))
+            if self._messages.check(answer):
+                try:
+                    result = json.loads(self._messages.get(answer))
+                except MubenchError:
+                    self._thread = None  # the next node is given to others, in a store of their own
+                    raise
                 if result.pop("stuck"):
                     self._thread.join()
                 return result
@@ -94,16 +134,17 @@ class Team:
     def close(self) -> None:
         """Let the workers end."""
         if self._thread is not None and self._thread.is_alive():
-            self._store.set(f"node {self._given + 1}", STOP)
+            self._messages.set(f"node {self._given + 1}", STOP)
             self._thread.join(timeout=60)
 
     def _start(self) -> None:
         self._given, self._error = 0, None
-        self._store = TCPStore(self._host, 0, is_master=True, wait_for_workers=False)
-        self._thread = threading.Thread(target=self._fit, args=(self._store.port,), daemon=True)
+        store, secret = TCPStore(self._host, 0, is_master=True, wait_for_workers=False), secrets.token_bytes(32)
+        self._messages = Messages(store, secret)
+        self._thread = threading.Thread(target=self._fit, args=(store.port, secret), daemon=True)
         self._thread.start()
 
-    def _fit(self, port: int) -> None:
+    def _fit(self, port: int, secret: bytes) -> None:
         from ray import train
         from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -114,7 +155,7 @@ class Team:
         each = {"CPU": self.resources.cpus} | ({"GPU": gpus} if gpus else {})
         trainer = TorchTrainer(
             work,
-            train_loop_config={"job": self.job, "host": self._host, "port": port},
+            train_loop_config={"job": self.job, "host": self._host, "port": port, "secret": secret},
             scaling_config=train.ScalingConfig(
                 num_workers=self.workers, use_gpu=bool(gpus), resources_per_worker=each, placement_strategy="PACK"
             ),
@@ -157,15 +198,23 @@ def work(config: dict[str, Any]) -> None:
         job.make_ready(f"node {ray.util.get_node_ip_address()}")
     except MubenchError as error:
         raise RankFailed("failed", f"rank {world.rank} of {world.size}: {error}") from error
-    store = TCPStore(config["host"], config["port"], is_master=False, timeout=PATIENCE)
+    messages = Messages(TCPStore(config["host"], config["port"], is_master=False, timeout=PATIENCE), config["secret"])
+    try:
+        serve(job, world, messages)
+    except MubenchError as error:  # of a message
+        raise RankFailed("failed", f"rank {world.rank} of {world.size}: {error}") from error
+
+
+def serve(job: Job, world: World, messages: Messages) -> None:
+    """Run nodes as they are given until there are no more. Raises RankFailed for what rank 0 cannot tell, MubenchError for a message of a stranger."""
     for number in itertools.count(1):
         if world.rank == 0:
             try:
-                store.wait([f"node {number}"], IDLE)
-                store.set(f"go {number}", store.get(f"node {number}"))
+                messages.wait([f"node {number}"], IDLE)
+                messages.set(f"go {number}", messages.get(f"node {number}"))
             except RuntimeError:  # what torch raises when the time is over
-                store.set(f"go {number}", STOP)
-        given = store.get(f"go {number}").decode()
+                messages.set(f"go {number}", STOP)
+        given = messages.get(f"go {number}")
         if given == STOP:
             return
         node, content, folder = json.loads(given)
@@ -175,22 +224,24 @@ def work(config: dict[str, Any]) -> None:
             raise
         except Exception as error:
             raise RankFailed("failed", f"rank {world.rank} of {world.size}: {one_line(error)}") from error
-        store.set(f"done {number} {world.rank}", "")
+        messages.set(f"done {number} {world.rank}", "")
         fault = result["status"] not in ("ok", "truncated")
         # Most faults befall all ranks. One that some have not seen leaves them waiting for ever: only an exception ends that.
-        stuck = fault and not waited(store, [f"done {number} {rank}" for rank in range(world.size)])
+        stuck = fault and not waited(messages, [f"done {number} {rank}" for rank in range(world.size)])
         if world.rank == 0:
-            store.set(f"answer {number}", json.dumps({**result, "stuck": stuck}))
+            messages.set(f"answer {number}", json.dumps({**result, "stuck": stuck}))
         if stuck:
             raise RankFailed(result["status"], f"rank {world.rank} of {world.size}: {result['error']}")
 
 
-def waited(store: TCPStore, keys: list[str]) -> bool:
+def waited(messages: Messages, keys: list[str]) -> bool:
     """Whether all of these were set within ``GRACE``."""
     try:
-        store.wait(keys, GRACE)
+        messages.wait(keys, GRACE)
     except RuntimeError:  # what torch raises when the time is over
         return False
+    for key in keys:
+        messages.get(key)
     return True
 
 

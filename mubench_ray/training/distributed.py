@@ -11,6 +11,7 @@ Plain ``torch.distributed``; one process never calls it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -137,20 +138,27 @@ class World:
         return bool(self._gathered(decision)[0])
 
     def first(self, make: Callable[[], Any]) -> Any:
-        """What ``make`` returns on rank 0, for all; an exception there is raised on every rank."""
+        """What ``make`` returns on rank 0, for all: a bool, a number, a string or None.
+
+        An exception there is raised on every rank: on the others as what it is, or is a kind of, of a MubenchError and what a process that is short of memory
+        raises, else as a MubenchError with its name and text.
+        """
         if self.size == 1:
             return make()
-        box: list[Any] = [None, None]
+        said, failed = b"", None
         if self.rank == 0:
             try:
-                box[0] = make()
+                said = json.dumps({"value": make()}).encode()
             except Exception as error:  # noqa: BLE001 - the others would wait for ever; all raise it below
-                box[1] = error
-        with _together():
-            dist.broadcast_object_list(box)
-        if box[1] is not None:
-            raise box[1]
-        return box[0]
+                failed = error
+                kinds = [_name(kind) for kind in type(error).__mro__]
+                said = json.dumps({"kinds": kinds, "name": type(error).__name__, "text": str(error)}).encode()
+        answer = json.loads(self._exchanged(said)[0])
+        if failed is not None:
+            raise failed
+        if "value" not in answer:
+            raise _raised(answer["kinds"], answer["name"], answer["text"])
+        return answer["value"]
 
     def check_equal(self, network: nn.Module, when: str) -> None:
         """Raise MubenchError naming the rank whose parameters or buffers are not, to the bit, those of rank 0."""
@@ -164,10 +172,32 @@ class World:
             )
 
     def _gathered(self, value: Any) -> list[Any]:
-        values: list[Any] = [None] * self.size
+        return [json.loads(said) for said in self._exchanged(json.dumps(value).encode())]
+
+    def _exchanged(self, said: bytes) -> list[bytes]:
+        """What every rank says, by rank. Torch's own collectives of objects unpickle what they are sent, which lets whoever speaks for a rank run code."""
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        sizes = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(self.size)]
         with _together():
-            dist.all_gather_object(values, value)
-        return values
+            dist.all_gather(sizes, torch.tensor([len(said)], device=device))
+            longest = max(int(size) for size in sizes)
+            texts = [torch.zeros(longest, dtype=torch.uint8, device=device) for _ in range(self.size)]
+            dist.all_gather(texts, torch.tensor([*said.ljust(longest)], dtype=torch.uint8, device=device))
+        return [bytes(text[: int(size)].tolist()) for text, size in zip(texts, sizes)]
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _raised(kinds: list[str], name: str, text: str) -> Exception:
+    """The exception of another rank, given the names of its class and of those above it: the first of them that is known here."""
+    known: list[type[Exception]] = [MemoryError, torch.OutOfMemoryError, MubenchError]
+    for kind in known:
+        known += kind.__subclasses__() if issubclass(kind, MubenchError) else []
+    by_name = {_name(kind): kind for kind in known}
+    kind = next((by_name[kind] for kind in kinds if kind in by_name), None)
+    return MubenchError(f"{name}: {text}") if kind is None else kind(text)
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:

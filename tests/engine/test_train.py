@@ -11,15 +11,17 @@ import time
 
 import pytest
 import yaml
+from torch.distributed import TCPStore
 
 from mubench_ray.engine.artifacts import ArtifactStore
+from mubench_ray.engine.job import Job
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run_trial import run_trial
-from mubench_ray.engine.train import RankFailed, failure_of
+from mubench_ray.engine.train import Messages, RankFailed, Team, failure_of
 from mubench_ray.engine.unlearning import budgeted_meter
-from mubench_ray.errors import SuiteError
+from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.results.store import load_results
-from mubench_ray.suite import make_suite
+from mubench_ray.suite import Resources, make_suite
 from mubench_ray.training.distributed import World
 from tests.conftest import CIRCUMSTANCES
 
@@ -136,6 +138,37 @@ def test_seconds_are_compared_only_between_as_many_workers(tiny):
     trial = next(iter(make_plan(make_suite(tiny)).trials.values()))
     caps = [budgeted_meter(trial, 1.0, 5.0, "cuda", 1, World(0, 2), same).cap_seconds for same in (True, False)]
     assert caps == [5.0, None]
+
+
+class Besieged(Team):
+    """A team whose workers are strangers: they reach the port of its store, and know no secret."""
+
+    def _fit(self, port, *_):
+        stranger = TCPStore(self._host, port, is_master=False)
+        stranger.wait(["node 1"])
+        stranger.set("answer 1", json.dumps({"status": "ok", "error": None, "stuck": False}))
+        time.sleep(1)
+
+
+def test_an_answer_of_a_stranger_is_refused(tmp_path):
+    job = Job(frozenset(), str(tmp_path), str(tmp_path), None, (), "cpu", 1, 1)
+    team = Besieged(job, 2, Resources())
+    with pytest.raises(MubenchError, match=r"'answer 1' .* is not of this run"):
+        team.run("a", "{}", "trials")
+
+
+def test_a_message_counts_under_its_own_key_and_secret_only():
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    ours, theirs = Messages(store, b"ours"), Messages(store, b"theirs")
+    ours.set("node 1", "å\n{}")
+    assert ours.get("node 1") == "å\n{}"
+    store.set("node 2", store.get("node 1"))
+    store.set("node 3", store.get("node 1") + b"}")
+    store.set("node 4", b"\xff")
+    theirs.set("node 5", "stop")
+    for key in ("node 2", "node 3", "node 4", "node 5"):
+        with pytest.raises(MubenchError, match=f"{key}.*refused"):
+            ours.get(key)
 
 
 def test_what_a_rank_gave_up_is_told_from_a_death():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +15,10 @@ from torch import nn
 
 from mubench_ray.conformance.bench import bench
 from mubench_ray.engine.unlearning import unlearn
-from mubench_ray.errors import MubenchError
+from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.models.base import Model
+from mubench_ray.results.storage import StorageLost
 from mubench_ray.training.distributed import World, checksum
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.meter import Meter
@@ -113,7 +117,7 @@ def rank_of_all(rank: int, folder: str) -> None:
     answers["refused in pieces"] = refused_in_pieces()
     answers["out of step"] = out_of_step(rank)
     answers["three"] = a_step_of_three(World.joined())
-    answers["raised"] = raised_on_the_first()
+    answers["first"] = what_the_first_says(folder)
     torch.save(answers, os.path.join(folder, f"{rank}.pt"))
     dist.destroy_process_group()
 
@@ -147,17 +151,47 @@ def a_step_of_three(world: World) -> dict:
     return {name: tensor.clone() for name, tensor in ctx.network.state_dict().items()}
 
 
-def raised_on_the_first() -> str:
-    """What every rank hears of an exception of rank 0."""
+class Runs:
+    """Leaves a file where it is unpickled."""
 
-    def make() -> None:
-        raise ValueError("on purpose")
+    def __init__(self, path: str) -> None:
+        self.path = path
 
-    try:
-        World.joined().first(make)
-    except ValueError as error:
-        return str(error)
-    return "nothing"
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+#: What rank 0 may raise, and what the others raise then.
+RAISED = [
+    (ValueError("on purpose"), MubenchError),
+    (StorageLost("the disk is full"), StorageLost),
+    (Diverged("not finite"), Diverged),
+    (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+    (MemoryError("of this machine"), MemoryError),
+    (FileNotFoundError(2, "No such file", "x"), MubenchError),
+]
+
+
+def what_the_first_says(folder: str) -> list:
+    """What every rank hears of what rank 0 returns, raises, and of an object that would run something."""
+    world = World.joined()
+
+    def heard(make):
+        try:
+            return world.first(make)
+        except Exception as error:  # noqa: BLE001 - which one is what the test asks
+            return type(error).__name__, str(error)
+
+    def returning(value):
+        return value
+
+    def raising(error):
+        raise error
+
+    told = [heard(partial(returning, value)) for value in (True, None, 0.1, math.inf, 2**61, "å\n")]
+    told += [heard(partial(raising, error)) for error, _ in RAISED]
+    mark = Path(folder) / "unpickled"
+    return [*told, heard(lambda: Runs(str(mark))), mark.exists()]
 
 
 #: Methods that only take optimiser steps, and so run under FSDP.
@@ -240,8 +274,18 @@ def test_a_process_with_a_single_example_of_a_batch(both):
         assert all((answers["three"][name] - tensor).abs().max() <= 1e-6 for name, tensor in alone.items())
 
 
-def test_what_rank_0_raises_is_raised_everywhere(both):
-    assert [answers["raised"] for answers in both] == ["on purpose"] * 2
+def test_what_rank_0_returns_or_raises_is_so_everywhere(both):
+    first, second = (answers["first"] for answers in both)
+    assert first[:6] == second[:6] == [True, None, 0.1, math.inf, 2**61, "å\n"]
+    for (error, kind), one, other in zip(RAISED, first[6:], second[6:]):
+        assert one == (type(error).__name__, str(error))
+        assert other == (kind.__name__, str(error) if kind is type(error) else f"{type(error).__name__}: {error}")
+
+
+def test_no_rank_unpickles_what_another_sends(both):
+    first, second = (answers["first"][-2] for answers in both)
+    assert not any(answers["first"][-1] for answers in both)
+    assert first[0] == "TypeError" and second[0] == "MubenchError" and "not JSON serializable" in second[1]
 
 
 @pytest.mark.parametrize(("count", "size"), [(5, 2), (7, 3), (3, 3), (100, 7)])
