@@ -154,7 +154,11 @@ def run(
         console.print(f"{done.already} of {done.planned} trials had their row already.")
     try:
         _publish(done.out, failures=False)
-    except Exception as error:  # noqa: BLE001 - the rows are written, and whether they are good is known without a report
+    except (
+        BaseException
+    ) as error:  # also a panic in Rust: the rows are written, and whether they are good is known without a report
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         say_error("The report could not be written", error, f"No row is lost: `mubench report {done.out}` makes it.")
     options = {"--out": out, "--address": address, "--artifacts": artifacts}
     named = [part for name, value in options.items() if value for part in (name, value)]
@@ -445,6 +449,12 @@ def main() -> None:
             raise
         typer.secho(harmless(str(error)), fg="red", err=True)
         sys.exit(2 if isinstance(error, NothingRan) else 1)
+    except ImportError as error:
+        if os.environ.get("MUBENCH_TRACEBACK") or (error.name or "mubench_ray").startswith("mubench_ray"):
+            raise
+        told = f"{error}: a package that this needs is missing or damaged; `pip install {error.name.split('.')[0]}` may mend it, `mubench doctor` says more."
+        typer.secho(harmless(told), fg="red", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         typer.secho("Interrupted; the same command goes on.", fg="yellow", err=True)
         sys.exit(130)

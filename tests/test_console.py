@@ -92,9 +92,18 @@ def test_what_others_wrote_is_shown_and_does_nothing(theirs, command, terminal, 
 def test_files_of_a_report_are_plain(theirs):
     folder, _ = theirs
     run("report", str(folder))
-    for name in ("tables.md", "tables.tex"):
+    for name in ("tables.md", "tables.tex", "leaderboard.html"):
         assert not STEERS.search((folder / "report" / name).read_text()), name
     assert list((folder / "report" / "figures").glob("*.png")), "drawing them ends no process"
+
+
+@pytest.mark.parametrize("package", ["altair", "jinja2"])
+def test_without_what_a_report_needs(theirs, package):
+    """One line that names it, no traceback."""
+    code = f"import sys; sys.modules[{package!r}] = None; sys.argv = ['mubench', 'report', {str(theirs[0])!r}]; from mubench_ray.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and package in line and f"pip install {package}" in line
 
 
 def test_a_suite_with_strange_names(tiny, tmp_path):

@@ -78,9 +78,9 @@ class ArtifactStore:
     def keep(self, name: str, network: nn.Module) -> None:
         """Save the weights that a trial ended with, whole or not at all."""
         path = self._kept(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         with refused(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             save_model(network, str(partial))
             partial.replace(path)
         if self.place.remote:
@@ -115,6 +115,8 @@ class ArtifactStore:
             wrong = [name for name, digest in meta["sha256"].items() if _sha256(folder / name) != digest]
         except FileNotFoundError:
             raise
+        except NotADirectoryError as error:
+            raise FileNotFoundError(str(error)) from error
         except (ValueError, KeyError, OSError) as error:
             raise Damaged(f"{folder}: {error}") from error
         if wrong:
@@ -129,11 +131,10 @@ class ArtifactStore:
         self, recipe: Recipe, network: nn.Module, meter: Meter, observed: dict[str, np.ndarray], extra: dict[str, Any]
     ) -> Artifact:
         """Write an artifact whole or not at all; the first of two writers of one recipe wins."""
-        self.root.mkdir(parents=True, exist_ok=True)
         partial = self.root / f".{recipe.id}.{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
         with refused(partial):
-            partial.mkdir()
+            partial.mkdir(parents=True)
             save_model(network, str(partial / "weights.safetensors"))
             np.savez(partial / "observed.npz", **observed)
             meta = {
@@ -217,8 +218,9 @@ class ArtifactStore:
             shutil.rmtree(self.root / recipe.id, ignore_errors=True)
             return
         aside = self.root / f".damaged-{recipe.id}.{os.getpid()}"
-        (self.root / recipe.id).rename(aside)
-        shutil.rmtree(aside)
+        with refused(aside):
+            (self.root / recipe.id).rename(aside)
+            shutil.rmtree(aside)
 
 
 class UploadedCheckpoint(Checkpoint):

@@ -9,8 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from mubench_ray.report.environment import environment
 from mubench_ray.results.schema import STATUSES
 from mubench_ray.results.store import Store
 
@@ -74,10 +73,7 @@ def per_minute(moments: list[datetime]) -> float | None:
 
 def render(root: str | Path) -> str:
     """The page as HTML."""
-    environment = Environment(
-        loader=PackageLoader("mubench_ray.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("live.html").render(snapshot(root))
+    return environment().get_template("live.html").render(snapshot(root))
 
 
 def server(root: str | Path, port: int = 8080, host: str = "127.0.0.1") -> ThreadingHTTPServer:

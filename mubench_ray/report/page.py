@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mubench_ray.report.columns import CONTROLS
+from mubench_ray.report.environment import environment
 from mubench_ray.report.figures import missing
 from mubench_ray.report.load import Results, read_json
 from mubench_ray.report.payload import embedded, payload
@@ -31,21 +31,22 @@ def render(report: Report, shown: list[Block]) -> str:
     """The whole page as HTML, with the blocks ``shown``."""
     results = report.results
     count = len(results.trials)
-    environment = Environment(
-        loader=PackageLoader("mubench_ray.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("leaderboard.html").render(
-        suite=str(results.manifest.get("suite") or results.root.name),
-        root=str(results.root),
-        lead=lead(report),
-        cards=cards(results),
-        count=count,
-        blocks=shown,
-        failures=failures(results.trials),
-        provenance=provenance_rows(results),
-        method_note=METHOD_NOTE,
-        payload=embedded(payload(report)) if count else "",
-        bundle=Markup(vega_bundle()) if count and not missing() else "",
+    return (
+        environment()
+        .get_template("leaderboard.html")
+        .render(
+            suite=str(results.manifest.get("suite") or results.root.name),
+            root=str(results.root),
+            lead=lead(report),
+            cards=cards(results),
+            count=count,
+            blocks=shown,
+            failures=failures(results.trials),
+            provenance=provenance_rows(results),
+            method_note=METHOD_NOTE,
+            payload=embedded(payload(report)) if count else "",
+            bundle=Markup(vega_bundle()) if count and not missing() else "",
+        )
     )
 
 

@@ -58,7 +58,11 @@ def write_report(root: str | Path) -> Path:
     for name, spec in figures(report):
         try:
             drawn = png(spec)
-        except Exception as error:  # noqa: BLE001 - what vl-convert raises of a spec is a bare ValueError, and the others can be drawn
+        except (
+            BaseException
+        ) as error:  # vl-convert raises bare ValueErrors, and panics, which are no Exception; the others can be drawn
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
             reason = " ".join(str(error).split())[:200]
             warnings.warn(NotDrawn(f"{folder}/figures/{name}.png could not be drawn: {reason}."), stacklevel=2)
             continue

@@ -2,11 +2,13 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from mubench_ray.engine.artifacts import ArtifactStore, Damaged, get_artifact
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.workspace import data_for
 from mubench_ray.models import MODELS
+from mubench_ray.results.storage import StorageLost
 from mubench_ray.suite import make_suite
 
 
@@ -42,6 +44,16 @@ def test_a_damaged_artifact_is_noticed_and_made_anew(retrain, tmp_path, name):
     get_artifact(retrain, store)
     store.load(retrain)
     assert not list(tmp_path.glob(".*")), "nothing half-written or damaged stays"
+
+
+@pytest.mark.parametrize(
+    "make", [lambda store, recipe: get_artifact(recipe, store), lambda store, recipe: store.keep("t1", nn.Linear(1, 1))]
+)
+def test_a_folder_that_cannot_be_made_is_lost_storage(retrain, tmp_path, make):
+    """No trial is at fault: the run ends, and the same command goes on when the folder can be made."""
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageLost, match=r"file.* cannot be written"):
+        make(ArtifactStore(tmp_path / "file" / "artifacts"), retrain)
 
 
 def test_retrain_never_sees_the_forget_set(retrain):

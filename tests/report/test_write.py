@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mubench_ray.errors import ResultsError
-from mubench_ray.report import summary_rows, write_report
+from mubench_ray.report import NotDrawn, summary_rows, write_report
 
 
 def test_files_of_a_report(folder):
@@ -28,6 +28,29 @@ def test_files_of_a_report(folder):
     }  # fmt: skip
     for path in (page.parent / "figures").iterdir():
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+
+
+def test_a_panic_of_what_draws_costs_a_figure(folder, monkeypatch):
+    """It is raised as what is no Exception; the page, the tables and the other figures are there."""
+    import vl_convert
+
+    panic = type("PanicException", (BaseException,), {})
+    drawn = []
+
+    def draw(spec, scale):
+        drawn.append(spec)
+        if len(drawn) == 1:
+            raise panic("called `Option::unwrap()` on a `None` value")
+        return b"drawn"
+
+    monkeypatch.setattr(vl_convert, "vegalite_to_png", draw)
+    folder.controls()
+    for ratio in (5.0, 10.0):
+        folder.add(ratio=ratio, forget_accuracy=0.7, test_accuracy=0.8, flos_share=0.2)
+    with pytest.warns(NotDrawn, match=r"Option::unwrap") as told:
+        page = write_report(folder.root)
+    assert len(told) == 1 and page.is_file() and len(drawn) > 1
+    assert len(list((page.parent / "figures").iterdir())) == len(drawn) - 1
 
 
 def test_csv_recomputed_by_hand(folder):
