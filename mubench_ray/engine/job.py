@@ -149,7 +149,7 @@ class Job:
         except (MemoryError, torch.OutOfMemoryError) as error:
             status = "crowded" if self._crowded(world, alone) else "failed"
             return {"status": status, "error": f"its {recipe.kind} ({recipe.id}) could not be made: {one_line(error)}"}
-        except BaseException as error:
+        except BaseException as error:  # the reason goes into the row of every trial that needed it
             if isinstance(error, KeyboardInterrupt) or ends_process(error):
                 raise
             return {

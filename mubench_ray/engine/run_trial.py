@@ -60,7 +60,7 @@ def run_trial(
     except MubenchError as error:
         row |= {"status": "failed", "error": one_line(error, name=False)}
         outcome.traceback = traceback.format_exc()
-    except BaseException as error:
+    except BaseException as error:  # any fault of a method is this row's truth: sys.exit() and a panic in Rust, too
         if isinstance(error, KeyboardInterrupt) or ends_process(error):
             raise
         row |= {"status": "failed", "error": one_line(error)}

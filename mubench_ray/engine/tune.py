@@ -236,7 +236,7 @@ class Node(tune.Trainable):
             result = self._run()
         except StorageLost as error:
             result = {"status": "unwritten", "error": str(error)}
-        except BaseException as error:
+        except BaseException as error:  # it is the node's reason; of a KeyboardInterrupt, too, which nobody but what runs here can raise in a worker
             if ends_process(error):
                 raise
             result = {"status": "lost", "error": one_line(error, name=not isinstance(error, MubenchError))}
