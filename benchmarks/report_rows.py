@@ -134,7 +134,7 @@ def generate(root: Path, rows: int, seeds: int, ratios: int, tasks: int, models:
     curve["retrain_share"] = np.tile(shares, size)
     curve |= {name: rng.uniform(0.5, 1, size * len(shares)) for name in CURVE_METRICS}
     Store(root).create({"suite": "generated", "trials": size, "provenance": {"generated": "yes"}})
-    for table, content in (("trials", configured(trials, {})), ("curves", pa.table(curve, CURVES))):
+    for table, content in (("trials", configured(trials, Store(root))), ("curves", pa.table(curve, CURVES))):
         step = -(-len(content) // FILES)
         for part in range(FILES):
             pq.write_table(content.slice(part * step, step), root / table / f"part-{part}.parquet")
