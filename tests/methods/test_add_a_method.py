@@ -7,6 +7,7 @@ import yaml
 
 from mubench_ray.conformance import check_method
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.registry import load_plugin
 from mubench_ray.suite import make_suite
@@ -35,3 +36,11 @@ def test_the_page_s_method_is_short_conforms_and_runs_in_its_suite(page):
     assert shown == [f.name for f in findings]  # what the page prints is what the command prints
     plan = make_plan(make_suite(suite))
     assert sum(trial.method == "flatten" for trial in plan.trials.values()) == 2
+
+
+def test_a_plugin_that_leaves_is_named(tmp_path):
+    """As a library without its licence does: it neither ends the command without a word nor a worker."""
+    plugin = tmp_path / "leaving_plugin.py"
+    plugin.write_text('raise SystemExit("needs a licence")\n')
+    with pytest.raises(MubenchError, match=r"leaving_plugin\.py could not be imported: SystemExit: needs a licence"):
+        load_plugin(plugin)
