@@ -36,7 +36,6 @@ ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # what a suite names by a relative path lies where the driver was started
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # run_nodes drains instead
     "OMP_NUM_THREADS": "1",
-    "PYTHONSAFEPATH": "1",  # what is started from a folder imports nothing that lies there
 }
 
 
@@ -127,11 +126,20 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[dict[str, 
 
 def _init(**options: Any) -> None:
     """``ray.init``. Ray puts the driver's current folder first on the import path of its workers, and that may be anybody's (a results folder from elsewhere):
-    meanwhile it is the one in which this package lies, which workers need where it is not installed."""
+    meanwhile it is the one in which this package lies, which workers need where it is not installed. What Ray starts imports nothing from the folder that it is
+    started in either."""
     import ray
 
-    with chdir(PACKAGES):
-        ray.init(**options)
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        with chdir(PACKAGES):
+            ray.init(**options)
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager

@@ -21,8 +21,11 @@ from mubench_ray.results.mlflow_sink import MlflowSink
 PATIENCE = 120.0
 #: Where this package lies, installed or not.
 PACKAGES = Path(mubench_ray.__file__).parent.parent
-#: What the process runs.
-START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from mubench_ray.results.mlflow_process import main; main(*sys.argv[1:])"
+#: What the process runs: this very package, wherever it lies; all else is found as it is here.
+START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import mubench_ray; del sys.path[0]; "
+    "from mubench_ray.results.mlflow_process import main; main(*sys.argv[1:])"
+)
 
 
 @contextmanager
