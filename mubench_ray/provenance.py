@@ -10,6 +10,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+#: Where this package lies, installed or not.
+INSTALLED = Path(__file__).parent.parent
 PACKAGES = ("mubench_ray", "torch", "transformers", "ray", "numpy", "scikit-learn", "pyarrow", "datasets", "peft")
 
 

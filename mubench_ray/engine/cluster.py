@@ -16,8 +16,8 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
-import mubench_ray
 from mubench_ray.errors import MubenchError
+from mubench_ray.provenance import INSTALLED
 from mubench_ray.suite import Resources
 
 #: Set before Ray is imported, unless the user already has.
@@ -59,8 +59,6 @@ def own_address() -> str | None:
     return next((word.removeprefix(sign) for word in command if word.startswith(sign)), None)
 
 
-#: Where this package lies, installed or not.
-PACKAGES = Path(mubench_ray.__file__).parent.parent
 #: What says by which token Ray's processes know each other. Ray reads it where it is imported, and hands it on to the processes that it starts.
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_K8S_TOKEN_AUTH")
 #: Where Ray looks for a token last.
@@ -133,7 +131,7 @@ def _init(**options: Any) -> None:
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
-        with chdir(PACKAGES):
+        with chdir(INSTALLED):
             ray.init(**options)
     finally:
         if before is None:

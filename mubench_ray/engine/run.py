@@ -27,6 +27,7 @@ from mubench_ray.engine.tuning import Tuning, planned_search
 from mubench_ray.errors import ResultsError
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
+from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.provenance import provenance
 from mubench_ray.results.plans import PLAN, entered, planned
 from mubench_ray.results.storage import Place, StorageLost, absolute
@@ -34,8 +35,6 @@ from mubench_ray.results.store import Store
 from mubench_ray.suite import Suite, load_suite
 from mubench_ray.trial import Recipe, Trial
 
-#: Statuses of a row that holds a result.
-USABLE = ("ok", "truncated")
 #: Statuses that ``--retry-failed`` runs again.
 RETRIED = ("failed", "out_of_memory")
 #: Seconds between two looks at how many small files lie about.
@@ -111,10 +110,10 @@ def run_suite(
         if work.tuning:
             work.write_choices()
         finished = len(store.finished() & plan.trials.keys())
-        failed = failures(store, USABLE, plan.trials)
+        failed = failures(store, FINISHED, plan.trials)
         # In a search a configuration that diverges is an answer.
-        search_failed = failures(work.search_store, (*USABLE, "diverged")) if work.tuning else {}
-        retriable = sum(failures(store, (*USABLE, "diverged"), plan.trials).values()) + sum(search_failed.values())
+        search_failed = failures(work.search_store, (*FINISHED, "diverged")) if work.tuning else {}
+        retriable = sum(failures(store, (*FINISHED, "diverged"), plan.trials).values()) + sum(search_failed.values())
     left_out = {f"{part.what}: {part.reason}": part.trials for part in plan.left_out}
     return Run(store.place.address, work.planned, finished, already, failed, search_failed, retriable, left_out)
 

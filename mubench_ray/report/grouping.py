@@ -25,6 +25,11 @@ class Groups:
         """Rows (in the mask) a group, (G,)."""
         return np.bincount(self.code if mask is None else self.code[mask], minlength=len(self))
 
+    def mixed(self, column: pa.ChunkedArray) -> np.ndarray:
+        """Mask of the rows (N,) whose group does not have one value of the column throughout, null being a value."""
+        codes = encode(column)
+        return np.isin(self.code, self.code[codes != codes[self.first][self.code]])
+
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean of the finite values a group, (G,); NaN where there are none."""
         there = np.isfinite(values)
@@ -114,6 +119,11 @@ class SeedLevels:
         count = np.bincount(flat[there], minlength=size * width * depth)
         with np.errstate(invalid="ignore"):
             return (total / np.where(count > 0, count, np.nan)).reshape(size, width, depth)
+
+    def mixed(self, column: pa.ChunkedArray) -> np.ndarray:
+        """Mask of the rows (N,) whose group does not have one value of the column throughout, null being a value."""
+        codes = encode(column)
+        return np.isin(self.code, self.code[codes != codes[self.first][self.code]])
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean over the cells, (G,); NaN where there is no value."""

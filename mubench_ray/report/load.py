@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mubench_ray.metrics.base import timed
+from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.report.columns import Column, describe_columns
-from mubench_ray.report.grouping import encode, group_by
+from mubench_ray.report.grouping import group_by
 from mubench_ray.results.plans import missing
-from mubench_ray.results.repetitions import USABLE, named, read_trials
+from mubench_ray.results.repetitions import named, read_trials
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
 
@@ -42,7 +43,7 @@ class Results:
     @cached_property
     def usable(self) -> np.ndarray:
         """Mask over the trials: those whose metrics count."""
-        return pc.is_in(self.trials["status"], pa.array(USABLE)).to_numpy(zero_copy_only=False).astype(bool)
+        return pc.is_in(self.trials["status"], pa.array(FINISHED)).to_numpy(zero_copy_only=False).astype(bool)
 
     @property
     def metrics(self) -> list[str]:
@@ -65,9 +66,7 @@ class Results:
     def on_several_devices(self) -> np.ndarray:
         """Mask over the trials: those of a configuration and ratio that ran on more than one kind of device. A mean of their seconds says nothing."""
         lines = group_by(self.trials, ["configuration", "ratio"])
-        devices = encode(self.trials["device"])
-        first = devices[lines.first][lines.code]
-        return np.isin(lines.code, lines.code[devices != first])
+        return lines.mixed(self.trials["device"])
 
     @cached_property
     def forget_examples(self) -> pa.Table | None:
@@ -126,11 +125,7 @@ def outdated(trials: pa.Table) -> dict[str, np.ndarray]:
 
 def read_json(root: str | Path, name: str) -> dict[str, Any]:
     """A JSON object of the folder; empty where it is missing or damaged, since it only decorates."""
-    try:
-        content = json.loads((Path(root) / name).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return Store(root).read_object(name)
 
 
 def method_titles(root: str | Path) -> dict[str, str]:

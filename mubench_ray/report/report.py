@@ -92,10 +92,9 @@ def with_groups(board: pa.Table, results: Results, directions: dict[str, str]) -
     """Add ``group``, the letters by RetDev."""
     if GROUPED not in results.metrics or not len(board):
         return board.append_column("group", pa.array([""] * len(board), pa.string()))
-    keys = LINE
     table = group_letters(results, GROUPED, directions[GROUPED] == "higher")
-    of = {tuple(row[name] for name in keys): row["group"] for row in table.to_pylist()}
-    return board.append_column("group", pa.array([of[tuple(row.values())] for row in board.select(keys).to_pylist()]))
+    of = {tuple(row[name] for name in LINE): row["group"] for row in table.to_pylist()}
+    return board.append_column("group", pa.array([of[tuple(row.values())] for row in board.select(LINE).to_pylist()]))
 
 
 def contenders(board: pa.Table) -> list[tuple[str, str]]:

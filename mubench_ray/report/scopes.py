@@ -62,8 +62,7 @@ def _average(results, kept, scope, cells, contender, seeds, values, means, range
     if groups is None:
         return pa.table({"task": pa.array([], pa.string())})
     first = part.take(pa.array(groups.first))
-    devices = encode(part["device"])
-    several = np.isin(groups.code, groups.code[devices != devices[groups.first][groups.code]])
+    several = groups.mixed(part["device"])
     # Seconds of two kinds of device have no mean, whatever it is over.
     values = {name: np.where(several, np.nan, of[rows]) if timed(name) else of[rows] for name, of in values.items()}
     levels = SeedLevels(groups, *(seed[rows] for seed in seeds))

@@ -116,11 +116,6 @@ def contender_labels(results: Results) -> pa.Array:
     names = contender_names(distinct, results.titles)
     labels = pa.array([names[text] for text in distinct], pa.string()).take(texts.indices)
     # Of two sequences that come to one ratio by other steps.
-    ways = group_by(results.trials, ["configuration", "ratio"])
-    first = results.trials["after"].take(pa.array(ways.first[ways.code])).combine_chunks()
-    differs = pc.not_equal(results.trials["after"].combine_chunks(), first)
-    if not pc.any(differs).as_py():
-        return labels
-    several = np.isin(ways.code, ways.code[differs.to_numpy(zero_copy_only=False)])
+    several = group_by(results.trials, ["configuration", "ratio"]).mixed(results.trials["after"])
     named = pc.binary_join_element_wise(labels, results.trials["after"].combine_chunks(), " · after ")
     return pc.if_else(pa.array(several), named, labels)

@@ -165,7 +165,7 @@ def add(board: Store, name: str, submission: Submission) -> None:
         json.dumps(board.check() | {"schema_version": SCHEMA_VERSION, "trials": len(planned)}, indent=2),
     )
     for document in DECORATIONS:
-        merged = read_object(submission.root / document) | read_object(board.root / document)
+        merged = source.read_object(document) | board.read_object(document)
         board.write_text(document, json.dumps(merged, indent=2))
     for path in sorted((submission.root / "splits").glob("*.json")):
         if not (board.root / "splits" / path.name).is_file():
@@ -206,12 +206,3 @@ def add_runs(board: Store, folder: Path, wanted: set[str]) -> None:
         runs = pa.concat_tables([pq.read_table(board.root / RUNS_FILE), runs])
     if len(runs):
         board.write_table(".", RUNS_FILE, runs)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where it is missing or damaged, since it only decorates."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -14,13 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import mubench_ray
+from mubench_ray.provenance import INSTALLED
 from mubench_ray.results.mlflow_sink import MlflowSink
 
 #: Seconds that the parent waits for the last look; an MLflow server that hangs does not hang the run.
 PATIENCE = 120.0
-#: Where this package lies, installed or not.
-PACKAGES = Path(mubench_ray.__file__).parent.parent
 #: What the process runs: this very package, wherever it lies; all else is found as it is here.
 START = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); import mubench_ray; del sys.path[0]; "
@@ -35,7 +33,7 @@ def following(root: str | Path, tracking_uri: str | None = None) -> Iterator[Non
     What it could not copy is a warning of that process on stderr; `mubench report --sync-mlflow` catches up.
     """
     # -P: nothing is imported from the current folder, which may be anybody's.
-    command = [sys.executable, "-P", "-c", START, str(PACKAGES), str(root), tracking_uri or ""]
+    command = [sys.executable, "-P", "-c", START, str(INSTALLED), str(root), tracking_uri or ""]
     # A group of its own: Ctrl-C is the parent's to handle.
     process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
     try:

@@ -6,7 +6,6 @@ trials it plans in all (``planned``; with a search more than are known while it 
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from mubench_ray.results.store import Store
@@ -19,11 +18,8 @@ HOW = ("resources", "data_dir", "mlflow_uri")
 
 def read_plan(store: Store) -> dict[str, Any] | None:
     """The folder's plan; None where it has none that can be read (a folder that was merged by hand)."""
-    try:
-        plan = json.loads(store.place.read(PLAN))
-        return plan if isinstance(plan["trials"], list) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    plan = store.read_object(PLAN)
+    return plan if isinstance(plan.get("trials"), list) else None
 
 
 def entered(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
@@ -57,11 +53,7 @@ def missing(store: Store) -> int:
 
 
 def _of_earlier_release(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
-    try:
-        suite = json.loads(store.place.read("suite.json"))
-    except (OSError, ValueError):
-        suite = {}
-    known = {"suite": suite, "trials": plan["trials"], "planned": len(plan["trials"])}
+    known = {"suite": store.read_object("suite.json"), "trials": plan["trials"], "planned": len(plan["trials"])}
     return known | {"recipes": plan.get("recipes", []), "left_out": plan.get("left_out", [])}
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mubench_ray.errors import UnknownName
+from mubench_ray.results.store import Store
 
 
 def plugins_of(root: str | Path) -> list[str]:
     """The plugin files that ``suite.json`` of a results folder names; none where it names none or cannot be read."""
-    try:
-        plugins = json.loads((Path(root) / "suite.json").read_text())["plugins"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    plugins = Store(root).read_object("suite.json").get("plugins")
     return [plugin for plugin in plugins if isinstance(plugin, str)] if isinstance(plugins, list) else []
 
 

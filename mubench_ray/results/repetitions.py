@@ -15,14 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mubench_ray.metrics.base import timed
+from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.results.configurations import configuration, setting_names, tuned
 from mubench_ray.results.plans import read_plan
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
 from mubench_ray.trial import canonical
-
-#: Statuses whose metrics count: a trial stopped by its budget was evaluated like any other.
-USABLE = ("ok", "truncated")
 
 
 def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
@@ -48,7 +46,7 @@ def without_contradictions(trials: pa.Table) -> tuple[pa.Table, list[str]]:
     numbers = [field.name for field in trials.schema if pa.types.is_floating(field.type) and not timed(field.name)]
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in trials.filter(
-        pc.and_(pc.is_in(trials["trial_id"], twice), pc.is_in(trials["status"], pa.array(USABLE)))
+        pc.and_(pc.is_in(trials["trial_id"], twice), pc.is_in(trials["status"], pa.array(FINISHED)))
     ).to_pylist():
         found[row["trial_id"]].append(row)
     refused, cells = [], set()
@@ -99,18 +97,9 @@ def configured(trials: pa.Table, store: Store) -> pa.Table:
     rows = trials.to_pylist() if trials["configuration"].null_count else []
     if not rows:
         return trials
-    chosen, suite = read_object(store, "search/chosen.json"), read_object(store, "suite.json")
+    chosen, suite = store.read_object("search/chosen.json"), store.read_object("suite.json")
     found = [row["configuration"] or tuned(configuration(row), row, chosen, suite) for row in rows]
     return _with(trials, {"configuration": pa.array(found, pa.string())})
-
-
-def read_object(store: Store, name: str) -> dict[str, Any]:
-    """A JSON object of the folder; empty where there is none that can be read."""
-    try:
-        content = json.loads(store.place.read(name))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def of_every_suite(trials: pa.Table, store: Store) -> pa.Table:
@@ -132,7 +121,7 @@ def once_each(trials: pa.Table) -> pa.Table:
     """Of rows that repeat one another (a control that two suites with different budgets have both run, a trial that a later version made anew) the one
     that counts, and of those the latest: one repetition is one value, whoever ran it."""
     order = pc.sort_indices(
-        trials.append_column("counts", pc.is_in(trials["status"], pa.array(USABLE))),
+        trials.append_column("counts", pc.is_in(trials["status"], pa.array(FINISHED))),
         sort_keys=[("counts", "descending"), ("finished_at", "descending"), ("trial_id", "ascending")],
     )
     trials = _with(

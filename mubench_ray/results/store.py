@@ -141,16 +141,30 @@ class Store:
         names = [name for name in self.place.names(table) if name.endswith(".parquet") and name[0] != "."]
         return [f"{self.place.path}/{table}/{name}" for name in names]
 
+    def read_object(self, name: str) -> dict[str, Any]:
+        """A JSON object of the folder; empty where there is none that can be read."""
+        try:
+            content = json.loads(self.place.read(name))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
     def finished(self) -> set[str]:
         """Ids of the trials that have a row."""
         return self._undisturbed("trials", self._ids)
 
     def configurations(self) -> dict[str, str | None]:
         """The configuration that each row was written with; None in rows of an earlier release."""
-        rows = self.read("trials")
-        if "configuration" not in rows.column_names:
-            return {}
-        return dict(zip(rows["trial_id"].to_pylist(), rows["configuration"].to_pylist(), strict=True))
+
+        def look(files: list[str]) -> dict[str, str | None]:
+            schema = self._schema("trials", files) if files else trials_schema([])
+            if "configuration" not in schema.names or not files:
+                return {}
+            dataset = ds.dataset(files, schema=schema, format="parquet", filesystem=self.place.fs)
+            rows = dataset.to_table(columns=["trial_id", "configuration"])
+            return dict(zip(rows["trial_id"].to_pylist(), rows["configuration"].to_pylist(), strict=True))
+
+        return self._undisturbed("trials", look)
 
     def _ids(self, files: list[str]) -> set[str]:
         ids: set[str] = set()
