@@ -14,13 +14,14 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run import run_suite
-from mubench_ray.engine.run_trial import metric_names, prepare_network_process, run_trial
 from mubench_ray.results.store import Store, load_results
 from mubench_ray.suite import make_suite
 from mubench_ray.trial import Trial
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.run_trial import metric_names, prepare_network_process, run_trial
 
 
 def bare(trials: list[str], artifacts: str, out: str) -> None:

@@ -90,10 +90,10 @@ def suite(trials: int):
 
 def bare(count: int) -> float:
     """Seconds of one trial called plainly and written, without the engine."""
-    from mubench_ray.engine.artifacts import ArtifactStore
     from mubench_ray.engine.plan import make_plan
-    from mubench_ray.engine.run_trial import metric_names, prepare_network_process, run_trial
     from mubench_ray.results.store import Store
+    from mubench_ray.trials.artifacts import ArtifactStore
+    from mubench_ray.trials.run_trial import metric_names, prepare_network_process, run_trial
 
     prepare_network_process()
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "run": ("mubench_ray.engine.run", "run_suite"),
     "plan": ("mubench_ray.engine.plan", "make_plan"),
-    "run_trial": ("mubench_ray.engine.run_trial", "run_trial"),
+    "run_trial": ("mubench_ray.trials.run_trial", "run_trial"),
     "load_suite": ("mubench_ray.suite", "load_suite"),
     "make_suite": ("mubench_ray.suite", "make_suite"),
     "load_results": ("mubench_ray.results.store", "load_results"),
@@ -23,7 +23,7 @@ _PUBLIC = {
     "Suite": ("mubench_ray.suite", "Suite"),
     "Trial": ("mubench_ray.trial", "Trial"),
     "ForgetSet": ("mubench_ray.trial", "ForgetSet"),
-    "ArtifactStore": ("mubench_ray.engine.artifacts", "ArtifactStore"),
+    "ArtifactStore": ("mubench_ray.trials.artifacts", "ArtifactStore"),
     "Method": ("mubench_ray.methods", "Method"),
     "register_method": ("mubench_ray.methods", "method"),
     "register_task": ("mubench_ray.tasks", "task"),

@@ -313,7 +313,7 @@ def rerun(
     """Run one trial of a results folder again, here and now, and say whether the same numbers come out."""
     _load(plugin)
     from mubench_ray.console import find_row, show_compared
-    from mubench_ray.engine.rerun import rerun_trial
+    from mubench_ray.trials.rerun import rerun_trial
 
     if not show_compared(rerun_trial(folder, find_row(folder, trial_id))):
         raise typer.Exit(1)

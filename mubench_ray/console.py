@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mubench_ray.engine.plan import Plan
-    from mubench_ray.engine.rerun import Compared
     from mubench_ray.engine.run import Run
     from mubench_ray.engine.schedule import Progress as Standing
+    from mubench_ray.trials.rerun import Compared
 
 
 class Plain(Console):

@@ -144,9 +144,10 @@ class UnlearningTrainer:
 
     def train(self) -> TrainOutput:
         """Unlearn; makes the original and the retrain first where ``output_dir`` has them not. Raises Diverged, DataError, ..."""
-        from mubench_ray.engine.artifacts import ArtifactStore
-        from mubench_ray.engine.observation import Curve, evaluation_sets, measure
-        from mubench_ray.engine.unlearning import prepare, unlearn
+        from mubench_ray.trials.artifacts import ArtifactStore
+        from mubench_ray.trials.curve import Curve
+        from mubench_ray.trials.observation import evaluation_sets, measure
+        from mubench_ray.trials.unlearning import prepare, unlearn
 
         device = "cpu" if self.args.use_cpu or not torch.cuda.is_available() else "cuda"
         prepared = prepare(

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_model
 
 from mubench_ray import UnlearningArguments, UnlearningTrainer
-from mubench_ray.engine.artifacts import ArtifactStore
-from mubench_ray.engine.run_trial import run_trial
 from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.metrics import METRICS
 from mubench_ray.models import MODELS
 from mubench_ray.tasks import TASKS
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.run_trial import run_trial
 
 
 def arguments(tmp_path, **changes):

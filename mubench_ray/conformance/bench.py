@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mubench_ray.engine.unlearning import unlearn
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import Method
 from mubench_ray.models import MODELS
@@ -21,6 +20,7 @@ from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.meter import Meter
 from mubench_ray.trial import ForgetSet, Training, Trial, Unlearning
+from mubench_ray.trials.unlearning import unlearn
 
 TRAIN, FORGET, VALIDATION = 48, 8, 16
 

@@ -13,11 +13,8 @@ from typing import Any
 
 import torch
 
-from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
 from mubench_ray.engine.plan import split_name
-from mubench_ray.engine.run_trial import failed_outcome, metric_names, one_line, prepare_network_process, run_trial
 from mubench_ray.engine.watchdog import ATTEMPTS, watching
-from mubench_ray.engine.workspace import load_half
 from mubench_ray.errors import MubenchError, ends_process
 from mubench_ray.registry import load_plugin
 from mubench_ray.results.storage import Place, StorageLost
@@ -25,6 +22,10 @@ from mubench_ray.results.store import Store
 from mubench_ray.splits import split_forget
 from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.trial import Recipe, Trial
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.data import load_half
+from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.run_trial import failed_outcome, metric_names, one_line, prepare_network_process, run_trial
 
 
 @dataclass(frozen=True)
@@ -182,11 +183,6 @@ def exit_of(message: str) -> str:
         return text[:400]
     place = re.search(r" ip: (\S+)", text)
     return f"{found[1]}, {found[2]}" + (f" (on {place[1]})" if place else "")
-
-
-def default_artifacts(out: str | Path) -> str:
-    """Where artifacts lie unless a shared folder is named."""
-    return Place(out).inside("artifacts").address
 
 
 def leave_mark(marks: Place, node: str, stacks: str) -> None:

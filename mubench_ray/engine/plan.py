@@ -22,7 +22,7 @@ from mubench_ray.splits import list_file
 from mubench_ray.suite import MethodEntry, ModelEntry, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
-from mubench_ray.versions import step_before, versioned
+from mubench_ray.trials.versions import step_before, versioned
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mubench_ray.engine.artifacts import ArtifactStore
-from mubench_ray.engine.job import Job, default_artifacts
+from mubench_ray.engine.job import Job
 from mubench_ray.engine.plan import Plan, make_plan, recipes_of
-from mubench_ray.engine.run_trial import failed_outcome, metric_names
 from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.engine.tuning import Tuning, planned_search
 from mubench_ray.errors import ResultsError
@@ -34,6 +32,8 @@ from mubench_ray.results.storage import Place, StorageLost, absolute
 from mubench_ray.results.store import Store
 from mubench_ray.suite import Suite, load_suite
 from mubench_ray.trial import Recipe, Trial
+from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
+from mubench_ray.trials.run_trial import failed_outcome, metric_names
 
 #: Statuses that ``--retry-failed`` runs again.
 RETRIED = ("failed", "out_of_memory")

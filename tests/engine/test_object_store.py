@@ -11,13 +11,14 @@ import pytest
 import torch
 import yaml
 
-from mubench_ray.engine.artifacts import ArtifactStore, Damaged, get_artifact
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run import exclusive, run_suite
 from mubench_ray.errors import ResultsError
 from mubench_ray.results.storage import Place
 from mubench_ray.results.store import Store, load_results
 from mubench_ray.suite import make_suite
+from mubench_ray.trials.artifacts import ArtifactStore, Damaged
+from mubench_ray.trials.originals import get_artifact
 from tests.conftest import outcome_columns
 from tests.engine.processes import finish, mubench, said
 from tests.object_store import start_object_store

@@ -13,16 +13,16 @@ import pytest
 import yaml
 from torch.distributed import TCPStore
 
-from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import run_trial
 from mubench_ray.engine.train import Messages, RankFailed, Team, failure_of
-from mubench_ray.engine.unlearning import budgeted_meter
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.results.store import load_results
 from mubench_ray.suite import Resources, make_suite
 from mubench_ray.training.distributed import World
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.run_trial import run_trial
+from mubench_ray.trials.unlearning import budgeted_meter
 from tests.conftest import CIRCUMSTANCES
 
 PLUGIN = '''

@@ -130,7 +130,7 @@ def make_case():
 @pytest.fixture(scope="session")
 def reference_store(tmp_path_factory):
     """The original and the retrain that all whole-run comparisons start from."""
-    from mubench_ray.engine.artifacts import ArtifactStore
+    from mubench_ray.trials.artifacts import ArtifactStore
 
     return ArtifactStore(tmp_path_factory.mktemp("reference"))
 

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.unlearning import prepare, unlearn
 from mubench_ray.models import MODELS
 from mubench_ray.randomness import derive, torch_generator
 from mubench_ray.splits import split_forget
@@ -23,6 +21,9 @@ from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
 from mubench_ray.tasks.examples import limit
 from mubench_ray.trial import Trial
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.unlearning import prepare, unlearn
 
 SUBSET, RATIO, SEED, CLASSES = 600, 10, 42, 10
 #: Deep Unlearn's optimiser; MU-Bench's is Adam with batches of 32.

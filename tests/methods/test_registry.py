@@ -5,13 +5,13 @@ import torch
 
 from mubench_ray.conformance import shortest
 from mubench_ray.conformance.bench import bench, run
-from mubench_ray.engine import unlearning
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.suite import make_suite
 from mubench_ray.training.lora import merge_lora
 from mubench_ray.trial import Unlearning
+from mubench_ray.trials import unlearning
 
 CONTROLS = {"original", "retrain"}
 #: One-shot updates in eval mode: BatchNorm statistics stay.

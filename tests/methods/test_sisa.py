@@ -3,16 +3,16 @@ import copy
 import pytest
 import torch
 
-from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import run_trial
-from mubench_ray.engine.unlearning import prepare, unlearn
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks.base import Task
 from mubench_ray.training.data import Rows
 from mubench_ray.trial import Training, Unlearning
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.run_trial import run_trial
+from mubench_ray.trials.unlearning import prepare, unlearn
 from tests.methods.conftest import assert_same, ce, descend, logits
 
 RECIPE = Training(optimizer="sgd", lr=0.1, momentum=0.0, epochs=2, batch_size=64)

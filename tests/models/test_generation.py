@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mubench_ray.engine.observation import judged
 from mubench_ray.models import MODELS
 from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.meter import Meter
+from mubench_ray.trials.observation import judged
 from tests.models.conftest import seeded
 
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from mubench_ray.engine.unlearning import unlearn
 from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
 from mubench_ray.training.context import Context
@@ -11,6 +10,7 @@ from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.evaluate import evaluate
 from mubench_ray.training.meter import Meter
 from mubench_ray.trial import ForgetSet, Training, Trial, Unlearning
+from mubench_ray.trials.unlearning import unlearn
 from tests.models.conftest import seeded
 
 KINDS = ["bert-tiny", "wav2vec2-tiny", "vilt-tiny", "videomae-tiny", "t5-tiny", "llama-tiny", "stable-diffusion-tiny"]

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import run_trial
-from mubench_ray.engine.workspace import load_task
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
@@ -20,6 +17,9 @@ from mubench_ray.tasks.generated_pictures import classifier, clip_scores, recogn
 from mubench_ray.tasks.text_to_image import NOISE, noise_schedule
 from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.evaluate import evaluate
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.data import load_task
+from mubench_ray.trials.run_trial import run_trial
 from tests.models.conftest import seeded
 from tests.tasks.layouts import write_emoji
 

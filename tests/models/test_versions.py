@@ -7,7 +7,7 @@ from mubench_ray.models import MODELS, get_model
 from mubench_ray.registry import load_plugin
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
-from mubench_ray.versions import with_weights
+from mubench_ray.trials.versions import with_weights
 
 PLUGIN = """
 from mubench_ray.models.base import register

@@ -10,9 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mubench_ray import versions
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import planned_row
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import METRICS
 from mubench_ray.report.columns import difference_name
@@ -22,6 +20,8 @@ from mubench_ray.report.sections import blocks
 from mubench_ray.report.summary import LINE, ordered, summarise
 from mubench_ray.results.store import Outcome
 from mubench_ray.suite import make_suite
+from mubench_ray.trials import versions
+from mubench_ray.trials.run_trial import planned_row
 
 BASE = {
     "name": "t",

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from mubench_ray.cli import app
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.rerun import rerun_trial
-from mubench_ray.engine.run_trial import planned_row
 from mubench_ray.methods import METHODS
 from mubench_ray.report.report import make_report
 from mubench_ray.results.score import score
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
+from mubench_ray.trials.rerun import rerun_trial
+from mubench_ray.trials.run_trial import planned_row
 
 SUITE = {
     "name": "earlier", "tasks": {"name": "digits", "subset": 120}, "models": "cnn-small", "training": {"epochs": 2},

@@ -15,11 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mubench_ray.cli import app
-from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan, split_name
 from mubench_ray.engine.run import describe_metrics, describe_plan, manifest
-from mubench_ray.engine.run_trial import failed_outcome, metric_names, run_trial
-from mubench_ray.engine.workspace import load_task
 from mubench_ray.errors import ResultsError
 from mubench_ray.report import summary_rows, write_report
 from mubench_ray.results.leaderboard import entries, merge, submit
@@ -29,6 +26,9 @@ from mubench_ray.results.submission import forget_name, pack
 from mubench_ray.splits import split_forget
 from mubench_ray.suite import make_suite
 from mubench_ray.trial import Trial
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.data import load_task
+from mubench_ray.trials.run_trial import failed_outcome, metric_names, run_trial
 
 
 def run(root: Path, suite: dict, artifacts: Path) -> Path:

@@ -20,13 +20,13 @@ import mlflow
 import pyarrow.parquet as pq
 import pytest
 
-from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import failed_outcome, metric_names, run_trial
 from mubench_ray.errors import MubenchError
 from mubench_ray.results.mlflow_sink import RUNS_FILE, MlflowSink, default_uri, quiet, ui_command, without_password
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.run_trial import failed_outcome, metric_names, run_trial
 
 
 @pytest.fixture(scope="module")

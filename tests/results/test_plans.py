@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 from mubench_ray.cli import app
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run import Work, describe_plan, manifest
-from mubench_ray.engine.run_trial import planned_row
 from mubench_ray.report.report import make_report
 from mubench_ray.results.plans import PLAN, entered, planned, read_plan
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
+from mubench_ray.trials.run_trial import planned_row
 
 BASE = {
     "name": "t",

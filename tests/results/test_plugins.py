@@ -34,9 +34,9 @@ def their_metric(test_accuracy):
 RUN = """
 import json, sys, yaml
 from pathlib import Path
-from mubench_ray.engine.artifacts import ArtifactStore
+from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import metric_names, run_trial
+from mubench_ray.trials.run_trial import metric_names, run_trial
 from mubench_ray.registry import load_plugin
 from mubench_ray.results.store import Store
 from mubench_ray.suite import load_suite

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mubench_ray.engine.run_trial import planned_row
 from mubench_ray.errors import MubenchError, ResultsError, UnknownName
 from mubench_ray.metrics import METRICS, compute_all, metric
 from mubench_ray.metrics.controls import gate_groups
@@ -16,6 +15,7 @@ from mubench_ray.results.schema import EXAMPLES
 from mubench_ray.results.score import SCORES, read_scores, score, stack
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.trial import ForgetSet, Training, Trial
+from mubench_ray.trials.run_trial import planned_row
 
 SIZES = {"forget": 40, "retain": 60, "validation": 50, "test": 120}
 

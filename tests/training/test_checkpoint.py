@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from mubench_ray.conformance.bench import bench
-from mubench_ray.engine.unlearning import unlearn
 from mubench_ray.methods import METHODS
 from mubench_ray.training.checkpoint import Checkpoint
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.phase import Optimizer, Phase
 from mubench_ray.trial import ForgetSet, Training, Trial, Unlearning
+from mubench_ray.trials.unlearning import unlearn
 
 
 class Interrupted(Exception):

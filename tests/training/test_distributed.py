@@ -14,7 +14,6 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from mubench_ray.conformance.bench import bench
-from mubench_ray.engine.unlearning import unlearn
 from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.models.base import Model
@@ -24,6 +23,7 @@ from mubench_ray.training.loop import Loop
 from mubench_ray.training.meter import Meter
 from mubench_ray.training.phase import Phase
 from mubench_ray.trial import ForgetSet, Training, Trial, Unlearning
+from mubench_ray.trials.unlearning import unlearn
 
 WORKERS = 2
 #: Batches of 5 do not halve, and the last of D_F has 3 rows.

@@ -1,6 +1,6 @@
 """Golden rows: what every method scores on digits, as data/golden_rows.json keeps it. An outcome that moves moves its version, and is recorded anew:
 
-    python tests/engine/test_golden_rows.py tests/data/golden_rows.json
+    python tests/trials/test_golden_rows.py tests/data/golden_rows.json
 
 A row is found by the id of its trial, which versions are part of: a raised version is a row that is not recorded, and an outcome that moved
 without one is a row that differs. The kernels are pinned by PINNED, in a process of their own. Where torch or the processor is another than when
@@ -34,11 +34,11 @@ def record() -> dict:
     """Run every method of the package, without Ray."""
     import torch
 
-    from mubench_ray.engine.artifacts import ArtifactStore
     from mubench_ray.engine.plan import make_plan
-    from mubench_ray.engine.run_trial import prepare_network_process, run_trial
     from mubench_ray.methods import METHODS
     from mubench_ray.suite import make_suite
+    from mubench_ray.trials.artifacts import ArtifactStore
+    from mubench_ray.trials.run_trial import prepare_network_process, run_trial
 
     prepare_network_process()
     torch.set_num_threads(1)

@@ -9,8 +9,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mubench_ray.engine.artifacts import Artifact, flatten, held_out
-from mubench_ray.engine.transfer import Transfer
 from mubench_ray.errors import Diverged
 from mubench_ray.metrics import compute_all
 from mubench_ray.randomness import torch_generator
@@ -21,9 +19,10 @@ from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows
 from mubench_ray.training.evaluate import Observed, eval_mode, evaluate
 from mubench_ray.trial import Trial
+from mubench_ray.trials.artifacts import Artifact
+from mubench_ray.trials.originals import flatten, held_out
+from mubench_ray.trials.transfer import Transfer
 
-#: Shares of the retrain's FLOs at which the curve is evaluated.
-CURVE_SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 #: Examples of D_R that the examples table keeps.
 SAMPLE = 1000
 
@@ -32,62 +31,6 @@ def evaluation_sets(splits: Splits, forget: ForgetSplit) -> dict[str, Rows]:
     """D_F (of a sequence: all that was to be forgotten so far), D_R, D_V, D_Test and, of a shadow model, the half that it never saw."""
     sets = {"forget": Rows(splits.train, forget.forget), "retain": Rows(splits.train, forget.retain)} | held_out(splits)
     return sets if splits.unseen is None else sets | {"unseen": Rows.all_of(splits.unseen)}
-
-
-class Curve:
-    """Evaluates f_U on samples of every set, of at most ``size`` examples, each time a share of the retrain's FLOs (of the declared budget where there is no
-    retrain) is passed; off the clock."""
-
-    def __init__(
-        self, trial: Trial, sets: dict[str, Rows], size: int, reference_flos: float, points: list[dict[str, Any]]
-    ) -> None:
-        self.trial, self.reference_flos, self.points = trial, reference_flos, points
-        self.sets = {name: sample(rows, name, size) for name, rows in sets.items() if name != "unseen"}
-        self.due = list(CURVE_SHARES)
-
-    def __call__(self, ctx: Context) -> None:
-        """Evaluate if the next share has been reached."""
-        if self.due and ctx.meter.flos >= self.due[0] * self.reference_flos:
-            self.point(ctx)
-            while self.due and ctx.meter.flos >= self.due[0] * self.reference_flos:
-                del self.due[0]
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
-        return {"points": list(self.points), "due": list(self.due)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.points[:], self.due = state["points"], state["due"]
-
-    def point(self, ctx: Context) -> None:
-        """Evaluate now, unless the last point is of this very moment."""
-        if self.points and self.points[-1]["flos"] == ctx.meter.flos and len(self.points) > 1:
-            self.points.pop()
-        with ctx.meter.paused():
-            point: dict[str, Any] = {
-                "trial_id": self.trial.id,
-                "flos": ctx.meter.flos,
-                "seconds": ctx.meter.seconds,
-                "retrain_share": ctx.meter.flos / self.reference_flos
-                if self.reference_flos and self.trial.retrain
-                else None,
-            }
-            for name, rows in self.sets.items():
-                observed = evaluate(ctx.network, ctx.data, rows)
-                point |= {
-                    f"{name}_accuracy": known(observed["correct"].mean()),
-                    f"{name}_loss": observed["loss"].mean(),
-                }
-            self.points.append(point)
-
-
-def sample(rows: Rows, stream: str, size: int) -> Rows:
-    """At most ``size`` of the rows, always the same ones."""
-    if len(rows) <= size:
-        return rows
-    picked = torch.randperm(len(rows), generator=torch_generator("sample", stream, len(rows)))[:size].sort().values
-    return Rows(rows.examples, rows.positions[picked])
 
 
 def examples_table(trial: Trial, observed: dict[str, Observed]) -> pa.Table:
@@ -137,11 +80,6 @@ def measure(
     return observed, means | compute_all(
         measured | probes() | shifted | costs | {"ratio": trial.ratio, "seed": trial.seed}
     ) | costs
-
-
-def known(value: float) -> float | None:
-    """A mean, or None where a task has none to show."""
-    return None if np.isnan(value) else value
 
 
 def judged(ctx: Context, sets: dict[str, Rows]) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ import functools
 
 import pytest
 
-from mubench_ray import versions
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
@@ -15,6 +14,7 @@ from mubench_ray.splits import SAMPLERS
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Trial
+from mubench_ray.trials import versions
 
 BASE = {"name": "t", "tasks": "digits", "models": "cnn-small", "seeds": 1, "lrs": 5e-4, "ratios": 5}
 

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mubench_ray.engine.artifacts import ArtifactStore
-from mubench_ray.engine.job import default_artifacts
-from mubench_ray.engine.run_trial import metric_names, prepare_network_process, run_trial
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import timed
 from mubench_ray.models import MODELS
 from mubench_ray.results.plugins import plugins_told
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Trial, canonical
-from mubench_ray.versions import versioned
+from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
+from mubench_ray.trials.run_trial import metric_names, prepare_network_process, run_trial
+from mubench_ray.trials.versions import versioned
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from mubench_ray.engine.artifacts import Artifact, ArtifactStore, get_artifact
-from mubench_ray.engine.transfer import Transfer
-from mubench_ray.engine.workspace import data_for
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.randomness import derive
@@ -27,7 +24,11 @@ from mubench_ray.training.phase import Phase
 from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.training.superloss import SuperLoss
 from mubench_ray.trial import Trial, Unlearning
-from mubench_ray.versions import step_before
+from mubench_ray.trials.artifacts import Artifact, ArtifactStore
+from mubench_ray.trials.data import data_for
+from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.transfer import Transfer
+from mubench_ray.trials.versions import step_before
 
 
 @dataclass

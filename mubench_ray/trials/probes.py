@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
-from mubench_ray.engine.unlearning import Prepared
 from mubench_ray.errors import MubenchError
 from mubench_ray.randomness import derive
 from mubench_ray.tasks import Batch
@@ -26,6 +24,9 @@ from mubench_ray.training.loop import Loop
 from mubench_ray.training.meter import Meter
 from mubench_ray.training.phase import Optimizer, Phase
 from mubench_ray.trial import Relearning, Trial, Unlearning
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.unlearning import Prepared
 
 
 def probe(

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from mubench_ray.engine.artifacts import ArtifactStore, Damaged, get_artifact
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.workspace import data_for
 from mubench_ray.models import MODELS
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.suite import make_suite
+from mubench_ray.trials.artifacts import ArtifactStore, Damaged
+from mubench_ray.trials.data import data_for
+from mubench_ray.trials.originals import get_artifact
 
 
 @pytest.fixture

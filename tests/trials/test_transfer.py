@@ -7,12 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import run_trial
-from mubench_ray.engine.unlearning import prepare
-from mubench_ray.engine.workspace import load_task
 from mubench_ray.suite import make_suite
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.data import load_task
+from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.run_trial import run_trial
+from mubench_ray.trials.unlearning import prepare
 from tests.tasks.layouts import write_movie_snippets
 
 SETS = ("amazon", "tweets", "editorials")

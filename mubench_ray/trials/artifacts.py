@@ -13,25 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from mubench_ray.engine.workspace import data_for
 from mubench_ray.provenance import provenance
-from mubench_ray.randomness import derive
 from mubench_ray.results.storage import GO_ON, Place, StorageLost
-from mubench_ray.tasks import Batch, Splits
 from mubench_ray.training.checkpoint import Checkpoint
-from mubench_ray.training.context import Context
-from mubench_ray.training.data import Rows, UnlearningData
-from mubench_ray.training.distributed import World
-from mubench_ray.training.evaluate import Observed, eval_mode, evaluate
-from mubench_ray.training.loop import Loop
-from mubench_ray.training.meter import Meter, count_flos
-from mubench_ray.training.phase import Optimizer, Phase
-from mubench_ray.training.recompute import recompute_activations
+from mubench_ray.training.meter import Meter
 from mubench_ray.trial import Recipe
 
 
@@ -262,115 +251,9 @@ def refused(path: Path) -> Iterator[None]:
         raise StorageLost(f"{path} cannot be written ({' '.join(str(error).split())[:200]}). {GO_ON}") from error
 
 
-def get_artifact(
-    recipe: Recipe,
-    store: ArtifactStore,
-    data_dir: str | Path | None = None,
-    device: str = "cpu",
-    world: World | None = None,
-) -> Artifact:
-    """The trained original or retrain of a recipe: from the store, or trained here and now. Raises Diverged when training does.
-
-    Several processes (``world``) train it together; rank 0 says whether it is there already, and saves it.
-    """
-    if world is None or world.size == 1:
-        return store.get(recipe, lambda: _make(recipe, store, data_dir, device, World()))
-    if world.first(lambda: store.usable(recipe)):
-        return store.load(recipe)
-    return _make(recipe, store, data_dir, device, world)
-
-
-def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, device: str, world: World) -> Artifact:
-    data, splits, forget = data_for(recipe, data_dir, device)
-    extra: dict[str, Any] = {}
-    progress: Checkpoint | None = None
-    if recipe.training is None:
-        network, meter = checkpoint(recipe, data), Meter(device=data.device)
-        extra = {"flos_per_sample": flos_of_a_step(network, data)}
-    else:
-        progress = store.checkpoint(recipe.id)
-        network, meter = train(recipe, data, world, progress)
-
-    def observe_and_save() -> None:
-        told = dict(extra)
-        if recipe.on:
-            sets: dict[str, Rows] = {}
-        elif forget is not None:
-            sets = {"forget": Rows(splits.train, forget.forget), "retain": data.rows("retain")} | held_out(splits)
-            told = {"forget_sha256": forget.manifest["sha256"], "forget_size": len(forget.forget)}
-        else:
-            sets = shifted_rows(splits)
-        observed = flatten({name: evaluate(network, data, rows) for name, rows in sets.items()})
-        store.save(recipe, network, meter, observed, {"workers": world.size, **told})
-        if progress is not None:
-            progress.remove()
-
-    world.first(observe_and_save)
-    return store.load(recipe)
-
-
-def checkpoint(recipe: Recipe, data: UnlearningData) -> nn.Module:
-    """The recipe's checkpoint as it is."""
-    torch.manual_seed(derive("initialise", recipe.seed))
-    return data.model.finished(data.task).to(data.device)
-
-
-def flos_of_a_step(network: nn.Module, data: UnlearningData) -> float:
-    """FLOs an example of a step that trains all of the network, counted on the first two of D. No gradient is kept, so that a large network fits."""
-    batch = data.batch(data.rows("train"), torch.arange(2))
-    hooks = [p.register_post_accumulate_grad_hook(_drop) for p in network.parameters() if p.requires_grad]
-    with eval_mode(network):
-        _, flos = count_flos(lambda: data.task.losses(data.task.outputs(network, batch), batch).mean().backward())
-    for hook in hooks:
-        hook.remove()
-    return flos / len(batch)
-
-
-def _drop(parameter: nn.Parameter) -> None:
-    parameter.grad = None
-
-
-def train(
-    recipe: Recipe, data: UnlearningData, world: World | None = None, progress: Checkpoint | None = None
-) -> tuple[nn.Module, Meter]:
-    """Train the recipe's network from scratch on all the data that ``data`` holds: D for an original, D_R for a retrain; going on from ``progress``."""
-    options = recipe.training
-    task, model = data.task, data.model
-    torch.manual_seed(derive("initialise", recipe.seed))
-    network = model.initial(task).to(data.device)
-    if options.gradient_checkpointing:
-        recompute_activations(network)
-    meter = Meter(device=data.device, world=world)
-    ctx = Context(task, model, network, data, derive("train", recipe.seed), meter, options.lr)
-    name = recipe.on or ("train" if recipe.forget is None else "retain")
-
-    def loss(ctx: Context, batch: Batch) -> torch.Tensor:
-        return ctx.loss(batch)
-
-    phase = Phase(
-        "train", name, loss, epochs=options.epochs, optimizer=Optimizer(schedule=options.schedule), augment=True
-    )
-    if meter.world.sharded:
-        meter.world.shard(network)
-        Loop(ctx, [phase], options).run()
-        return meter.world.unshard_into(model.build(task).to(data.device), network), meter
-    Loop(ctx, [phase], options, checkpoint=progress).run()
-    return network, meter
-
-
-def held_out(splits: Splits) -> dict[str, Rows]:
-    """D_V and D_Test."""
-    return {"validation": Rows.all_of(splits.validation), "test": Rows.all_of(splits.test)}
-
-
-def shifted_rows(splits: Splits) -> dict[str, Rows]:
-    """The shifted test sets as ``shifted_<set>``."""
-    return {f"shifted_{name}": Rows.all_of(examples) for name, examples in splits.shifted.items()}
-
-
-def flatten(observed: dict[str, Observed]) -> dict[str, np.ndarray]:
-    """``{"forget": {"loss": ...}}`` as ``{"forget_loss": ...}``, the names that metrics ask for."""
-    return {f"{split}_{column}": values for split, columns in observed.items() for column, values in columns.items()}
+def default_artifacts(out: str | Path) -> str:
+    """Where artifacts lie unless a shared folder is named."""
+    return Place(out).inside("artifacts").address
 
 
 def _sha256(path: Path) -> str:

@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan, split_name
-from mubench_ray.engine.run_trial import metric_names, run_trial
-from mubench_ray.engine.workspace import data_for, load_task
 from mubench_ray.errors import SuiteError
 from mubench_ray.metrics.u_lira import u_lira
 from mubench_ray.results.folder import Folder
@@ -15,6 +12,9 @@ from mubench_ray.results.score import score, stack
 from mubench_ray.results.store import Store
 from mubench_ray.splits import halves
 from mubench_ray.suite import make_suite
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.data import data_for, load_task
+from mubench_ray.trials.run_trial import metric_names, run_trial
 
 POOL = {
     "name": "pool",

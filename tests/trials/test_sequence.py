@@ -1,10 +1,10 @@
 import torch
 
-from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import run_trial
-from mubench_ray.engine.unlearning import prepare
 from mubench_ray.suite import make_suite
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.run_trial import run_trial
+from mubench_ray.trials.unlearning import prepare
 from tests.conftest import CIRCUMSTANCES
 
 

@@ -6,16 +6,17 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import run_trial
-from mubench_ray.engine.unlearning import prepare, unlearn
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.models import get_model
 from mubench_ray.results.store import load_results
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Recipe
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.run_trial import run_trial
+from mubench_ray.trials.unlearning import prepare, unlearn
 from tests.engine.processes import finish
 
 

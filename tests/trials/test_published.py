@@ -7,13 +7,9 @@ import json
 import pytest
 import torch
 
-from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
 from mubench_ray.engine.estimate import plan_flos
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.plan import make_plan, split_name
-from mubench_ray.engine.run_trial import metric_names, run_trial
-from mubench_ray.engine.unlearning import prepare
-from mubench_ray.engine.workspace import load_task
 from mubench_ray.errors import SuiteError
 from mubench_ray.metrics.base import METRICS, reads
 from mubench_ray.models import get_model
@@ -23,6 +19,11 @@ from mubench_ray.results.score import score
 from mubench_ray.results.store import Store
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.data import load_task
+from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.run_trial import metric_names, run_trial
+from mubench_ray.trials.unlearning import prepare
 from tests.tasks.layouts import write_wiki_bio
 
 

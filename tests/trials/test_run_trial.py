@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mubench_ray.engine.artifacts import ArtifactStore
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import run_trial
-from mubench_ray.engine.workspace import load_task
 from mubench_ray.methods import METHODS, Method, Phase
 from mubench_ray.suite import make_suite
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.data import load_task
+from mubench_ray.trials.run_trial import run_trial
 from tests.conftest import CIRCUMSTANCES
 
 

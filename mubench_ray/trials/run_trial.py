@@ -12,11 +12,6 @@ from typing import Any
 
 import torch
 
-from mubench_ray.engine.artifacts import ArtifactStore
-from mubench_ray.engine.observation import Curve, evaluation_sets, examples_table, measure
-from mubench_ray.engine.probes import probe
-from mubench_ray.engine.transfer import transfer_column
-from mubench_ray.engine.unlearning import prepare, unlearn
 from mubench_ray.errors import Diverged, MubenchError, ends_process
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
@@ -26,6 +21,12 @@ from mubench_ray.results.storage import StorageLost
 from mubench_ray.results.store import Outcome
 from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.trial import Trial
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.curve import Curve
+from mubench_ray.trials.observation import evaluation_sets, examples_table, measure
+from mubench_ray.trials.probes import probe
+from mubench_ray.trials.transfer import transfer_column
+from mubench_ray.trials.unlearning import prepare, unlearn
 
 
 def run_trial(

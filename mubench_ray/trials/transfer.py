@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from mubench_ray.engine.artifacts import Artifact, flatten, shifted_rows
 from mubench_ray.tasks import Splits
 from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.evaluate import evaluate
+from mubench_ray.trials.artifacts import Artifact
+from mubench_ray.trials.originals import flatten, shifted_rows
 
 #: What is kept of a set, and from which of its observations it is the mean.
 KEPT = {"accuracy": "correct", "loss": "loss"}

@@ -13,20 +13,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import run_trial
 from mubench_ray.suite import make_suite
 from mubench_ray.training.loop import Loop
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.run_trial import run_trial
 from tests.conftest import CIRCUMSTANCES
 
 #: Runs one node of a suite in a process of its own, slowed down and saving itself after every step, and says where it stands.
 CHILD = """
 import sys, time, yaml
 import torch
-from mubench_ray.engine.artifacts import ArtifactStore, get_artifact
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.originals import get_artifact
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run_trial import run_trial
+from mubench_ray.trials.run_trial import run_trial
 from mubench_ray.suite import make_suite
 from mubench_ray.training.loop import Loop
 
