@@ -20,6 +20,7 @@ from rich.text import Text
 
 from mubench_ray.errors import MubenchError, ResultsError, flat, harmless
 from mubench_ray.results.compaction import file_of
+from mubench_ray.results.observations import standing
 from mubench_ray.results.plans import read_plan
 from mubench_ray.results.store import Store
 
@@ -151,6 +152,7 @@ ROOMY = {
 def show_plan(plan: Plan, trials: bool) -> None:
     """Counts, what is left out, and the estimated cost."""
     from mubench_ray.engine.estimate import estimate
+    from mubench_ray.engine.plan import kept_bytes
 
     suite = plan.suite
     made = f"{len(plan.originals):,} originals and {len(plan.retrains):,} retrains"
@@ -170,6 +172,13 @@ def show_plan(plan: Plan, trials: bool) -> None:
         )
     for part in plan.left_out:
         console.print(styled(("left out", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
+    for part in plan.unobservable:
+        console.print(styled(("not observed", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
+    kept, size = kept_bytes(plan)
+    if kept:
+        console.print(
+            f"keep: {suite.keep}: {kept:,} unlearned networks, about {size / 1e9:.2f} GB beside the artifacts"
+        )
     console.print(estimate(plan))
     if trials:
         for (trial_id, t), (task, model, _) in zip(plan.trials.items(), lines, strict=True):
@@ -274,9 +283,11 @@ def show_end(run: Run, command: str) -> None:
     told = [f"{sum(run.failed.values())} of {run.planned} trials failed: {reasons(run.failed)}"] if run.failed else []
     if run.search_failed:
         told.append(f"{sum(run.search_failed.values())} trials of the search failed: {reasons(run.search_failed)}")
+    if run.unobserved:
+        told.append(f"{sum(run.unobserved.values())} observations could not be made: {reasons(run.unobserved)}")
     if told:
         again = f"To try {'them' if run.retriable > 1 else 'it'} again: {command} --retry-failed"
-        what = again if run.retriable else "What diverged would diverge again."
+        what = again if run.retriable else "Run again, it would end the same."
         lines.append(f"{'; '.join(told)}. `mubench status {run.out}` says which. {what}")
     if not run.complete:
         lines.append(f"Interrupted: {run.finished} of {run.planned} trials are done. To go on: {command}")
@@ -318,6 +329,8 @@ def show_status(folder: Path) -> None:
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     told = f": {len(mine)} of {manifest.get('trials', 0)} trials done" + (f" ({summary})" if summary else "")
     console.print(styled((flat(str(manifest.get("suite", folder.name))), "bold"), told))
+    if observed := standing(store):
+        console.print(flat(observed))
     if others := len(rows) - len(mine):
         console.print(f"{others} more rows are of no suite that was run here.")
     _show_failures(folder)

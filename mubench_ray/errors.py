@@ -45,6 +45,12 @@ def ends_process(error: BaseException) -> bool:
     return hasattr(error, "ray_terminate_msg")
 
 
+def one_line(error: BaseException, name: bool = True) -> str:
+    """An exception as one line, with its type's name unless that says nothing to the reader."""
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}" if name else text
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A sentence with the nearest choices and all of them: ``Did you mean 'salun'? Available: ...``."""
     choices = sorted(choices)

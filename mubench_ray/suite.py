@@ -11,11 +11,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
 from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
+from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.registry import load_plugin
 from mubench_ray.search import OBJECTIVES, check_objectives
 from mubench_ray.splits import check_sampler
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import Budget, Probes, Unlearning
+from mubench_ray.trial import Budget, Unlearning
 
 #: The paper's defaults (MU-Bench, arXiv 2406.14796).
 RATIOS = [float(r) for r in range(1, 11)]
@@ -104,6 +105,32 @@ class MethodEntry(BaseModel):
     def configured(self):
         """The method with its hyperparameters; raises MubenchError."""
         return METHODS.get(self.name).configure(self.model_extra or {})
+
+
+class ObservationEntry(BaseModel):
+    """An observation that trials are looked at for beside what every trial is; every further key is one of its options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        name = OBSERVATIONS.canonical(name)
+        if not OBSERVATIONS.get(name).asked:
+            raise ValueError("every trial is looked at for it already: leave it out")
+        return name
+
+    @model_validator(mode="after")
+    def _has_options(self) -> ObservationEntry:
+        OBSERVATIONS.get(self.name)(**self.options)
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that are set."""
+        return self.model_extra or {}
 
 
 class SamplerEntry(Part):
@@ -212,14 +239,34 @@ class Suite(Part):
     training: dict[str, Any] = {}
     unlearning: Unlearning = Unlearning()
     budget: Budget = Budget()
-    #: Further training after a trial, for metrics that need it (relearning, knowledge gap); off the clock.
-    probes: Probes = Probes()
+    #: What trials are looked at for beside what every trial is (relearning, the knowledge gap): off the clock, and no part of a trial's identity, so that
+    #: one added later is made for the trials that are there already.
+    observations: Annotated[list[Annotated[ObservationEntry, Named]], Listed] = []
+    #: Which unlearned networks are kept beside the artifacts, so that a later observation need not unlearn again.
+    keep: Literal["none", "adapters", "all"] = "none"
     #: Tunes every method before its trials are run; without it each runs at its own hyperparameters and every learning rate of ``lrs``.
     search: Search | None = None
     resources: Resources = Resources()
     data_dir: str | None = None
     plugins: Annotated[list[str], Listed] = []
     mlflow_uri: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_probes(cls, content: Any) -> Any:
+        """``probes`` of earlier releases, as the observations that they are now."""
+        if not isinstance(content, dict) or not isinstance(probes := content.get("probes"), dict):
+            return content
+        known = {"relearning": "relearn_benign", "knowledge_gap": "knowledge_gap"}
+        if unknown := [name for name in probes if name not in known]:
+            raise ValueError(f"probes.{unknown[0]}: unknown. Name it under observations.")
+        entries = [
+            {"name": known[name], **(options if isinstance(options, dict) else {})}
+            for name, options in probes.items()
+            if options
+        ]
+        content = {name: value for name, value in content.items() if name != "probes"}
+        return content | {"observations": [*_listed(content.get("observations") or []), *entries]}
 
     def workers_of(self, model: str) -> int:
         """How many processes share a trial of this model: all entries of the model say the same."""
@@ -273,6 +320,10 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
         if (workers := suite.workers_of(entry.name)) > 1 and 0 < suite.resources.gpus < 1:
             gpus = f"resources.gpus = {suite.resources.gpus:g}"
             raise SuiteError(f"{where}: {workers} workers of {entry.name} need whole devices; {gpus} shares one.")
+    if suite.keep == "adapters" and suite.unlearning.lora is None:
+        raise SuiteError(
+            f"{where}: keep: adapters keeps what LoRA trains, and unlearning.lora is not set; use all or none."
+        )
     if suite.search:
         check_search(suite, where)
     if suite.halves:
@@ -287,7 +338,7 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
 
 def check_entries(suite: Suite, where: str) -> None:
     """Raises SuiteError for an entry that is there twice, and for entries of one model that do not agree on its workers."""
-    for kind in ("tasks", "models", "methods"):
+    for kind in ("tasks", "models", "methods", "observations"):
         entries = getattr(suite, kind)
         for number, entry in enumerate(entries):
             if entry in entries[:number]:
@@ -360,7 +411,6 @@ def _explain(fault: dict[str, Any]) -> str:
             "budget": Budget,
             "resources": Resources,
             "search": Search,
-            "probes": Probes,
         }
         known = owner.get(str(fault["loc"][0]), Suite) if len(fault["loc"]) > 1 else Suite
         return f"{key}: unknown key. {did_you_mean(name, known.model_fields)}"

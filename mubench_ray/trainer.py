@@ -146,18 +146,17 @@ class UnlearningTrainer:
         """Unlearn; makes the original and the retrain first where ``output_dir`` has them not. Raises Diverged, DataError, ..."""
         from mubench_ray.trials.artifacts import ArtifactStore
         from mubench_ray.trials.curve import Curve
-        from mubench_ray.trials.observation import evaluation_sets, measure
+        from mubench_ray.trials.observing import measure, seen_of
+        from mubench_ray.trials.run_trial import costs
         from mubench_ray.trials.unlearning import prepare, unlearn
 
         device = "cpu" if self.args.use_cpu or not torch.cuda.is_available() else "cuda"
-        prepared = prepare(
-            self.trial, ArtifactStore(Path(self.args.output_dir) / "artifacts"), self.args.data_dir, device
-        )
-        ctx, retrain = prepared.ctx, prepared.retrain
-        sets = evaluation_sets(prepared.splits, prepared.forget)
+        artifacts = ArtifactStore(Path(self.args.output_dir) / "artifacts")
+        prepared = prepare(self.trial, artifacts, self.args.data_dir, device)
+        ctx, seen = prepared.ctx, seen_of(prepared, self.trial, artifacts, self.args.data_dir)
         self.model = None
         state = self.state = TrainerState(global_step=-1)
-        curve = Curve(self.trial, sets, prepared.ctx.data.task.sampled, prepared.reference_flos, state.log_history)
+        curve = Curve(self.trial, seen.sets, prepared.ctx.data.task.sampled, prepared.reference_flos, state.log_history)
 
         def observe(ctx: Context) -> None:
             state.global_step += 1  # the first call comes before the first step
@@ -169,8 +168,9 @@ class UnlearningTrainer:
         curve.point(ctx)
         state.log_history[-1]["step"] = state.global_step
         state.total_flos = ctx.meter.flos
-        _, values = measure(ctx, self.trial, sets, retrain, prepared.transfer)
-        self.model, self._data, self._sets = ctx.network, ctx.data, sets
+        spent = costs(ctx.meter, prepared.retrain)
+        values = measure(seen, spent).values | spent
+        self.model, self._data, self._sets = ctx.network, ctx.data, seen.sets
         self._metrics = {name: value for name, value in values.items() if value is not None}
         spent = {"train_runtime": ctx.meter.seconds, "total_flos": ctx.meter.flos, "truncated": float(state.truncated)}
         return TrainOutput(state.global_step, None, spent)

@@ -71,7 +71,7 @@ class Budget(Frozen):
 
 
 class Relearning(Frozen):
-    """Fine-tune f_U, and the retrain, on D_R for so many steps, and look at D_F every few; ``lr`` None takes that of the training."""
+    """Of ``Probes``: what is now the observation ``relearn_benign``."""
 
     steps: int = Field(50, ge=1)
     every: int = Field(5, ge=1)
@@ -79,7 +79,7 @@ class Relearning(Frozen):
 
 
 class Probes(Frozen):
-    """What is found out about f_U by training something after it; never on the clock."""
+    """What an earlier release found out about f_U as a part of a trial's identity: observations have taken its place, and only stored trials have it."""
 
     relearning: Relearning | None = None
     knowledge_gap: bool = False
@@ -165,6 +165,7 @@ class Trial(Frozen):
     unlearning: Unlearning = Unlearning()
     budget: Budget = Budget()
     budget_epochs: float | None = Field(None, gt=0)
+    #: Of an earlier release; no new trial has any.
     probes: Probes = Probes()
     versions: Versions = Field(default_factory=dict)
     tuned: dict[str, Any] | None = None
@@ -210,19 +211,11 @@ class Trial(Frozen):
         """The recipe of the reference that never saw D_F; None where there can be none."""
         return self._recipe(self.forget) if self.budget_epochs is None else None
 
-    def trained_on(self, part: Literal["forget", "validation"]) -> Recipe:
-        """The recipe of a model of D_F alone or of D_V alone, trained as the original was."""
+    def trained_on(self, part: Literal["forget", "validation"], loop: int | str = 1) -> Recipe:
+        """The recipe of a model of D_F alone or of D_V alone, trained as the original was by this version of the ``loop``."""
         recipe = self._recipe(self.forget if part == "forget" else None)
-        versions = self._versions_of(f"{part}-only")
+        versions = self._versions_of(f"{part}-only") | ({} if loop == 1 else {"training": loop})
         return Recipe.model_validate(recipe.model_dump() | {"on": part, "versions": versions})
-
-    @property
-    def artifacts(self) -> tuple[Recipe, ...]:
-        """Recipes of all that must be trained before this trial is run and measured."""
-        recipes = [self.original, self.retrain]
-        if self.probes.knowledge_gap:
-            recipes += [self.trained_on("forget"), self.trained_on("validation")]
-        return tuple(recipe for recipe in recipes if recipe is not None)
 
     @property
     def previous(self) -> Trial | None:
@@ -256,8 +249,8 @@ class Trial(Frozen):
 
 
 #: What each field of a trial is: part of the ``setting`` (the models and data that methods are compared on), of the ``contender`` (what is compared), the
-#: ``ratio``, a ``repetition``, or of several of them (``parts``). A field that is not here fails a test.
-ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts"]] = {
+#: ``ratio``, a ``repetition``, or of several of them (``parts``); what is looked at (``observed``) is no part of any. A field that is not here fails a test.
+ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts", "observed"]] = {
     "task": "setting",
     "subset": "setting",
     "model": "setting",
@@ -275,7 +268,7 @@ ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts"]
     "unlearning": "contender",
     "budget": "contender",
     "budget_epochs": "setting",
-    "probes": "setting",
+    "probes": "observed",
     "versions": "parts",  # of task, model, sampler: setting; of a plugin's method: contender; method and loop: of rows that differ the latest count
     "sequence": "contender",
     "tuned": "parts",  # where it is given, it stands for lr and hyperparameters
@@ -291,7 +284,6 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
         options["classes"] = sorted(set(options["classes"]))
     setting |= {"sampler": forget.get("sampler", ForgetSet.model_fields["sampler"].default), "sampler_options": options}
     setting |= {"shadow": trial.get("half") is not None, "training": _changed(Training, trial.get("training"))}
-    setting["probes"] = _changed(Probes, trial.get("probes"))
     setting["versions"] = {key: versions[key] for key in ("task", "model", "checkpoint", "sampler") if key in versions}
     contender = {"method": method}
     if method not in ("original", "retrain"):  # nothing of what follows changes a control

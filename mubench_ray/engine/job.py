@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 
 from mubench_ray.engine.plan import split_name
 from mubench_ray.engine.watchdog import ATTEMPTS, watching
-from mubench_ray.errors import MubenchError, ends_process
+from mubench_ray.errors import MubenchError, ends_process, one_line
 from mubench_ray.registry import load_plugin
 from mubench_ray.results.storage import Place, StorageLost
 from mubench_ray.results.store import Store
@@ -24,16 +24,24 @@ from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.trial import Recipe, Trial
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_half
+from mubench_ray.trials.observing import Asked, failed_record, feeding
 from mubench_ray.trials.originals import get_artifact
-from mubench_ray.trials.run_trial import failed_outcome, metric_names, one_line, prepare_network_process, run_trial
+from mubench_ray.trials.run_trial import (
+    Keep,
+    failed_outcome,
+    metric_names,
+    observe_again,
+    prepare_network_process,
+    run_trial,
+)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that is the same for all nodes of a run. ``continued`` names the trials that another one goes on from, ``observed`` the columns of a
-    row that the driver is told when a trial ends, ``workers`` how many processes share a node of a model (1 of those not named),
-    ``sharded`` whether they keep its parameters in pieces, ``gpus`` what part of a device, or how many, a process has, ``watchdog`` after how many
-    seconds without progress a process is ended, ``folder`` where relative paths begin."""
+    """Everything that is the same for all nodes of a run. ``continued`` names the trials that another one goes on from, ``objectives`` the columns of a
+    row that the driver is told when a trial ends, ``observations`` what trials are looked at for, ``keep`` which unlearned networks are kept, ``workers``
+    how many processes share a node of a model (1 of those not named), ``sharded`` whether they keep its parameters in pieces, ``gpus`` what part of a
+    device, or how many, a process has, ``watchdog`` after how many seconds without progress a process is ended, ``folder`` where relative paths begin."""
 
     continued: frozenset[str]
     out: str
@@ -43,7 +51,9 @@ class Job:
     device: str
     concurrency: int
     threads: int
-    observed: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    observations: tuple[Asked, ...] = ()
+    keep: Keep = "none"
     workers: Mapping[str, int] = field(default_factory=dict)
     sharded: bool = False
     checkpoint_seconds: float | None = None
@@ -87,8 +97,8 @@ class Job:
     def run(
         self, node: str, content: str, folder: str = "", world: World | None = None, alone: bool = False
     ) -> dict[str, Any]:
-        """Make an artifact or run a trial, given as JSON, and write it (a trial's row into ``folder`` of the results); returns ``status`` and, of a
-        failure, ``error``, and the columns that ``observed`` names. Of several processes (``world``) rank 0 writes.
+        """Make an artifact, run a trial or look at one that has its row, given as JSON, and write it (into ``folder`` of the results); returns ``status``
+        and, of a failure, ``error``, and the columns that ``objectives`` names. Of several processes (``world``) rank 0 writes.
 
         Two more statuses have no row: ``crowded``, out of memory beside others (``alone`` says that there are none), and ``unwritten``, where the
         storage is lost.
@@ -105,12 +115,15 @@ class Job:
             with watching(watchdog, lambda stacks: leave_mark(marks, node, stacks)):
                 if is_artifact(node):
                     return self._make(Recipe.model_validate_json(content), world, alone)
-                trial = Trial.model_validate_json(content)
-                store = self._store
+                if is_look(node):
+                    return self._look(node, content, world, alone)
+                trial, store = Trial.model_validate_json(content), self._store
                 if trial.retrain is None:
                     self._write_split(trial)
-                keep, tenants = node in self.continued, 1 if alone else self.tenants
-                outcome = run_trial(trial, store, self.data_dir, self.device, tenants, keep, world)
+                keep = "all" if node in self.continued else "none" if folder else self.keep
+                wanted = feeding(self.observations, self.objectives) if folder else self.observations
+                tenants = 1 if alone else self.tenants
+                outcome = run_trial(trial, store, self.data_dir, self.device, tenants, keep, world, wanted)
             if outcome.row["status"] == "out_of_memory" and self._crowded(world, alone):
                 return {"status": "crowded", "error": outcome.row["error"]}
             if outcome.row["status"] == "out_of_memory" and alone:
@@ -121,7 +134,34 @@ class Job:
                     progress.remove()
         except StorageLost as error:
             return {"status": "unwritten", "error": str(error)}
-        return {name: outcome.row.get(name) for name in ("status", "error", *self.observed)}
+        values = outcome.values
+        return {name: values.get(name) for name in ("status", "error", *self.objectives)}
+
+    def _look(self, node: str, content: str, world: World | None, alone: bool) -> dict[str, Any]:
+        """Look at a trial that has its row for what its folder lacks."""
+        trial, wanted = told_look(content, self.observations)
+        row, tenants = Store(self.out).row(trial.id), 1 if alone else self.tenants
+        records = observe_again(trial, wanted, row, self._store, self.data_dir, self.device, tenants, world)
+        bad = [record for record in records if record["status"] != "ok"]
+        if bad and bad[0]["status"] == "out_of_memory" and self._crowded(world, alone):
+            return {"status": "crowded", "error": bad[0]["error"]}
+        Store(self.out).write_observations(records)
+        return {"status": bad[0]["status"], "error": bad[0]["error"]} if bad else {"status": "ok", "error": None}
+
+    def give_up(
+        self, node: str, content: str, folder: str, reason: str, status: str = "failed", traceback: str | None = None
+    ) -> dict[str, Any]:
+        """Write what is left of a node that could not be run: a trial's row, or the records of what it was to be looked at for, with the reason."""
+        store = Store(self.out)
+        if is_look(node):
+            trial, wanted = told_look(content, self.observations)
+            store.write_observations(failed_record(trial, each, reason, status) for each in wanted)
+        elif not is_artifact(node):
+            trial = Trial.model_validate_json(content)
+            outcome = failed_outcome(trial, reason, status)
+            outcome.traceback, outcome.row["workers"] = traceback, self.workers.get(trial.model, 1)
+            store.part(folder).write(outcome, metric_names())
+        return {"status": status, "error": reason} | {name: None for name in self.objectives}
 
     def _crowded(self, world: World | None, alone: bool) -> bool:
         """Whether a node that is out of memory had others beside it."""
@@ -135,10 +175,7 @@ class Job:
             marks.delete(f"{node}-{attempt}.txt")
         if is_artifact(node):
             return {"status": "failed", "error": f"{node} {reason}"}
-        outcome = failed_outcome(Trial.model_validate_json(content), reason)
-        outcome.traceback = stacks
-        Store(self.out).part(folder).write(outcome, metric_names())
-        return {name: outcome.row.get(name) for name in ("status", "error", *self.observed)}
+        return self.give_up(node, content, folder, reason, traceback=stacks)
 
     def _make(self, recipe: Recipe, world: World | None, alone: bool) -> dict[str, Any]:
         try:
@@ -171,6 +208,27 @@ class Job:
 def is_artifact(node: str) -> bool:
     """Whether a node id is an artifact's: ``original-...``, ``retrain-...``, ``forget-only-...``; a trial's has no dash."""
     return "-" in node
+
+
+#: What the node of a trial that is looked at once more ends with; the trial's own node is its id.
+LOOK = "+"
+
+
+def is_look(node: str) -> bool:
+    """Whether a node is a trial that has its row and is looked at for more."""
+    return node.endswith(LOOK)
+
+
+def tell_look(trial: Trial, wanted: Iterable[Asked]) -> str:
+    """The JSON of a trial that is to be looked at for these observations."""
+    return json.dumps(trial.model_dump(mode="json") | {"observations": [each.id for each in wanted]})
+
+
+def told_look(content: str, observations: Iterable[Asked]) -> tuple[Trial, list[Asked]]:
+    """What ``tell_look`` told, of these observations."""
+    told = json.loads(content)
+    wanted = told.pop("observations")
+    return Trial.model_validate(told), [each for each in observations if each.id in wanted]
 
 
 def exit_of(message: str) -> str:

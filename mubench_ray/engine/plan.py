@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
@@ -16,12 +17,15 @@ from mubench_ray.errors import SuiteError
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
 from mubench_ray.models.base import check_checkpoint
+from mubench_ray.observations import OBSERVATIONS
+from mubench_ray.observations.base import Kind, refusal
 from mubench_ray.results.configurations import how
 from mubench_ray.search import Configuration
 from mubench_ray.splits import list_file
 from mubench_ray.suite import MethodEntry, ModelEntry, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
+from mubench_ray.trials.observing import Asked, asked, recipes
 from mubench_ray.trials.versions import step_before, versioned
 
 
@@ -42,15 +46,19 @@ class Plan:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     trials: dict[str, Trial] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
+    #: Observations that trials of it cannot be looked at for.
+    unobservable: list[LeftOut] = field(default_factory=list)
+
+    @functools.cached_property
+    def observations(self) -> tuple[Asked, ...]:
+        """What the suite asks for beside what every trial is looked at for."""
+        return tuple(asked(entry.name, entry.options) for entry in self.suite.observations)
 
     def needs(self, trial: Trial) -> tuple[str, ...]:
         """Ids of the artifacts, and of the step before in a sequence, that a trial waits for."""
-        # What transfer is compared with is the original's score on the shifted sets, whatever a trial starts from.
-        transfers = bool(TASKS.get(trial.task).shifted)
         starts = METHODS.get(trial.method).start != "retrain"
-        wanted = transfers or trial.probes.knowledge_gap or (starts and not trial.after)
-        needed = [recipe.id for recipe in trial.artifacts if wanted or recipe.kind != "original"]
-        return (*([step_before(trial).id] if starts and trial.after else []), *needed)
+        needed = recipes(trial, self.observations, started_from(trial, bool(starts and not trial.after)))
+        return (*([step_before(trial).id] if starts and trial.after else []), *(recipe.id for recipe in needed))
 
     @property
     def continued(self) -> set[str]:
@@ -117,7 +125,6 @@ class Cell:
             training=self.training,
             unlearning=self.suite.unlearning,
             budget=self.suite.budget,
-            probes=self.suite.probes,
             budget_epochs=self.budget_epochs,
             sequence=self.suite.sequence and self.method.start != "retrain",
         )
@@ -156,8 +163,40 @@ def make_plan(suite: Suite, configurations: Callable[[Cell, ForgetSet], list[Con
     if not plan.trials:
         reasons = "; ".join(f"{part.what}: {part.reason}" for part in plan.left_out)
         raise SuiteError(f"{suite.name}: no cell of the suite can apply: {reasons}.")
-    plan.recipes = recipes_of(plan.trials.values())
+    plan.recipes = recipes_of(plan.trials.values(), plan.observations)
+    plan.unobservable = list(unobservable(plan))
     return plan
+
+
+def kept_bytes(plan: Plan) -> tuple[int, int]:
+    """How many unlearned networks the suite keeps, and about how many bytes they take."""
+    keep, share = plan.suite.keep, plan.suite.unlearning.lora
+    if keep == "none":
+        return 0, 0
+    whole = 1.0 if keep == "all" else share
+    counted = Counter((trial.task, trial.model) for trial in plan.trials.values())
+    sizes = {
+        key: sum(t.numel() * t.element_size() for t in meta_network(*key).state_dict().values()) for key in counted
+    }
+    return sum(counted.values()), round(whole * sum(sizes[key] * count for key, count in counted.items()))
+
+
+def started_from(trial: Trial, original: bool = True) -> list[Kind]:
+    """Kinds of the artifacts that a trial starts from and is budgeted by; without an ``original`` only where nothing else gives its budget."""
+    retrainable = trial.retrain is not None
+    return [*(["original"] if original or not retrainable else []), *(["retrain"] if retrainable else [])]
+
+
+def unobservable(plan: Plan) -> Iterator[LeftOut]:
+    """The observations that trials of the plan cannot be looked at for, a line a task."""
+    for each in plan.observations:
+        kind = OBSERVATIONS.get(each.name)
+        counted: Counter[tuple[str, str]] = Counter()
+        for trial in plan.trials.values():
+            if reason := refusal(kind, TASKS.get(trial.task), trial.retrain is not None):
+                counted[trial.task, reason] += 1
+        for (task, reason), number in counted.items():
+            yield LeftOut(f"{task} x {each.name}", number, reason)
 
 
 def forget_sets(suite: Suite) -> list[ForgetSet]:
@@ -215,9 +254,10 @@ def without_retrain(cell: Cell) -> str | None:
     return None
 
 
-def recipes_of(trials: Iterable[Trial]) -> dict[str, Recipe]:
-    """The originals and retrains that trials need, by id."""
-    recipes: dict[str, Recipe] = {}
+def recipes_of(trials: Iterable[Trial], observations: Iterable[Asked] = ()) -> dict[str, Recipe]:
+    """The originals, retrains and networks to compare with that trials and their observations need, by id."""
+    observations = tuple(observations)
+    found: dict[str, Recipe] = {}
     known = set()
     for trial in trials:
         # Hashing a recipe costs more than the trial itself; most trials share theirs.
@@ -226,9 +266,9 @@ def recipes_of(trials: Iterable[Trial]) -> dict[str, Recipe]:
         key = (trial.task, trial.subset, *starts, training, trial.training_seed, trial.half)
         forget = (trial.forget.sampler, trial.forget.ratio, trial.forget.seed)
         if (*key, *forget) not in known:
-            recipes |= {recipe.id: recipe for recipe in trial.artifacts}
+            found |= {recipe.id: recipe for recipe in recipes(trial, observations, started_from(trial))}
         known.add((*key, *forget))
-    return recipes
+    return found
 
 
 @functools.lru_cache(maxsize=1024)

@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mubench_ray.engine.job import Job
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mubench_ray.engine.job import LOOK, Job, is_look, tell_look
 from mubench_ray.engine.plan import Plan, make_plan, recipes_of
 from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.engine.tuning import Tuning, planned_search
@@ -27,13 +30,14 @@ from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
 from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.provenance import provenance
+from mubench_ray.results.observations import with_observations
 from mubench_ray.results.plans import PLAN, entered, planned
 from mubench_ray.results.storage import Place, StorageLost, absolute
 from mubench_ray.results.store import Store
 from mubench_ray.suite import Suite, load_suite
-from mubench_ray.trial import Recipe, Trial
+from mubench_ray.trial import Recipe, Trial, canonical
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
-from mubench_ray.trials.run_trial import failed_outcome, metric_names
+from mubench_ray.trials.observing import Asked, possible
 
 #: Statuses that ``--retry-failed`` runs again.
 RETRIED = ("failed", "out_of_memory")
@@ -59,6 +63,8 @@ class Run:
     #: How many of the failed ones ``retry_failed`` would run again; those that diverged would diverge again.
     retriable: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
+    #: Observations of planned trials that could not be made, by their reason.
+    unobserved: dict[str, int] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -68,10 +74,10 @@ class Run:
     @property
     def exit_code(self) -> int:
         """0: every trial of the suite has its result, a truncated one included, which is what its budget gave; 1: some failed or were left out; 2: there is
-        not a single result."""
+        not a single result. An observation that could not be made counts like a trial that failed."""
         if self.finished == sum(self.failed.values()):
             return 2
-        return 1 if self.failed or self.search_failed or self.left_out else 0
+        return 1 if self.failed or self.search_failed or self.left_out or self.unobserved else 0
 
 
 def run_suite(
@@ -114,8 +120,13 @@ def run_suite(
         # In a search a configuration that diverges is an answer.
         search_failed = failures(work.search_store, (*FINISHED, "diverged")) if work.tuning else {}
         retriable = sum(failures(store, (*FINISHED, "diverged"), plan.trials).values()) + sum(search_failed.values())
+        unobserved = work.unobserved()
     left_out = {f"{part.what}: {part.reason}": part.trials for part in plan.left_out}
-    return Run(store.place.address, work.planned, finished, already, failed, search_failed, retriable, left_out)
+    retriable += sum(unobserved.values())
+    unobserved |= {f"{part.what}: {part.reason}": part.trials for part in plan.unobservable}
+    return Run(
+        store.place.address, work.planned, finished, already, failed, search_failed, retriable, left_out, unobserved
+    )
 
 
 def failures(store: Store, usable: tuple[str, ...], trials: Container[str] | None = None) -> dict[str, int]:
@@ -139,12 +150,15 @@ class Work:
         self.tuning: Tuning | None = None
         if retry_failed:
             store.forget_rows(RETRIED)
+            store.forget_records(RETRIED)
         if plan.suite.search:
             self.tuning = self._tuning(retry_failed)
             plan.trials = dict(self.tuning.reported)
         #: Trials that had their row when this run began, and the configuration that it was written with.
         self.done = store.finished()
         self._written = store.configurations()
+        self._observed = store.observed() if plan.observations else {}
+        self._usable = self._usable_rows() if plan.observations else set()
         self.missing = self._unfinished()
 
     @property
@@ -159,11 +173,37 @@ class Work:
             store.write_text(name, self.store.place.read(name).decode())
         if retry_failed:
             store.forget_rows(RETRIED)
-        return Tuning(suite, {row["trial_id"]: row for row in store.read("trials").to_pylist()})
+        return Tuning(
+            suite, {row["trial_id"]: row for row in with_observations(store.read("trials"), store)[0].to_pylist()}
+        )
+
+    def _usable_rows(self) -> set[str]:
+        rows = self.store.read("trials", columns=["trial_id", "status"])
+        return set(rows.filter(pc.is_in(rows["status"], pa.array(FINISHED)))["trial_id"].to_pylist())
+
+    def lacks(self, trial: Trial) -> list[Asked]:
+        """What a trial that had its row when this run began is still to be looked at for."""
+        if trial.id not in self._usable:
+            return []
+        wanted = possible(trial, self.plan.observations)
+        return [each for each in wanted if (trial.id, *key_of(each)) not in self._observed]
+
+    def nodes(self, trials: dict[str, Trial]) -> dict[str, Trial]:
+        """What of these trials is to be run: those without a row, and as nodes of their own those that are to be looked at for more."""
+        looks = {f"{name}{LOOK}": trial for name, trial in trials.items() if name in self.done and self.lacks(trial)}
+        return {name: trial for name, trial in trials.items() if name not in self.done} | looks
+
+    def unobserved(self) -> dict[str, int]:
+        """How many observations of planned trials could not be made, by their reason."""
+        if not self.plan.observations:
+            return {}
+        rows = self.store.read("observations", columns=["trial_id", "observation", "status", "error"]).to_pylist()
+        bad = [row for row in rows if row["status"] != "ok" and row["trial_id"] in self.plan.trials]
+        return dict(Counter(f"{row['observation']}: {row['error'] or row['status']}" for row in bad).most_common())
 
     def _unfinished(self) -> dict[str, Trial]:
-        """The trials known so far that have no row yet."""
-        missing = {trial_id: trial for trial_id, trial in self.plan.trials.items() if trial_id not in self.done}
+        """The nodes known so far that are still to be run."""
+        missing = self.nodes(self.plan.trials)
         if self.tuning:
             rows = self.tuning.rows
             missing |= {name: trial for name, trial in self.tuning.search_trials.items() if name not in rows}
@@ -172,7 +212,7 @@ class Work:
     @property
     def expected(self) -> int:
         """How many trials are still to be run, those that follow from a search included."""
-        reported = self.planned - len(self.store.finished() & self.plan.trials.keys())
+        reported = self.planned - len(self.store.finished() & self.plan.trials.keys()) + sum(map(is_look, self.missing))
         return reported + (planned_search(self.plan.suite) - len(self.tuning.rows) if self.tuning else 0)
 
     def ended(self, trial_id: str, observed: dict[str, Any] | None) -> dict[str, Trial]:
@@ -184,7 +224,7 @@ class Work:
         if chosen:
             self.plan.trials |= chosen
             self.write_plan()
-        return {name: trial for name, trial in known.items() if name not in self.done}
+        return self.nodes(known)
 
     def folder(self, node: str) -> str:
         """The part of the results folder that a node's row belongs to."""
@@ -214,7 +254,8 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
 
     def needs(trials: dict[str, Trial]) -> dict[str, tuple[str, ...]]:
         """What each trial waits for, of artifacts and trials that are not there yet."""
-        recipes = {name: recipe for name, recipe in recipes_of(trials.values()).items() if not made.has(recipe)}
+        needed = recipes_of(trials.values(), plan.observations)
+        recipes = {name: recipe for name, recipe in needed.items() if not made.has(recipe)}
         things.update(trials | recipes)
         return {
             name: tuple(node for node in plan.needs(trial) if node in things and node != name)
@@ -224,13 +265,15 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
     def then(node: str, observed: dict[str, Any] | None) -> dict[str, tuple[str, ...]]:
         return needs(work.ended(node, observed))
 
-    def lost(trial: str, reason: str) -> None:
-        folder = store.part(work.folder(trial))
-        if trial not in folder.finished():
-            folder.write(failed_outcome(things[trial], reason), metric_names())
+    def lost(node: str, reason: str) -> None:
+        if is_look(node) or node not in store.part(work.folder(node)).finished():
+            job.give_up(node, *contents(node), reason)
 
     def contents(node: str) -> tuple[str, str]:
-        return things[node].model_dump_json(), work.folder(node)
+        thing = things[node]
+        if is_look(node):
+            return tell_look(thing, work.lacks(thing)), ""
+        return thing.model_dump_json(), work.folder(node)
 
     resources = plan.suite.resources
     # Tune's own bookkeeping is nobody's to read, and stays on this machine where results lie in an object store.
@@ -247,8 +290,6 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
             count = min(fit, resources.concurrency or sys.maxsize)
             # Where fewer may run than would fit, the schedule holds them back; else the cluster's resources do, which may grow with what waits.
             limit = count if workers or count < fit else resources.concurrency if address else None
-            schedule = Schedule(needs(work.missing), count, lost, limit, then if work.tuning else None)
-            schedule.progress.total = work.expected
             job = Job(
                 continued=frozenset(plan.continued),
                 out=store.place.address,
@@ -264,8 +305,12 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
                 gpus=resources.gpus,
                 watchdog=resources.watchdog,
                 folder=str(Path.cwd()),
-                observed=tuple(plan.suite.search.objectives) if plan.suite.search else (),
+                objectives=tuple(plan.suite.search.objectives) if plan.suite.search else (),
+                observations=plan.observations,
+                keep=plan.suite.keep,
             )
+            schedule = Schedule(needs(work.missing), count, lost, limit, then if work.tuning else None)
+            schedule.progress.total = work.expected
             with watch(schedule.progress):
                 run_nodes(job, schedule, contents, resources, str(storage.absolute()))
     finally:
@@ -397,7 +442,13 @@ def describe_plan(plan: Plan, planned: int | None = None) -> dict[str, Any]:
         "recipes": list(plan.recipes),
         "trials": list(plan.trials),
         "left_out": [{"what": part.what, "trials": part.trials, "reason": part.reason} for part in plan.left_out],
+        "observations": [dict(zip(("name", "version", "options"), key_of(each))) for each in plan.observations],
     }
+
+
+def key_of(each: Asked) -> tuple[str, str, str]:
+    """What the records of an observation are kept by beside their trial: its name, version and options."""
+    return each.name, str(each.version), canonical(each.options)
 
 
 def describe_metrics() -> dict[str, Any]:

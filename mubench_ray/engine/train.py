@@ -20,12 +20,10 @@ from typing import Any
 from torch.distributed import TCPStore
 
 from mubench_ray.engine.job import Job, exit_of, is_artifact
-from mubench_ray.errors import MubenchError, ResultsError
+from mubench_ray.errors import MubenchError, ResultsError, one_line
 from mubench_ray.results.store import Store
 from mubench_ray.suite import Resources
 from mubench_ray.training.distributed import WorkerLost, World
-from mubench_ray.trial import Trial
-from mubench_ray.trials.run_trial import failed_outcome, metric_names, one_line
 
 #: What makes a short run of Train shorter: how often its controller looks at the workers (2 s by default, and a run ends at such a look), and what it
 #: keeps for a dashboard. A user's own setting wins.
@@ -180,10 +178,7 @@ class Team:
         status, reason = failed
         if is_artifact(node):
             return {"status": "failed", "error": reason}
-        outcome = failed_outcome(Trial.model_validate_json(content), reason, status)
-        outcome.row["workers"] = self.workers
-        Store(self.job.out).part(folder).write(outcome, metric_names())
-        return {"status": status, "error": reason}
+        return self.job.give_up(node, content, folder, reason, status)
 
 
 def work(config: dict[str, Any]) -> None:

@@ -26,10 +26,9 @@ from mubench_ray.engine.cluster import nodes
 from mubench_ray.engine.job import Job, exit_of
 from mubench_ray.engine.schedule import Schedule
 from mubench_ray.engine.telemetry import Telemetry
-from mubench_ray.errors import MubenchError, ends_process
+from mubench_ray.errors import MubenchError, ends_process, one_line
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.suite import Resources
-from mubench_ray.trials.run_trial import one_line
 
 if TYPE_CHECKING:
     from mubench_ray.engine.train import Team

@@ -8,6 +8,7 @@ may see the rows of a merge twice, in the hidden file, which it passes over, and
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from mubench_ray.results.storage import Place
 
 #: Files of one trial that may lie about before they are merged, and rows that a merged file holds at most (by table).
 LOOSE = 500
+#: Where a merged file says which files it took the place of.
+REPLACES = b"mubench_replaces"
 ROWS = 4_000_000
 
 
@@ -29,6 +32,11 @@ def file_of(trial_id: str, ending: str = ".parquet") -> str:
             f"{trial_id!r} is no trial id, which has letters and digits only: no file is named by it. Remove its row, or the folder if it is not yours."
         )
     return f"{trial_id}{ending}"
+
+
+def owner_of(name: str) -> str:
+    """The trial that a file of its own belongs to: ``<id>.parquet``, or ``<id>-<what>.parquet`` of a table with several files a trial."""
+    return Path(name).stem.partition("-")[0]
 
 
 def loose_files(folder: Place) -> list[str]:
@@ -51,14 +59,14 @@ def compact(folder: Place, at_least: int = LOOSE) -> int:
     loose = loose_files(folder)
     if len(loose) < max(2, at_least):
         return 0
-    batch: list[pa.Table] = []
+    batch: dict[str, pa.Table] = {}
     rows = 0
     for name in loose:
-        batch.append(read_table(folder, name))
-        rows += batch[-1].num_rows
+        batch[name] = read_table(folder, name)
+        rows += batch[name].num_rows
         if rows >= ROWS:
             _merge(folder, batch)
-            batch, rows = [], 0
+            batch, rows = {}, 0
     if batch:
         _merge(folder, batch)
     return len(loose)
@@ -77,14 +85,24 @@ def finish_merges(folder: Place) -> None:
             _adopt(folder, name)
 
 
-def _merge(folder: Place, tables: list[pa.Table]) -> None:
+def _merge(folder: Place, tables: dict[str, pa.Table]) -> None:
     numbers = [int(Path(name).stem.split("-")[1]) for name in folder.names() if name.startswith("part-")]
     hidden = f"_part-{1 + max(numbers, default=0)}.parquet"
-    folder.write(hidden, pa.concat_tables(tables, promote_options="default"))
+    merged = pa.concat_tables(tables.values(), promote_options="default")
+    # Which files it replaces is said in it: a row's id does not name the file where a trial has several.
+    replaces = {REPLACES: json.dumps(sorted(tables)).encode()}
+    folder.write(hidden, merged.replace_schema_metadata({**(merged.schema.metadata or {}), **replaces}))
     _adopt(folder, hidden)
 
 
 def _adopt(folder: Place, hidden: str) -> None:
-    for trial_id in set(read_table(folder, hidden, columns=["trial_id"])["trial_id"].to_pylist()):
-        folder.delete(file_of(trial_id))
+    merged = read_table(folder, hidden, columns=["trial_id"])
+    told = (merged.schema.metadata or {}).get(REPLACES)
+    # A merge that an earlier release began says nothing.
+    replaced = json.loads(told) if told else [file_of(trial_id) for trial_id in set(merged["trial_id"].to_pylist())]
+    for name in replaced:
+        if re.fullmatch(
+            r"[0-9A-Za-z]+(-[0-9a-f]+)?\.parquet", name
+        ):  # in a folder from elsewhere a path may stand there
+            folder.delete(name)
     folder.move(hidden, hidden[1:])

@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.results.configurations import configuration
+from mubench_ray.results.observations import with_observations
 from mubench_ray.results.schema import CURVE_METRICS, TRIAL_COLUMNS
 from mubench_ray.results.storage import absolute
 from mubench_ray.results.store import Store
@@ -80,6 +81,10 @@ class MlflowSink:
         self._experiment_id = ""
         self._runs: dict[str, str] = {}
         self._copied: set[str] = set()
+        #: When the run of each trial ended, and when the trial was last looked at, in ms.
+        self._ended: dict[str, int] = {}
+        self._observed_at: dict[str, int] = {}
+        self._records: set[str] = set()
 
     def sync(self) -> int:
         """Copy every row that MLflow has not, or has of an earlier attempt; returns how many. Raises MubenchError when MLflow cannot be reached."""
@@ -106,6 +111,7 @@ class MlflowSink:
 
     def _sync(self, go_on: Callable[[], bool]) -> int:
         self.store.check(must_exist=True)
+        self._look_again()
         if not self.store.finished() - self._copied:
             return 0
         quiet()
@@ -118,6 +124,7 @@ class MlflowSink:
                 if self._client is None:
                     self._connect()
                 try:
+                    self._look_again()
                     ids = sorted(self.store.finished() - self._copied)
                     for start in range(0, len(ids), ROWS_A_TURN):
                         for row, curve in self._rows(ids[start : start + ROWS_A_TURN]):
@@ -174,12 +181,23 @@ class MlflowSink:
                     client.delete_run(run.info.run_id)
                     continue
                 self._runs[trial_id] = run.info.run_id
-                if trial_id in finished and (run.info.end_time or 0) >= finished[trial_id]:
+                self._ended[trial_id] = run.info.end_time or 0
+                if trial_id in finished and self._ended[trial_id] >= finished[trial_id]:
                     self._copied.add(trial_id)
             token = page.token
             if not token:
                 break
         self._client = client
+
+    def _look_again(self) -> None:
+        """Trials that were looked at once more since they were copied are copied anew."""
+        files = set(self.store.files("observations"))
+        if files != self._records:
+            self._records = files
+            for record in self.store.read("observations", columns=["trial_id", "finished_at"]).to_pylist():
+                name, moment = record["trial_id"], _millis(record["finished_at"]) or 0
+                self._observed_at[name] = max(self._observed_at.get(name, 0), moment)
+        self._copied -= {name for name, at in self._observed_at.items() if at > self._ended.get(name, 0)}
 
     def _write_map(self) -> None:
         """``mlflow_runs.parquet``: where the run of each copied trial is, for the links of the report."""
@@ -199,7 +217,8 @@ class MlflowSink:
         curves: dict[str, list[dict[str, Any]]] = {}
         for point in self.store.read("curves", filter=chosen).to_pylist():
             curves.setdefault(point["trial_id"], []).append(point)
-        return [(row, curves.get(row["trial_id"], [])) for row in self.store.read("trials", filter=chosen).to_pylist()]
+        rows, _ = with_observations(self.store.read("trials", filter=chosen), self.store)
+        return [(row, curves.get(row["trial_id"], [])) for row in rows.to_pylist()]
 
     def _write(self, row: dict[str, Any], curve: list[dict[str, Any]]) -> None:
         """One run: created, filled in batches, and only then ended. What MLflow has of an earlier attempt at the trial makes way."""
@@ -209,7 +228,7 @@ class MlflowSink:
         if trial_id in self._runs:
             self._client.delete_run(self._runs.pop(trial_id))
         begin = _millis(row["started_at"])
-        end = _millis(row["finished_at"]) or begin or 0
+        end = max(_millis(row["finished_at"]) or begin or 0, self._observed_at.get(trial_id, 0))
         run = self._client.create_run(self._experiment_id, start_time=begin, tags=_tags(row))
         params = [Param(name, str(value)[:6000]) for name, value in _params(row).items()]
         metrics = [Metric(*point, timestamp=end, step=0) for point in _metrics(row).items()]
@@ -223,6 +242,7 @@ class MlflowSink:
             run.info.run_id, "FINISHED" if row["status"] in ("ok", "truncated") else "FAILED", end_time=end
         )
         self._runs[trial_id] = run.info.run_id
+        self._ended[trial_id] = end
         self._copied.add(trial_id)
 
 

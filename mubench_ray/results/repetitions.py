@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from mubench_ray.metrics.base import timed
 from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.results.configurations import configuration, setting_names, tuned
+from mubench_ray.results.observations import with_observations
 from mubench_ray.results.plans import read_plan
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
@@ -29,7 +30,8 @@ def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
     trials = of_every_suite(configured(with_all_columns(store.read("trials")), store), store)
     trials, refused = without_contradictions(trials)
     trials, outdated = without_superseded(once_each(trials))
-    return trials, refused + outdated
+    trials, unseen = with_observations(trials, store)
+    return trials, refused + outdated + unseen
 
 
 #: Two runs of a trial may differ by rounding.
@@ -94,12 +96,24 @@ def with_all_columns(trials: pa.Table) -> pa.Table:
 
 def configured(trials: pa.Table, store: Store) -> pa.Table:
     """Fill the column ``configuration`` where rows of an earlier release have none; what its search chose stands in the folder."""
+    if pc.any(pc.match_substring(trials["configuration"], '"probes":')).as_py():
+        # Observations were a part of it once.
+        texts = {text: text and without_probes(text) for text in set(trials["configuration"].to_pylist())}
+        mended = [texts[text] for text in trials["configuration"].to_pylist()]
+        trials = _with(trials, {"configuration": pa.array(mended, pa.string())})
     rows = trials.to_pylist() if trials["configuration"].null_count else []
     if not rows:
         return trials
     chosen, suite = store.read_object("search/chosen.json"), store.read_object("suite.json")
     found = [row["configuration"] or tuned(configuration(row), row, chosen, suite) for row in rows]
     return _with(trials, {"configuration": pa.array(found, pa.string())})
+
+
+def without_probes(text: str) -> str:
+    """A configuration without the observations that it once had in it."""
+    content = json.loads(text)
+    content["setting"].pop("probes", None)
+    return canonical(content)
 
 
 def of_every_suite(trials: pa.Table, store: Store) -> pa.Table:

@@ -1,7 +1,8 @@
-"""The Arrow schema of the three tables, with its version.
+"""The Arrow schema of the four tables, with its version.
 
 ``trials`` has one row a planned trial: the fixed columns below, then one float64 column a registered metric (null where it does not apply).
-``curves`` has the evaluation points of each trial during unlearning; ``examples`` the per-example observations that new metrics can be computed from.
+``curves`` has the evaluation points of each trial during unlearning; ``examples`` the per-example observations that new metrics can be computed from;
+``observations`` what a suite asked for beside them, a row an observation of a trial, with the metrics that read it.
 """
 
 from __future__ import annotations
@@ -93,6 +94,36 @@ EXAMPLES = pa.schema(
         pa.field("correct", pa.float32()),
         pa.field("confidence", pa.float32()),  # log(p / (1 - p)) of the true target
         pa.field("entropy", pa.float32()),  # of the prediction, nats
+    ],
+    metadata=_metadata,
+)
+
+
+OBSERVATIONS = pa.schema(
+    [
+        pa.field("trial_id", _string, nullable=False),
+        pa.field("observation", _string, nullable=False),
+        pa.field("version", _string, nullable=False),  # of its code; of a plugin with the hash of its file
+        pa.field("options", _string, nullable=False),  # JSON: those that are not the default
+        pa.field("status", _string, nullable=False),
+        pa.field("error", _string),
+        pa.field("seconds", _number),  # of the observation alone
+        pa.field("finished_at", pa.timestamp("us", tz="UTC")),
+        pa.field("values", _string, nullable=False),  # JSON: the metrics that read what it gave
+        pa.field("metric_versions", _string),  # JSON: those above 1
+        pa.field(
+            "arrays",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("name", _string),
+                        pa.field("shape", pa.list_(pa.int64())),
+                        pa.field("values", pa.list_(_number)),  # in C order
+                    ]
+                )
+            ),
+        ),
+        pa.field("provenance", _string, nullable=False),  # JSON
     ],
     metadata=_metadata,
 )

@@ -23,6 +23,7 @@ from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.metrics.group import GROUP_METRICS, GroupMetric, compute_group, count_models
 from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.folder import Folder
+from mubench_ray.results.observations import arrays_of
 from mubench_ray.results.schema import table_of
 from mubench_ray.results.store import Store
 from mubench_ray.trial import canonical
@@ -128,7 +129,7 @@ def score_trials(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
 
 def observe_trial(folder: Folder, row: Mapping[str, Any], needs: set[str]) -> dict[str, Any]:
     """The trial's arrays, its retrain's as ``retrain_...``, and what ``needs`` asks of its row (costs, ratio, seed)."""
-    observed = dict(folder.examples(row["trial_id"]))
+    observed = folder.examples(row["trial_id"]) | arrays_of(folder.store, row["trial_id"])
     if any(need.startswith("retrain_") and need not in row for need in needs):
         retrain = folder.retrain(row)
         if retrain is not None:

@@ -1,4 +1,4 @@
-"""The results folder: three Parquet tables that are readable at any moment with pyarrow.dataset, duckdb or pandas.
+"""The results folder: four Parquet tables that are readable at any moment with pyarrow.dataset, duckdb or pandas.
 
 Each trial is written by whoever ran it, to a file named by its id, under a hidden name first and renamed when whole. ``trials/<id>.parquet`` is
 written last: where it exists, everything of that trial does, and writing a trial twice replaces it by itself.
@@ -7,7 +7,7 @@ written last: where it exists, everything of that trial does, and writing a tria
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,21 +18,49 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError
-from mubench_ray.results.compaction import LOOSE, compact, file_of, finish_merges, is_merged, read_table
-from mubench_ray.results.schema import CURVES, EXAMPLES, READ_VERSIONS, SCHEMA_VERSION, table_of, trials_schema
+from mubench_ray.results.compaction import (
+    LOOSE,
+    compact,
+    file_of,
+    finish_merges,
+    is_merged,
+    loose_files,
+    owner_of,
+    read_table,
+)
+from mubench_ray.results.schema import (
+    CURVES,
+    EXAMPLES,
+    OBSERVATIONS,
+    READ_VERSIONS,
+    SCHEMA_VERSION,
+    table_of,
+    trials_schema,
+)
 from mubench_ray.results.storage import Place, StorageLost
+from mubench_ray.trial import digest
 
-TABLES = ("trials", "curves", "examples")
+TABLES = ("trials", "curves", "examples", "observations")
+SCHEMAS = {"curves": CURVES, "examples": EXAMPLES, "observations": OBSERVATIONS}
 
 
 @dataclass
 class Outcome:
-    """What a trial left behind: its row, its curve points and its per-example table; ``traceback`` of a failure."""
+    """What a trial left behind: its row, its curve points, its per-example table, the records of observations that were asked for; ``traceback`` of a
+    failure."""
 
     row: dict[str, Any]
     curve: list[dict[str, Any]] = field(default_factory=list)
     examples: pa.Table | None = None
     traceback: str | None = None
+    observations: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The row with the metrics that its observations gave."""
+        return self.row | {
+            name: value for each in self.observations for name, value in json.loads(each["values"]).items()
+        }
 
 
 R = TypeVar("R")
@@ -96,9 +124,23 @@ class Store:
             self.write_table("examples", name, outcome.examples)
         if outcome.curve:
             self.write_table("curves", name, table_of(outcome.curve, CURVES))
+        self.write_observations(outcome.observations)
         if outcome.traceback:
             self.write_text(f"logs/{file_of(outcome.row['trial_id'], '.txt')}", outcome.traceback)
         self.write_table("trials", name, table_of([outcome.row], trials_schema(metrics)))
+
+    def write_observations(self, records: Iterable[dict[str, Any]]) -> None:
+        """Write records of observations, each to a file of its own; one of the same trial, observation, version and options is replaced."""
+        for record in records:
+            kind = digest({name: record[name] for name in ("observation", "version", "options")}, 8)
+            name = file_of(record["trial_id"], f"-{kind}.parquet")
+            self.write_table("observations", name, table_of([record], OBSERVATIONS))
+
+    def observed(self) -> dict[tuple[str, str, str, str], str]:
+        """The status of every record of the folder, by trial id, observation, version and options."""
+        key = ["trial_id", "observation", "version", "options"]
+        rows = self.read("observations", columns=[*key, "status"])
+        return dict(zip(zip(*(rows[name].to_pylist() for name in key)), rows["status"].to_pylist()))
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the folder whole or not at all; returns where it lies, if on this machine."""
@@ -108,6 +150,21 @@ class Store:
     def write_table(self, table: str, name: str, content: pa.Table) -> None:
         """Write one Parquet file of a table whole or not at all."""
         self.place.write(f"{table}/{name}", content)
+
+    def forget_records(self, statuses: tuple[str, ...]) -> int:
+        """Remove the records of observations that have one of these statuses, so that they count as missing; returns how many."""
+        folder, gone = self.place.inside("observations"), 0
+        finish_merges(folder)
+        for name in folder.names():
+            if name.endswith(".parquet") and name[0] not in "._":
+                whole = read_table(folder, name)
+                kept = whole.filter(pc.invert(pc.is_in(whole["status"], pa.array(statuses))))
+                gone += whole.num_rows - kept.num_rows
+                if not kept.num_rows:
+                    folder.delete(name)
+                elif kept.num_rows < whole.num_rows:
+                    folder.write(name, kept)
+        return gone
 
     def forget_rows(self, statuses: tuple[str, ...]) -> int:
         """Remove the rows that have one of these statuses, so that their trials count as missing; returns how many. Raises ResultsError, and removes none,
@@ -126,7 +183,7 @@ class Store:
     def _drop(self, table: str, trials: set[str]) -> None:
         folder = self.place.inside(table)
         finish_merges(folder)
-        for name in [file_of(trial_id) for trial_id in trials]:
+        for name in [name for name in loose_files(folder) if owner_of(name) in trials]:
             folder.delete(name)
         for part in [name for name in folder.names() if name.startswith("part-")]:
             whole = read_table(folder, part)
@@ -140,6 +197,16 @@ class Store:
         """The Parquet files of a table that hold rows, also of a merge in progress."""
         names = [name for name in self.place.names(table) if name.endswith(".parquet") and name[0] != "."]
         return [f"{self.place.path}/{table}/{name}" for name in names]
+
+    def row(self, trial_id: str) -> dict[str, Any]:
+        """The row of a trial; raises ResultsError where there is none."""
+        try:
+            rows = read_table(self.place.inside("trials"), file_of(trial_id))
+        except FileNotFoundError:  # merged into a larger file
+            rows = self.read("trials", filter=pc.field("trial_id") == trial_id)
+        if not len(rows):
+            raise ResultsError(f"{self.place} has no row of trial {trial_id}.")
+        return rows.to_pylist()[0]
 
     def read_object(self, name: str) -> dict[str, Any]:
         """A JSON object of the folder; empty where there is none that can be read."""
@@ -178,12 +245,12 @@ class Store:
         return ids
 
     def read(self, table: str, columns: list[str] | None = None, filter: Any = None) -> pa.Table:
-        """A whole table (``trials``, ``curves`` or ``examples``); empty when nothing was written yet."""
+        """A whole table (one of TABLES); empty when nothing was written yet."""
         self.check(must_exist=True)
 
         def look(files: list[str]) -> pa.Table:
             if not files:
-                empty = {"trials": trials_schema([]), "curves": CURVES, "examples": EXAMPLES}[table]
+                empty = SCHEMAS.get(table) or trials_schema([])
                 return empty.empty_table().select(columns or empty.names)
             dataset = ds.dataset(files, schema=self._schema(table, files), format="parquet", filesystem=self.place.fs)
             content = dataset.to_table(columns=columns, filter=filter)
@@ -225,7 +292,7 @@ class Store:
     def _schema(self, table: str, files: list[str]) -> pa.Schema:
         """Trials' metric columns may differ between files, where a metric was added later; the union of them."""
         if table != "trials":
-            return {"curves": CURVES, "examples": EXAMPLES}[table]
+            return SCHEMAS[table]
         schemas = {pq.read_schema(file, filesystem=self.place.fs): None for file in files}
         return pa.unify_schemas(list(schemas))
 
@@ -236,5 +303,9 @@ def _once(content: pa.Table) -> pa.Table:
 
 
 def load_results(root: str | Path, table: str = "trials") -> pa.Table:
-    """A table of a results folder: ``trials`` (a row a trial), ``curves`` or ``examples``."""
-    return Store(root).read(table)
+    """A table of a results folder: ``trials`` (a row a trial, with the metrics of its observations), ``curves``, ``examples`` or ``observations``."""
+    from mubench_ray.results.observations import with_observations
+
+    store = Store(root)
+    content = store.read(table)
+    return with_observations(content, store)[0] if table == "trials" else content

@@ -82,6 +82,8 @@ class Context:
         self.seed, self.lr, self.training_seed = seed, lr, training_seed
         self.device = data.device
         self.state: dict[str, Any] = {}
+        #: Of a trial with LoRA what it trained, by name, once it has ended.
+        self.adapters: dict[str, Tensor] | None = None
         #: Networks that the method trains beside f_U, by name.
         self.helpers: dict[str, Helper] = {}
         self.mask: dict[str, Tensor] | None = None

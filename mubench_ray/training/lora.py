@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mubench_ray.errors import MubenchError
 
@@ -52,3 +52,14 @@ def merge_lora(network: nn.Module) -> nn.Module:
     """The network as it was before ``add_lora``, with the adapters' change in its own weights."""
     with torch.no_grad():
         return network.merge_and_unload()
+
+
+def trained_by_lora(network: nn.Module, original: nn.Module) -> dict[str, Tensor]:
+    """What of a network with adapters is not as in the network that they were added to: the adapters and, of BatchNorm say, buffers; by name."""
+    known = original.state_dict()
+
+    def is_new(name: str, value: Tensor) -> bool:
+        own = name.removeprefix("base_model.model.").replace(".base_layer", "")
+        return own not in known or not torch.equal(value, known[own])
+
+    return {name: value for name, value in network.state_dict().items() if is_new(name, value)}

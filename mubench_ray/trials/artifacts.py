@@ -14,14 +14,17 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
-from torch import nn
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor, nn
 
 from mubench_ray.provenance import provenance
 from mubench_ray.results.storage import GO_ON, Place, StorageLost
 from mubench_ray.training.checkpoint import Checkpoint
 from mubench_ray.training.meter import Meter
 from mubench_ray.trial import Recipe
+
+#: What the name of a trial's adapters has between its id and its ending.
+ADAPTERS = ".adapters"
 
 
 class Damaged(Exception):
@@ -66,31 +69,48 @@ class ArtifactStore:
 
     def keep(self, name: str, network: nn.Module) -> None:
         """Save the weights that a trial ended with, whole or not at all."""
-        path = self._kept(name)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        with refused(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_model(network, str(partial))
-            partial.replace(path)
-        if self.place.remote:
-            self.place.upload(path, f"steps/{path.name}")
+        self._keep(self._kept(name), lambda path: save_model(network, path))
+
+    def keep_adapters(self, name: str, adapters: dict[str, Tensor]) -> None:
+        """Save what a trial with LoRA trained, whole or not at all."""
+        content = {key: value.detach().contiguous() for key, value in adapters.items()}
+        self._keep(self._kept(name, ADAPTERS), lambda path: save_file(content, path))
 
     def has_kept(self, name: str) -> bool:
         """Whether the weights of a trial were kept."""
         return self.place.exists(f"steps/{self._kept(name).name}")
 
+    def has_kept_adapters(self, name: str) -> bool:
+        """Whether the adapters of a trial were kept."""
+        return self.place.exists(f"steps/{self._kept(name, ADAPTERS).name}")
+
     def load_kept(self, name: str, network: nn.Module) -> None:
         """Put kept weights into a network of the same architecture."""
-        path = self._kept(name)
+        load_model(network, self._fetched_kept(self._kept(name)))
+
+    def kept_adapters(self, name: str) -> dict[str, Tensor]:
+        """What a trial with LoRA trained, by name."""
+        return load_file(self._fetched_kept(self._kept(name, ADAPTERS)))
+
+    def _keep(self, path: Path, save: Callable[[str], None]) -> None:
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        with refused(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(str(partial))
+            partial.replace(path)
+        if self.place.remote:
+            self.place.upload(path, f"steps/{path.name}")
+
+    def _fetched_kept(self, path: Path) -> Path:
         if self.place.remote:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f".{path.name}.{os.getpid()}")
             self.place.download(f"steps/{path.name}", partial)
             partial.replace(path)
-        load_model(network, path)
+        return path
 
-    def _kept(self, name: str) -> Path:
-        return self.root / "steps" / f"{name}.safetensors"
+    def _kept(self, name: str, ending: str = "") -> Path:
+        return self.root / "steps" / f"{name}{ending}.safetensors"
 
     def has(self, recipe: Recipe) -> bool:
         """Whether the artifact was made (its content is checked when it is loaded)."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from mubench_ray.observations.evaluation_sets import flatten, held_out
+from mubench_ray.observations.shifted_sets import shifted_rows
 from mubench_ray.randomness import derive
-from mubench_ray.tasks import Batch, Splits
+from mubench_ray.tasks import Batch
 from mubench_ray.training.checkpoint import Checkpoint
 from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.distributed import World
-from mubench_ray.training.evaluate import Observed, eval_mode, evaluate
+from mubench_ray.training.evaluate import eval_mode, evaluate
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.meter import Meter, count_flos
 from mubench_ray.training.phase import Optimizer, Phase
@@ -119,18 +120,3 @@ def train(
         return meter.world.unshard_into(model.build(task).to(data.device), network), meter
     Loop(ctx, [phase], options, checkpoint=progress).run()
     return network, meter
-
-
-def held_out(splits: Splits) -> dict[str, Rows]:
-    """D_V and D_Test."""
-    return {"validation": Rows.all_of(splits.validation), "test": Rows.all_of(splits.test)}
-
-
-def shifted_rows(splits: Splits) -> dict[str, Rows]:
-    """The shifted test sets as ``shifted_<set>``."""
-    return {f"shifted_{name}": Rows.all_of(examples) for name, examples in splits.shifted.items()}
-
-
-def flatten(observed: dict[str, Observed]) -> dict[str, np.ndarray]:
-    """``{"forget": {"loss": ...}}`` as ``{"forget_loss": ...}``, the names that metrics ask for."""
-    return {f"{split}_{column}": values for split, columns in observed.items() for column, values in columns.items()}

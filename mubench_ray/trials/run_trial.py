@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import traceback
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from mubench_ray.errors import Diverged, MubenchError, ends_process
+from mubench_ray.errors import Diverged, MubenchError, ends_process, one_line
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics import METRICS
 from mubench_ray.metrics.base import metric_versions
@@ -20,13 +21,24 @@ from mubench_ray.provenance import provenance
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.results.store import Outcome
 from mubench_ray.training.distributed import WorkerLost, World
+from mubench_ray.training.meter import Meter
 from mubench_ray.trial import Trial
-from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.artifacts import Artifact, ArtifactStore
 from mubench_ray.trials.curve import Curve
-from mubench_ray.trials.observation import evaluation_sets, examples_table, measure
-from mubench_ray.trials.probes import probe
-from mubench_ray.trials.transfer import transfer_column
-from mubench_ray.trials.unlearning import prepare, unlearn
+from mubench_ray.trials.observing import (
+    Asked,
+    examples_table,
+    failed_record,
+    measure,
+    observe,
+    possible,
+    seen_of,
+    transfer_column,
+)
+from mubench_ray.trials.unlearning import kept_network, prepare, unlearn
+
+#: Which unlearned networks are kept beside the artifacts: none, of those trained with LoRA their adapters, or all, whole.
+Keep = Literal["none", "adapters", "all"]
 
 
 def run_trial(
@@ -35,13 +47,15 @@ def run_trial(
     data_dir: str | Path | None = None,
     device: str = "cpu",
     concurrency: int = 1,
-    keep: bool = False,
+    keep: Keep = "none",
     world: World | None = None,
+    wanted: Iterable[Asked] = (),
 ) -> Outcome:
     """Unlearn and evaluate one trial. Never raises for what goes wrong inside: the row says ``diverged``, ``out_of_memory`` or ``failed``.
 
-    ``keep`` saves the unlearned weights beside the artifacts, for the next step of a sequence. ``world``: the processes that run it together; the outcome
-    of rank 0 is the trial's. Raises WorkerLost when one of them dies, StorageLost when artifacts cannot be kept.
+    ``keep`` says whether f_U is saved beside the artifacts, for a step of a sequence that goes on from it or for observations that are made later; ``wanted``
+    are those that are made now. ``world``: the processes that run it together; the outcome of rank 0 is the trial's. Raises WorkerLost when one of them
+    dies, StorageLost when artifacts cannot be kept.
     """
     world = world or World()
     started = datetime.now(UTC)
@@ -50,7 +64,7 @@ def run_trial(
     row["workers"] = world.size
     outcome = Outcome(row)
     try:
-        _unlearn(trial, artifacts, data_dir, device, concurrency, outcome, keep, world)
+        _unlearn(trial, artifacts, data_dir, device, concurrency, outcome, keep, world, wanted)
     except (WorkerLost, StorageLost):
         raise
     except Diverged as error:
@@ -77,8 +91,9 @@ def _unlearn(
     device: str,
     concurrency: int,
     outcome: Outcome,
-    keep: bool,
+    keep: Keep,
     world: World,
+    wanted: Iterable[Asked],
 ) -> None:
     row = outcome.row
     prepared = prepare(trial, artifacts, data_dir, device, concurrency, world)
@@ -90,8 +105,8 @@ def _unlearn(
     }
     row |= {"retrain_flos": retrain and retrain.flos, "retrain_seconds": retrain and retrain.seconds}
 
-    sets = evaluation_sets(prepared.splits, forget)
-    curve = Curve(trial, sets, prepared.ctx.data.task.sampled, prepared.reference_flos, outcome.curve)
+    seen = seen_of(prepared, trial, artifacts, data_dir)
+    curve = Curve(trial, seen.sets, prepared.ctx.data.task.sampled, prepared.reference_flos, outcome.curve)
     # In pieces a network answers only to all at once.
     observer = curve if world.rank == 0 or world.sharded else lambda ctx: None
     truncated = unlearn(ctx, prepared.method, trial, observer, artifacts.checkpoint(trial.id))
@@ -100,15 +115,79 @@ def _unlearn(
         return
     ctx.world = ctx.meter.world = World()  # what is looked at from here on is looked at by rank 0 alone
     curve.point(ctx)
-    row |= {"flos": meter.flos, "seconds": meter.seconds}
+    row |= (spent := costs(meter, retrain))
 
-    probes = partial(probe, trial, prepared, artifacts, data_dir)
-    observed, values = measure(ctx, trial, sets, retrain, prepared.transfer, probes)
-    row |= values | {"transfer": transfer_column(values, metric_names())}
-    outcome.examples = examples_table(trial, observed)
-    if keep:
+    measured = measure(seen, spent)
+    row |= measured.values | {"transfer": transfer_column(seen, measured.arrays)}
+    outcome.examples = examples_table(trial, measured.arrays)
+    if keep == "all":
         artifacts.keep(trial.id, ctx.network)
+    elif keep == "adapters" and ctx.adapters is not None:
+        artifacts.keep_adapters(trial.id, ctx.adapters)
     row["status"] = "truncated" if truncated else "ok"
+    outcome.observations = observe(seen, possible(trial, wanted), measured.arrays)
+
+
+def costs(meter: Meter, retrain: Artifact | None) -> dict[str, float | None]:
+    """What a trial and its retrain spent, which metrics may read."""
+    return {
+        "seconds": meter.seconds,
+        "flos": meter.flos,
+        "retrain_seconds": retrain and retrain.seconds,
+        "retrain_flos": retrain and retrain.flos,
+    }
+
+
+#: How far a mean loss or score of an f_U that is there once more may lie from the row's (relative, or absolute below 1).
+SAME = 1e-3
+
+
+def observe_again(
+    trial: Trial,
+    wanted: Iterable[Asked],
+    row: Mapping[str, Any],
+    artifacts: ArtifactStore,
+    data_dir: str | Path | None = None,
+    device: str = "cpu",
+    concurrency: int = 1,
+    world: World | None = None,
+) -> list[dict[str, Any]]:
+    """Records of observations of a trial that has its ``row``: of f_U as it was kept or, where it was not, unlearned again.
+
+    Never raises for what goes wrong inside, nor records anything of another network than the row's: the records then say ``failed`` and why. Raises as
+    ``run_trial`` does. Of several processes those that are not rank 0 return nothing.
+    """
+    world = world or World()
+    wanted = possible(trial, wanted)
+    try:
+        prepared = prepare(trial, artifacts, data_dir, device, concurrency, world)
+        ctx = prepared.ctx
+        kept = kept_network(trial, prepared.method, ctx.network, artifacts, world)
+        if kept is None:
+            unlearn(ctx, prepared.method, trial, lambda ctx: None)
+        else:
+            ctx.network = kept.to(ctx.device)
+        if world.rank:
+            return []
+        ctx.world = ctx.meter.world = World()
+        seen = seen_of(prepared, trial, artifacts, data_dir)
+        measured = measure(seen, {name: row.get(name) for name in costs(ctx.meter, None)})
+        for name in ("forget_loss", "test_loss", "forget_accuracy", "test_accuracy"):
+            theirs, ours = row.get(name), measured.values.get(name)
+            if theirs is not None and ours is not None and not math.isclose(theirs, ours, rel_tol=SAME, abs_tol=SAME):
+                how = "was unlearned again" if kept is None else "was kept"
+                raise MubenchError(
+                    f"the network that {how} is not the one of the row: {name} is {ours:.6g}, and {theirs:.6g} in the row (made on {row.get('device')})."
+                )
+    except (WorkerLost, StorageLost):
+        raise
+    except BaseException as error:  # as in a row: the reason of every record
+        if isinstance(error, KeyboardInterrupt) or ends_process(error):
+            raise
+        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        reason = one_line(error, name=not isinstance(error, MubenchError))
+        return [failed_record(trial, each, reason, "out_of_memory" if memory else "failed") for each in wanted]
+    return observe(seen, wanted, measured.arrays)
 
 
 def planned_row(trial: Trial) -> dict[str, Any]:
@@ -146,12 +225,6 @@ def failed_outcome(trial: Trial, reason: str, status: str = "failed") -> Outcome
 def metric_names() -> list[str]:
     """The metric columns of the trials table."""
     return METRICS.names()
-
-
-def one_line(error: BaseException, name: bool = True) -> str:
-    """An exception as one line."""
-    text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text}" if name else text
 
 
 def device_name(device: str) -> str:

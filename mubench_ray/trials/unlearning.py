@@ -18,7 +18,7 @@ from mubench_ray.training.checkpoint import Checkpoint
 from mubench_ray.training.context import Context
 from mubench_ray.training.distributed import World
 from mubench_ray.training.loop import Loop
-from mubench_ray.training.lora import add_lora, merge_lora
+from mubench_ray.training.lora import add_lora, merge_lora, trained_by_lora
 from mubench_ray.training.meter import BudgetSpent, Meter
 from mubench_ray.training.phase import Phase
 from mubench_ray.training.recompute import recompute_activations
@@ -27,7 +27,6 @@ from mubench_ray.trial import Trial, Unlearning
 from mubench_ray.trials.artifacts import Artifact, ArtifactStore
 from mubench_ray.trials.data import data_for
 from mubench_ray.trials.originals import get_artifact
-from mubench_ray.trials.transfer import Transfer
 from mubench_ray.trials.versions import step_before
 
 
@@ -41,7 +40,6 @@ class Prepared:
     forget: ForgetSplit
     retrain: Artifact | None
     reference_flos: float
-    transfer: Transfer
 
 
 def prepare(
@@ -56,12 +54,10 @@ def prepare(
     method = METHODS.get(trial.method).configure(trial.hyperparameters)
     data, splits, forget = data_for(trial, data_dir, device)
     retrain = get_artifact(trial.retrain, artifacts, data_dir, device, world) if trial.retrain else None
+    starts = method.start != "retrain" and not trial.after
     original = (
-        get_artifact(trial.original, artifacts, data_dir, device, world)
-        if needs_original(trial, method, splits)
-        else None
+        get_artifact(trial.original, artifacts, data_dir, device, world) if starts or trial.retrain is None else None
     )
-    transfer = Transfer.of(original, data, splits) if splits.shifted else Transfer()
     reference_flos = retrain.flos if retrain else declared_flos(trial, len(forget.retain), original)
     world = world or World()
     same = retrain is None or retrain.workers == world.size
@@ -77,13 +73,7 @@ def prepare(
         original.load_into(network)
     ctx = Context(data.task, data.model, network.to(device), data, trial.seed, meter, trial.lr)
     ctx.training = trial.training
-    return Prepared(method, ctx, splits, forget, retrain, reference_flos, transfer)
-
-
-def needs_original(trial: Trial, method: Method, splits: Splits) -> bool:
-    """Whether the original is started from, gives the budget, or is what transfer is compared with."""
-    starts = method.start != "retrain" and not trial.after
-    return starts or trial.retrain is None or bool(splits.shifted)
+    return Prepared(method, ctx, splits, forget, retrain, reference_flos)
 
 
 def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any, progress: Checkpoint | None = None) -> bool:
@@ -119,8 +109,25 @@ def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any, progress:
     ctx.meter.stop()
     ctx.world.check_equal(ctx.network, "at the method's end")
     if options.lora is not None:
+        ctx.adapters = trained_by_lora(ctx.network, ctx.original)
         ctx.network = merge_lora(ctx.network)
     return truncated
+
+
+def kept_network(
+    trial: Trial, method: Method, network: nn.Module, artifacts: ArtifactStore, world: World | None = None
+) -> nn.Module | None:
+    """f_U of a trial as it was kept, from the ``network`` that it started from; None where it was not kept."""
+    world = world or World()
+    if world.first(lambda: artifacts.has_kept(trial.id)):
+        network = method.result_of(network)
+        artifacts.load_kept(trial.id, network)
+        return network
+    if trial.unlearning.lora is not None and world.first(lambda: artifacts.has_kept_adapters(trial.id)):
+        network = add_lora(network, trial.unlearning.lora)
+        network.load_state_dict(artifacts.kept_adapters(trial.id), strict=False)
+        return merge_lora(network)
+    return None
 
 
 def declared_flos(trial: Trial, retained: int, original: Artifact) -> float:
@@ -171,8 +178,9 @@ def previous_network(
 ) -> nn.Module:
     """f_U of the step before in a sequence: as that step left it, or unlearned once more where its weights are gone."""
     before = step_before(trial)
+    method = METHODS.get(before.method).configure(before.hyperparameters)
     if (world or World()).first(lambda: artifacts.has_kept(before.id)):
-        network = METHODS.get(before.method).configure(before.hyperparameters).result_of(network)
+        network = method.result_of(network)
         artifacts.load_kept(before.id, network)
         return network
     prepared = prepare(before, artifacts, data_dir, device, concurrency, world)

@@ -11,16 +11,15 @@ import ast
 import functools
 import hashlib
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
 from mubench_ray.splits import SAMPLERS
 from mubench_ray.tasks import TASKS
 from mubench_ray.training.data import joins
-from mubench_ray.trial import Trial, Versions
+from mubench_ray.trial import Recipe, Trial, Versions
 
 #: Of the loop, where a set's last batch of one example joins the batch before it (2; before, it was a batch of its own).
 LOOP = 2
@@ -115,28 +114,36 @@ def module_hash(module: str) -> str:
 
 def loop_versions(trial: Trial) -> Versions:
     """LOOP for the kinds of training in which a set of this trial ends with a batch of one example; for all of them where sizes are not known."""
+    sizes = sizes_of(trial)
+    trained = {"original": ["train"], "retrain": ["retain"]}
+    found: Versions = {kind: LOOP for kind, sets in trained.items() if _moved(trial, sizes, sets)}
+    draws = METHODS.get(trial.method).configure(trial.hyperparameters).draws_sets
+    moved = _moved(trial, sizes, ["retain", "new", "train", "validation"], trial.unlearning.batch_size)
+    if trial.method not in ("original", "retrain") and (draws or moved):
+        found["unlearning"] = LOOP
+    return found
+
+
+def trained_on(trial: Trial, kind: Literal["forget-only", "validation-only"]) -> Recipe:
+    """The recipe of a model of D_F alone or of D_V alone beside a trial, as it is made here and now."""
+    part = "forget" if kind == "forget-only" else "validation"
+    return trial.trained_on(part, LOOP if _moved(trial, sizes_of(trial), [part]) else 1)
+
+
+def sizes_of(trial: Trial) -> dict[str, int] | None:
+    """Numbers of examples of the sets that a trial is trained on, ``new`` what it forgets beyond the step before; None where the plan cannot know them."""
     task = TASKS.get(trial.task)
     train = task.train_size if trial.subset is None else min(trial.subset, task.train_size or trial.subset)
     train = train // 2 if trial.half is not None else train
-    exact = bool(train) and trial.forget.sampler in ("uniform", "class_balanced")
+    if not train or trial.forget.sampler not in ("uniform", "class_balanced"):
+        return None
     forgotten = round(train * trial.forget.ratio / 100)
     before = round(train * trial.after[-1] / 100) if trial.after else 0
     validation = task.card.sizes.get("validation", 0)
+    sizes = {"train": train, "forget": forgotten, "retain": train - forgotten}
+    return sizes | {"new": forgotten - before, "validation": validation}
 
-    def moved(sizes: Iterable[int], batch: int) -> bool:
-        return not exact or any(joins(size, batch) for size in sizes)
 
-    trained = {
-        "original": [train],
-        "retrain": [train - forgotten],
-        "forget-only": [forgotten],
-        "validation-only": [validation],
-    }
-    found = {kind: LOOP for kind, sizes in trained.items() if moved(sizes, trial.training.batch_size)}
-    if trial.method == "original" or not trial.probes.knowledge_gap:
-        found = {kind: version for kind, version in found.items() if not kind.endswith("-only")}
-    own = [train - forgotten, forgotten - before, train, validation]
-    draws = METHODS.get(trial.method).configure(trial.hyperparameters).draws_sets
-    if trial.method not in ("original", "retrain") and (draws or moved(own, trial.unlearning.batch_size)):
-        found["unlearning"] = LOOP
-    return found
+def _moved(trial: Trial, sizes: dict[str, int] | None, sets: list[str], batch: int | None = None) -> bool:
+    """Whether a pass over one of the sets ends with a batch of one example, or may do."""
+    return sizes is None or any(joins(sizes[name], batch or trial.training.batch_size) for name in sets)

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from mubench_ray.models import MODELS
+from mubench_ray.observations.base import Seen
+from mubench_ray.observations.generated import Generated
 from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.meter import Meter
-from mubench_ray.trials.observation import judged
 from tests.models.conftest import seeded
 
 
@@ -29,7 +30,8 @@ def test_written_texts_are_scored_against_their_references(name, scores, loaded,
     rows = Rows(splits.train, torch.arange(3))
     data = UnlearningData(task, model, {"forget": rows})
     ctx = Context(task, model, network, data, 1, Meter(), 1e-4)
-    found = judged(ctx, {"forget": rows, "test": Rows(splits.test, torch.arange(2))})
+    sets = {"forget": rows, "test": Rows(splits.test, torch.arange(2))}
+    found = Generated().observe(Seen(trial=None, ctx=ctx, splits=splits, sets=sets, retrain=None, artifact=None))
     assert set(found) == {f"{split}_{score}" for split in ("forget", "test") for score in scores}
     for key, values in found.items():
         assert len(values) == (3 if key.startswith("forget") else 2) and ((values >= 0) & (values <= 1)).all()

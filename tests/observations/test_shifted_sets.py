@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.observations.shifted_sets import ShiftedSets
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_task
+from mubench_ray.trials.observing import seen_of
 from mubench_ray.trials.originals import get_artifact
 from mubench_ray.trials.run_trial import run_trial
 from mubench_ray.trials.unlearning import prepare
@@ -66,24 +69,17 @@ def test_an_original_made_without_the_sets_is_looked_at_again(snippets, tmp_path
     plan = make_plan(make_suite({**snippets, "methods": "original"}))
     trial = next(iter(plan.trials.values()))
     store = ArtifactStore(tmp_path / "artifacts")
-    stored = get_artifact(trial.original, store, snippets["data_dir"])
-    known = prepare(trial, store, snippets["data_dir"]).transfer.original
-    kept, stored.observed = stored.observed, {}
-    again = type(store).load
-
-    def without(self, recipe):
-        artifact = again(self, recipe)
-        if recipe.kind == "original":
-            artifact.observed = {}
-        return artifact
-
-    type(store).load = without
-    try:
-        seen = prepare(trial, store, snippets["data_dir"]).transfer.original
-    finally:
-        type(store).load = again
-    for name in kept:
-        assert np.array_equal(seen[name], known[name]), name
+    seen = seen_of(prepare(trial, store, snippets["data_dir"]), trial, store, snippets["data_dir"])
+    stored = seen.artifact("original")
+    known = ShiftedSets().observe(seen)
+    again = ShiftedSets().observe(
+        dataclasses.replace(seen, artifact=lambda kind: dataclasses.replace(stored, observed={}))
+    )
+    names = {name for name in known if name.startswith("original_")}
+    assert {f"original_shifted_{s}_loss" for s in SETS} < names
+    for name in names & again.keys():
+        assert np.array_equal(again[name], known[name]), name
+    assert {name for name in names if name.endswith("_correct")} <= again.keys()
 
 
 def test_a_task_without_shifted_sets_has_none(tiny, tmp_path):
