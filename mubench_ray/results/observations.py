@@ -102,13 +102,22 @@ def filled(trials: pa.Table, values: dict[str, dict[str, float]], versions: dict
     return trials
 
 
-def arrays_of(store: Store, trial_id: str) -> dict[str, np.ndarray]:
-    """The arrays that observations of a trial gave, by name, of those kinds that are shown."""
+def shown_of(store: Store, trial_id: str) -> list[dict[str, Any]]:
+    """The records of one trial that are shown, whole."""
     records = store.read("observations", filter=ds.field("trial_id") == trial_id).to_pylist()
-    wanted, found = asked_for(store), {}
+    wanted, kinds = asked_for(store), defaultdict(set)
     for record in records:
-        kind = tuple(record[name] for name in KIND)
-        kinds = {tuple(each[name] for name in KIND) for each in records if each["observation"] == record["observation"]}
-        if record["status"] == "ok" and (wanted.get(record["observation"]) == kind or len(kinds) == 1):
-            found |= {each["name"]: np.array(each["values"]).reshape(each["shape"]) for each in record["arrays"]}
-    return found
+        record["kind"] = tuple(record[name] for name in KIND)
+        kinds[record["observation"]].add(record["kind"])
+    return [
+        record
+        for record in records
+        if record["status"] == "ok"
+        and (len(kinds[record["observation"]]) == 1 or wanted.get(record["observation"]) == record["kind"])
+    ]
+
+
+def arrays_of(store: Store, trial_id: str) -> dict[str, np.ndarray]:
+    """The arrays that the shown observations of a trial gave, by name."""
+    given = [each for record in shown_of(store, trial_id) for each in record["arrays"]]
+    return {each["name"]: np.array(each["values"]).reshape(each["shape"]) for each in given}

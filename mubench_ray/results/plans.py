@@ -58,8 +58,12 @@ def _of_earlier_release(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _within(earlier: dict[str, Any], entry: dict[str, Any]) -> bool:
-    """Whether a suite plans all that an earlier one did; of one that was searching when it was killed not all is known."""
-    return earlier["planned"] == len(earlier["trials"]) and set(earlier["trials"]) <= set(entry["trials"])
+    """Whether a suite plans and looks at all that an earlier one did; of one that was searching when it was killed not all is known."""
+    looked_at = {each["name"] for each in earlier.get("observations", [])} - {
+        each["name"] for each in entry["observations"]
+    }
+    whole = earlier["planned"] == len(earlier["trials"]) and not looked_at
+    return whole and set(earlier["trials"]) <= set(entry["trials"])
 
 
 def _what(suite: dict[str, Any]) -> str:
