@@ -63,7 +63,7 @@ class Seen:
 
 
 class Observation:
-    """Base of every observation; ``@observation`` registers a subclass, whose ``Options`` are pydantic fields with their defaults."""
+    """Base of every observation; ``@observation`` registers a subclass, whose ``Options`` say what may be set."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -80,8 +80,9 @@ class Observation:
     #: What it costs beside the trial, in words.
     costs: ClassVar[str] = ""
 
-    class Options(Frozen):
-        """It has none."""
+    #: Its options, pydantic fields with their defaults.
+    Options: ClassVar[type[Frozen]] = Frozen
+    options: Any
 
     def __init__(self, **options: Any) -> None:
         try:

@@ -35,5 +35,8 @@ class KnowledgeGap(Observation):
     def observe(self, seen: Seen) -> dict[str, Any]:
         """Three networks, each on the set that it is compared on."""
         forget, extra = seen.sets["forget"], Rows.all_of(seen.splits.validation)
-        compared = (("forget-only", forget), ("validation-only", extra), ("original", extra))
-        return {name: log_probs(seen.ctx, seen.network(kind), rows) for name, (kind, rows) in zip(self.gives, compared)}
+        return {
+            "forget_only_forget_log_probs": log_probs(seen.ctx, seen.network("forget-only"), forget),
+            "extra_only_extra_log_probs": log_probs(seen.ctx, seen.network("validation-only"), extra),
+            "original_extra_log_probs": log_probs(seen.ctx, seen.network("original"), extra),
+        }

@@ -22,6 +22,7 @@ class RelearnBenign(Observation):
     needs = ("retrain",)
     costs = "steps of training and a pass over D_F every few of them, twice"
     Options = FineTuning
+    options: FineTuning
 
     def observe(self, seen: Seen) -> dict[str, Any]:
         """Both networks under the same steps."""

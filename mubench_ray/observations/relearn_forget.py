@@ -18,6 +18,12 @@ from mubench_ray.training.data import Rows
 FEWEST = 2
 
 
+class Shares(FineTuning):
+    """``shares`` of D_F, in percent; the smaller ones are parts of the larger."""
+
+    shares: tuple[float, ...] = Field((1, 5, 10), min_length=1)
+
+
 @observation(
     "relearn_forget",
     title="Fine-tune on a part of D_F and watch the rest, beside the retrain",
@@ -32,10 +38,8 @@ class RelearnForget(Observation):
     needs = ("retrain",)
     costs = "steps of training and a pass over D_F every few of them, twice a share"
 
-    class Options(FineTuning):
-        """``shares`` of D_F, in percent; the smaller ones are parts of the larger."""
-
-        shares: tuple[float, ...] = Field((1, 5, 10), min_length=1)
+    Options = Shares
+    options: Shares
 
     def observe(self, seen: Seen) -> dict[str, Any]:
         """Both networks on every share. Raises MubenchError where D_F is too small to be parted so."""

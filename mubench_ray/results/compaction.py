@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError
@@ -89,6 +90,8 @@ def _merge(folder: Place, tables: dict[str, pa.Table]) -> None:
     numbers = [int(Path(name).stem.split("-")[1]) for name in folder.names() if name.startswith("part-")]
     hidden = f"_part-{1 + max(numbers, default=0)}.parquet"
     merged = pa.concat_tables(tables.values(), promote_options="default")
+    for trial_id in pc.unique(merged["trial_id"]).to_pylist():
+        file_of(trial_id)  # refuses what is no id
     # Which files it replaces is said in it: a row's id does not name the file where a trial has several.
     replaces = {REPLACES: json.dumps(sorted(tables)).encode()}
     folder.write(hidden, merged.replace_schema_metadata({**(merged.schema.metadata or {}), **replaces}))

@@ -183,7 +183,8 @@ class Store:
     def _drop(self, table: str, trials: set[str]) -> None:
         folder = self.place.inside(table)
         finish_merges(folder)
-        for name in [name for name in loose_files(folder) if owner_of(name) in trials]:
+        own = {file_of(trial_id, "") for trial_id in trials}
+        for name in [name for name in loose_files(folder) if owner_of(name) in own]:
             folder.delete(name)
         for part in [name for name in folder.names() if name.startswith("part-")]:
             whole = read_table(folder, part)

@@ -25,6 +25,7 @@ from mubench_ray.errors import MubenchError, ResultsError
 from mubench_ray.metrics.base import METRICS
 from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.results.configurations import setting_names
+from mubench_ray.results.observations import with_observations
 from mubench_ray.results.schema import STATUSES
 from mubench_ray.results.store import TABLES, Store
 from mubench_ray.trial import Trial
@@ -96,7 +97,7 @@ def check_submission(root: str | Path, data_dir: str | Path | None = None) -> Su
     store = Store(root)
     manifest = store.check(must_exist=True)
     refuse(store.root, list(faulty_files(store)))
-    submission = Submission(store.root, manifest, store.read("trials").to_pylist())
+    submission = Submission(store.root, manifest, with_observations(store.read("trials"), store)[0].to_pylist())
     faults = [*faulty_rows(submission), *faulty_plan(submission)]
     faults += [*faulty_numbers(submission), *faulty_costs(submission), *faulty_examples(submission, store)]
     faults += [*faulty_controls(submission), *faulty_forget_sets(submission, data_dir)]

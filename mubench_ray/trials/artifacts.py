@@ -145,7 +145,7 @@ class ArtifactStore:
         with refused(partial):
             partial.mkdir(parents=True)
             save_model(network, str(partial / "weights.safetensors"))
-            np.savez(partial / "observed.npz", **observed)
+            np.savez(partial / "observed.npz", **observed)  # pyright: ignore[reportArgumentType] - none is named allow_pickle
             meta = {
                 "recipe": recipe.model_dump(),
                 "flos": meter.flos,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ class Curve:
     retrain) is passed; off the clock."""
 
     def __init__(
-        self, trial: Trial, sets: dict[str, Rows], size: int, reference_flos: float, points: list[dict[str, Any]]
+        self, trial: Trial, sets: Mapping[str, Rows], size: int, reference_flos: float, points: list[dict[str, Any]]
     ) -> None:
         self.trial, self.reference_flos, self.points = trial, reference_flos, points
         self.sets = {name: sample(rows, name, size) for name, rows in sets.items() if name != "unseen"}

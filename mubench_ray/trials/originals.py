@@ -99,6 +99,8 @@ def train(
 ) -> tuple[nn.Module, Meter]:
     """Train the recipe's network from scratch on all the data that ``data`` holds: D for an original, D_R for a retrain; going on from ``progress``."""
     options = recipe.training
+    if options is None:
+        raise ValueError(f"{recipe.id} is a checkpoint as it is, and not trained")
     task, model = data.task, data.model
     torch.manual_seed(derive("initialise", recipe.seed))
     network = model.initial(task).to(data.device)

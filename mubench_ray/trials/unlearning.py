@@ -65,11 +65,13 @@ def prepare(
     torch.manual_seed(trial.seed)
     network = data.model.build(data.task)
     if method.start == "retrain":
+        if retrain is None:
+            raise MubenchError(f"{trial.method} is a retrain, and {trial.task} from a checkpoint has none.")
         retrain.load_into(network)
         meter.load_state_dict({"flos": retrain.flos, "seconds": retrain.seconds, "examples": 0, "per_example": {}})
     elif trial.after:
         network = previous_network(trial, network, artifacts, data_dir, device, concurrency, world)
-    else:
+    elif original is not None:
         original.load_into(network)
     ctx = Context(data.task, data.model, network.to(device), data, trial.seed, meter, trial.lr)
     ctx.training = trial.training

@@ -33,7 +33,9 @@ def versioned(trial: Trial) -> Trial:
 
 
 def step_before(trial: Trial) -> Trial:
-    """The trial that a step of a sequence of deletions goes on from, as it is made here and now."""
+    """The trial that a step of a sequence of deletions goes on from, as it is made here and now; raises ValueError for one that has none."""
+    if trial.previous is None:
+        raise ValueError(f"trial {trial.id} is no later step of a sequence")
     return versioned(trial.previous)
 
 
