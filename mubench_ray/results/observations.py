@@ -119,5 +119,9 @@ def shown_of(store: Store, trial_id: str) -> list[dict[str, Any]]:
 
 def arrays_of(store: Store, trial_id: str) -> dict[str, np.ndarray]:
     """The arrays that the shown observations of a trial gave, by name."""
-    given = [each for record in shown_of(store, trial_id) for each in record["arrays"]]
-    return {each["name"]: np.array(each["values"]).reshape(each["shape"]) for each in given}
+    return {name: values for record in shown_of(store, trial_id) for name, values in arrays_in(record).items()}
+
+
+def arrays_in(record: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a record, in their shapes."""
+    return {each["name"]: np.array(each["values"], float).reshape(each["shape"]) for each in record["arrays"]}

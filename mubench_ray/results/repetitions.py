@@ -98,7 +98,7 @@ def configured(trials: pa.Table, store: Store) -> pa.Table:
     """Fill the column ``configuration`` where rows of an earlier release have none; what its search chose stands in the folder."""
     if pc.any(pc.match_substring(trials["configuration"], '"probes":')).as_py():
         # Observations were a part of it once.
-        texts = {text: text and without_probes(text) for text in set(trials["configuration"].to_pylist())}
+        texts = {text: without_probes(text) for text in set(trials["configuration"].to_pylist())}
         mended = [texts[text] for text in trials["configuration"].to_pylist()]
         trials = _with(trials, {"configuration": pa.array(mended, pa.string())})
     rows = trials.to_pylist() if trials["configuration"].null_count else []
@@ -109,8 +109,10 @@ def configured(trials: pa.Table, store: Store) -> pa.Table:
     return _with(trials, {"configuration": pa.array(found, pa.string())})
 
 
-def without_probes(text: str) -> str:
+def without_probes(text: str | None) -> str | None:
     """A configuration without the observations that it once had in it."""
+    if text is None or '"probes":' not in text:
+        return text
     content = json.loads(text)
     content["setting"].pop("probes", None)
     return canonical(content)

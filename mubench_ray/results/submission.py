@@ -22,10 +22,11 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from mubench_ray.errors import MubenchError, ResultsError
-from mubench_ray.metrics.base import METRICS
+from mubench_ray.metrics.base import METRICS, compute_one, reads
 from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.results.configurations import setting_names
-from mubench_ray.results.observations import with_observations
+from mubench_ray.results.observations import arrays_in, with_observations
+from mubench_ray.results.repetitions import without_probes
 from mubench_ray.results.schema import STATUSES
 from mubench_ray.results.store import TABLES, Store
 from mubench_ray.trial import Trial
@@ -100,6 +101,7 @@ def check_submission(root: str | Path, data_dir: str | Path | None = None) -> Su
     submission = Submission(store.root, manifest, with_observations(store.read("trials"), store)[0].to_pylist())
     faults = [*faulty_rows(submission), *faulty_plan(submission)]
     faults += [*faulty_numbers(submission), *faulty_costs(submission), *faulty_examples(submission, store)]
+    faults += faulty_observations(store)
     faults += [*faulty_controls(submission), *faulty_forget_sets(submission, data_dir)]
     refuse(store.root, faults)
     return submission
@@ -173,7 +175,7 @@ def faulty_rows(submission: Submission) -> Iterator[str]:
         for name, value in told.items():
             if row[name] != value:
                 yield f"{where}: column {name} says {row[name]!r}, its trial {value!r}; run the trial again"
-        if row.get("configuration") not in (None, trial.configuration):  # older folders have none
+        if without_probes(row.get("configuration")) not in (None, trial.configuration):  # older folders have none
             yield f"{where}: column configuration is not that of its trial; run the trial again"
         if row["status"] not in STATUSES:
             yield f"{where}: status {row['status']!r} is none of {', '.join(STATUSES)}; run the trial again"
@@ -275,6 +277,19 @@ def faulty_examples(submission: Submission, store: Store) -> Iterator[str]:
                 mean = found[row["trial_id"], split][f"{column}_mean"]
                 if math.isfinite(mean) and abs(mean - stored) > ROUNDING * max(1.0, abs(mean)):
                     yield f"{where}: {name} is {stored:.6g}, its stored examples give {mean:.6g}; run the trial again"
+
+
+def faulty_observations(store: Store) -> Iterator[str]:
+    """Metrics of observations that are not those of the stored arrays, as far as those are all that they read."""
+    for record in store.read("observations").to_pylist():
+        arrays = arrays_in(record)
+        for name, stored in json.loads(record["values"]).items():
+            if name not in METRICS or not reads(name) <= arrays.keys():
+                continue
+            again = compute_one(name, arrays, {})
+            if again is None or abs(again - stored) > ROUNDING * max(1.0, abs(again)):
+                where = f"trial {record['trial_id']}"
+                yield f"{where}: {name} is {stored:.6g}, its stored arrays give {again}; observe the trial again"
 
 
 def faulty_controls(submission: Submission) -> Iterator[str]:
