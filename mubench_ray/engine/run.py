@@ -197,7 +197,10 @@ class Work:
         """How many observations of planned trials could not be made, by their reason."""
         if not self.plan.observations:
             return {}
-        rows = self.store.read("observations", columns=["trial_id", "observation", "status", "error"]).to_pylist()
+        wanted = {key_of(each) for each in self.plan.observations}
+        columns = ["trial_id", "observation", "version", "options", "status", "error"]
+        rows = self.store.read("observations", columns=columns).to_pylist()
+        rows = [row for row in rows if (row["observation"], row["version"], row["options"]) in wanted]
         bad = [row for row in rows if row["status"] != "ok" and row["trial_id"] in self.plan.trials]
         return dict(Counter(f"{row['observation']}: {row['error'] or row['status']}" for row in bad).most_common())
 

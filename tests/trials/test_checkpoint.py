@@ -43,7 +43,7 @@ Loop._step = slow
 trial = next(iter(make_plan(make_suite(content)).trials.values()))
 store = ArtifactStore(root, checkpoint_seconds=0.0)
 if what == "trial":
-    run_trial(trial, store, keep=True)
+    run_trial(trial, store, keep="all")
 else:
     get_artifact(trial.original, store)
 """
@@ -87,7 +87,7 @@ def counted(trial, store, monkeypatch):
         patch.setattr(
             Loop, "_step", lambda self, phase, batches: taken.append(phase.name) or step(self, phase, batches)
         )
-        outcome = run_trial(trial, store, keep=True)
+        outcome = run_trial(trial, store, keep="all")
     return outcome, len(taken)
 
 

@@ -104,7 +104,9 @@ def test_original_retrain_and_unlearned_are_float32_whatever_the_file_is(tiny, t
     trial = next(iter(plan.trials.values()))
     prepared = prepare(trial, store)
     unlearn(prepared.ctx, prepared.method, trial, lambda ctx: None)
-    original, retrain = (load_file(store.root / recipe.id / "weights.safetensors") for recipe in trial.artifacts)
+    original, retrain = (
+        load_file(store.root / recipe.id / "weights.safetensors") for recipe in (trial.original, trial.retrain)
+    )
     for what, weights in (("f_O", original), ("f_R", retrain), ("f_U", prepared.ctx.network.state_dict())):
         assert {tensor.dtype for tensor in weights.values()} == {torch.float32} and weights.keys() == given.keys(), what
         moved = sum(int((weights[name] != given[name]).sum()) for name in given) / sum(

@@ -34,7 +34,7 @@ def test_a_step_forgets_what_is_new_and_is_measured_on_all(tiny, tmp_path):
 def test_kept_weights_and_unlearning_again_give_the_same_row(tiny, tmp_path):
     _, (one, two, three) = steps(tiny)
     kept, fresh = ArtifactStore(tmp_path / "kept"), ArtifactStore(tmp_path / "fresh")
-    rows = [run_trial(step, kept, keep=True).row for step in (one, two, three)]
+    rows = [run_trial(step, kept, keep="all").row for step in (one, two, three)]
     assert [row["status"] for row in rows] == ["ok"] * 3, [row["error"] for row in rows]
     assert [row["forget_size"] for row in rows] == [6, 12, 18]
     assert kept.has_kept(two.id)
@@ -46,7 +46,7 @@ def test_kept_weights_and_unlearning_again_give_the_same_row(tiny, tmp_path):
 def test_a_step_starts_where_the_last_one_ended(tiny, tmp_path):
     _, (one, two, _) = steps(tiny)
     store = ArtifactStore(tmp_path)
-    run_trial(one, store, keep=True)
+    run_trial(one, store, keep="all")
     start = prepare(two, store).ctx.network.state_dict()
     original = prepare(one, store).ctx.network.state_dict()
     assert any(not torch.equal(start[name], original[name]) for name in start)
