@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mubench_ray.errors import MubenchError
+from mubench_ray.models.flos import count_flos
 from mubench_ray.registry import Registry
 from mubench_ray.tasks.base import Batch, Columns, Task
 
@@ -134,8 +135,6 @@ def flos_per_sample(task: Task, model: Model, rows: int = 2) -> tuple[float, flo
 
     Counted on the meta device, where nothing is computed, for all models that can run there. No data is loaded.
     """
-    from mubench_ray.training.meter import count_flos
-
     with torch.device("meta"):
         columns = {name: column.to("meta") for name, column in task.blank(rows).items()}
         inputs = model.encode(task, columns)
