@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
-from mubench_ray.methods import METHODS
+from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
 from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.registry import load_plugin
@@ -102,7 +103,7 @@ class MethodEntry(BaseModel):
     def _known(cls, name: str) -> str:
         return METHODS.canonical(name)
 
-    def configured(self):
+    def configured(self) -> Method:
         """The method with its hyperparameters; raises MubenchError."""
         return METHODS.get(self.name).configure(self.model_extra or {})
 
@@ -325,7 +326,7 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
             f"{where}: keep: adapters keeps what LoRA trains, and unlearning.lora is not set; use all or none."
         )
     if suite.search:
-        check_search(suite, where)
+        check_search(suite, suite.search, where)
     if suite.halves:
         check_halves(suite, where)
     for number, entry in enumerate(suite.methods):
@@ -371,10 +372,10 @@ def check_halves(suite: Suite, where: str) -> None:
             raise SuiteError(f"{where}: halves cannot go with {key}: {reason}.")
 
 
-def check_search(suite: Suite, where: str) -> None:
+def check_search(suite: Suite, search: Search, where: str) -> None:
     """Raises SuiteError where a search would see what is reported, or cannot be."""
     reported = {*suite.seeds, *(suite.training_seeds or [])}
-    if shared := sorted(reported & set(suite.search.seeds)):
+    if shared := sorted(reported & set(search.seeds)):
         raise SuiteError(
             f"{where}: search.seeds: {shared[0]} is a reporting seed too; selection needs seeds of its own."
         )
@@ -390,13 +391,13 @@ def check_search(suite: Suite, where: str) -> None:
                     f"{where}: methods[{number}]: a search may choose the same for both entries of {entry.name}: give one hyperparameter another value in "
                     "each, or tune them in suites of their own."
                 )
-    asked = suite.search.hyperparameters
+    asked = search.hyperparameters
     for name in [] if asked in ("all", "lr") else [asked] if isinstance(asked, str) else asked:
         if name != "lr" and not any(name in METHODS.get(entry.name).spaces() for entry in suite.methods):
             raise SuiteError(f"{where}: search.hyperparameters: no method of the suite has {name!r}.")
 
 
-def _explain(fault: dict[str, Any]) -> str:
+def _explain(fault: ErrorDetails) -> str:
     """One pydantic fault as: key = value: what is wrong."""
     key = ""
     for part in fault["loc"]:

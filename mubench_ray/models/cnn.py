@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from mubench_ray.models.base import ImageModel, register
-from mubench_ray.tasks.base import Task
+from mubench_ray.tasks.base import ImageClassification
 from mubench_ray.tasks.small_cnn import SmallCNN
 
 
@@ -18,7 +18,7 @@ class CNN(ImageModel):
     def __init__(self, width: int) -> None:
         self.width = width
 
-    def build(self, task: Task) -> nn.Module:
+    def build(self, task: ImageClassification) -> nn.Module:
         """A network for the task's channels and classes."""
         return SmallCNN(task.channels, task.classes, self.width)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
@@ -11,29 +11,19 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_back
 R = TypeVar("R")
 
 
-def _attention_forward(query, key, value, *args, out_shape=None, **kwargs) -> int:
+# What is counted is given shapes, not tensors.
+def _attention_forward(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
     return sdpa_flop_count(query, key, value)
 
 
-def _attention_backward(grad, query, key, value, *args, out_shape=None, **kwargs) -> int:
+def _attention_backward(grad: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
     return sdpa_backward_flop_count(grad, query, key, value)
 
 
 def _convolution_backward(
-    grad,
-    x,
-    weight,
-    bias,
-    stride,
-    padding,
-    dilation,
-    transposed,
-    output_padding,
-    groups,
-    output_mask,
-    out_shape=None,
-    **kwargs,
-) -> int:
+    grad: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, output_padding: Any, groups: int,
+    output_mask: list[bool], **kwargs: Any,
+) -> int:  # fmt: skip
     return conv_flop_count(x, weight, grad, transposed) * sum(output_mask[:2])
 
 

@@ -83,14 +83,14 @@ class Meter:
 
     def affords(self, kind: str, examples: int) -> bool:
         """Whether a step of this kind stays within both caps; a kind not counted yet is let through."""
-        if self.cap_seconds is not None and self._late():
+        if self.cap_seconds is not None and self._late(self.cap_seconds):
             return False
         if self.cap_flos is None:
             return True
         return self.flos + self._per_example.get(kind, 0.0) * examples <= self.cap_flos * (1 + 1e-9)
 
-    def _late(self) -> bool:
-        late = self.seconds >= self.cap_seconds
+    def _late(self, cap: float) -> bool:
+        late = self.seconds >= cap
         return late if self.world.size == 1 else self.world.agree(late)
 
     def _count(self, work: Callable[[], R]) -> tuple[R, float]:
