@@ -34,7 +34,7 @@ _PUBLIC = {
     "MubenchError": ("mubench_ray.errors", "MubenchError"),
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]: taken from the table
 
 
 def __getattr__(name: str) -> Any:

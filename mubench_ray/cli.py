@@ -17,6 +17,7 @@ from mubench_ray.errors import MubenchError, NothingRan, harmless
 
 if TYPE_CHECKING:
     from mubench_ray.engine.schedule import Progress
+    from mubench_ray.suite import Suite
 
 app = typer.Typer(
     help="A Ray-distributed benchmark engine for machine unlearning.",
@@ -170,15 +171,15 @@ def run(
 @app.command("submit")
 def submit_(
     suite: SuiteFile,
-    address: Annotated[
-        str, typer.Option(metavar="URL", help="The dashboard of a running Ray cluster.")
-    ] = "http://127.0.0.1:8265",
     out: Annotated[
         str,
         typer.Option(
             "--out", "-o", metavar="DIR", help="Where results go: s3://, gs://, or a folder that every node mounts."
         ),
-    ] = ...,
+    ],
+    address: Annotated[
+        str, typer.Option(metavar="URL", help="The dashboard of a running Ray cluster.")
+    ] = "http://127.0.0.1:8265",
     artifacts: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts."),
@@ -431,7 +432,7 @@ def _load(plugins: list[Path]) -> None:
         load_plugin(path)
 
 
-def _suite(path: Path, plugins: list[Path]):
+def _suite(path: Path, plugins: list[Path]) -> Suite:
     _load(plugins)
     from mubench_ray.suite import load_suite
 
@@ -450,9 +451,10 @@ def main() -> None:
         typer.secho(harmless(str(error)), fg="red", err=True)
         sys.exit(2 if isinstance(error, NothingRan) else 1)
     except ImportError as error:
-        if os.environ.get("MUBENCH_TRACEBACK") or (error.name or "mubench_ray").startswith("mubench_ray"):
+        package = (error.name or "mubench_ray").split(".")[0]
+        if os.environ.get("MUBENCH_TRACEBACK") or package.startswith("mubench_ray"):
             raise
-        told = f"{error}: a package that this needs is missing or damaged; `pip install {error.name.split('.')[0]}` may mend it, `mubench doctor` says more."
+        told = f"{error}: a package that this needs is missing or damaged; `pip install {package}` may mend it, `mubench doctor` says more."
         typer.secho(harmless(told), fg="red", err=True)
         sys.exit(1)
     except KeyboardInterrupt:

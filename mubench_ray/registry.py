@@ -94,6 +94,8 @@ def load_plugin(path: str | Path) -> None:
     if any(file and Path(file).resolve() == path for file in loaded):
         return
     spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise MubenchError(f"Plugin file {path} is no Python file: its name has to end in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -171,9 +171,10 @@ def losses(row: Mapping[str, Any], objectives: Mapping[str, float]) -> tuple[flo
 
 def mean_losses(per_seed: Sequence[tuple[float, ...] | None]) -> tuple[float, ...] | None:
     """The mean over the selection seeds; None where any of them gave no usable network."""
-    if not per_seed or any(each is None for each in per_seed):
+    usable = [each for each in per_seed if each is not None]
+    if not usable or len(usable) < len(per_seed):
         return None
-    return tuple(float(value) for value in np.mean(per_seed, axis=0))
+    return tuple(float(value) for value in np.mean(usable, axis=0))
 
 
 def choose(judged: Sequence[tuple[Configuration, tuple[float, ...] | None]]) -> int | None:

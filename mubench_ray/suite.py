@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
-from mubench_ray.methods import METHODS
+from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
 from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.registry import load_plugin
@@ -50,7 +51,7 @@ class TaskEntry(Part):
     """A task, perhaps cut down to ``subset`` training examples, perhaps with only some of the suite's ``models``."""
 
     name: str
-    subset: int | None = Field(None, ge=10)
+    subset: int | None = Field(default=None, ge=10)
     models: Annotated[list[str], Listed] | None = None
 
     @field_validator("models")
@@ -73,7 +74,7 @@ class ModelEntry(Part):
 
     name: str
     #: Processes that share each of its trials and trainings; None takes ``resources.workers``.
-    workers: int | None = Field(None, ge=1)
+    workers: int | None = Field(default=None, ge=1)
     pretrained: bool | str = False
     original: str | None = None
     training: dict[str, Any] = {}
@@ -102,7 +103,7 @@ class MethodEntry(BaseModel):
     def _known(cls, name: str) -> str:
         return METHODS.canonical(name)
 
-    def configured(self):
+    def configured(self) -> Method:
         """The method with its hyperparameters; raises MubenchError."""
         return METHODS.get(self.name).configure(self.model_extra or {})
 
@@ -157,17 +158,17 @@ class Resources(Part):
     None of it changes a trial's identity: the batches and the result are those of one worker. A trial saves itself every ``checkpoint_seconds``.
     """
 
-    cpus: float = Field(1, gt=0)
-    gpus: float = Field(0, ge=0)
-    concurrency: int | None = Field(None, ge=1)
-    workers: int = Field(1, ge=1)
+    cpus: float = Field(default=1, gt=0)
+    gpus: float = Field(default=0, ge=0)
+    concurrency: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=1, ge=1)
     #: Whether each worker holds the whole network or, for one that does not fit, a piece of it (torch's FSDP).
     sharding: Literal["replicated", "fsdp"] = "replicated"
-    checkpoint_seconds: float = Field(300.0, gt=0)
+    checkpoint_seconds: float = Field(default=300.0, gt=0)
     #: A process in which nothing got done for so many seconds (no step, no batch evaluated) hangs: it is ended, and the trial tried once more.
-    watchdog: float | None = Field(3600.0, gt=0)
+    watchdog: float | None = Field(default=3600.0, gt=0)
     #: How long a cluster that was joined may take to start the first node that a trial fits on.
-    wait_for_nodes: float = Field(900.0, ge=0)
+    wait_for_nodes: float = Field(default=900.0, ge=0)
 
 
 #: What the two papers do.
@@ -186,17 +187,17 @@ class Search(Part):
     preset: Literal["mu_bench", "deep_unlearn"] | None = None
     strategy: Literal["grid", "random", "optuna"] = "random"
     #: Configurations a sweep and method; None takes the whole grid.
-    trials: int | None = Field(20, ge=1)
-    sweeps: int = Field(1, ge=1)
+    trials: int | None = Field(default=20, ge=1)
+    sweeps: int = Field(default=1, ge=1)
     #: Selection seeds: every configuration is tried with each (its original and retrain are trained with it too).
-    seeds: Annotated[list[Seed], Listed] = Field([1001], min_length=1)
+    seeds: Annotated[list[Seed], Listed] = Field(default=[1001], min_length=1)
     #: What is searched: ``all``, ``lr``, or names of hyperparameters; what the suite sets by hand is never searched.
     hyperparameters: str | list[str] = "all"
     #: Metrics with their weights; never one that reads D_Test.
     objectives: dict[str, float] = OBJECTIVES
     #: Values of a continuous range in a grid, and configurations that Optuna is asked for at a time.
-    points: int = Field(3, ge=2)
-    generation: int = Field(10, ge=1)
+    points: int = Field(default=3, ge=2)
+    generation: int = Field(default=10, ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -224,9 +225,9 @@ class Suite(Part):
     #: Models for every task that does not name its own.
     models: Annotated[list[Annotated[ModelEntry, Named]], Listed] = []
     methods: Annotated[list[Annotated[MethodEntry, Named]], Listed] = Field(min_length=1)
-    ratios: Annotated[list[Ratio], Listed] = Field(RATIOS, min_length=1)
-    seeds: Annotated[list[Seed], Listed] = Field(SEEDS, min_length=1)
-    lrs: Annotated[list[Rate], Listed] = Field(LRS, min_length=1)
+    ratios: Annotated[list[Ratio], Listed] = Field(default=RATIOS, min_length=1)
+    seeds: Annotated[list[Seed], Listed] = Field(default=SEEDS, min_length=1)
+    lrs: Annotated[list[Rate], Listed] = Field(default=LRS, min_length=1)
     #: The ratios are steps of one sequence of deletions (2, 4, 6: forget 2 %, then 2 % more, then 2 % more), a row a step.
     sequence: bool = False
     sampler: Annotated[SamplerEntry, Named] = SamplerEntry()
@@ -235,7 +236,7 @@ class Suite(Part):
     training_seeds: Annotated[list[Seed], Listed] | None = None
     #: A pool of shadow models for attacks on single examples (U-LiRA): so many networks, each trained on its own random half of the training set,
     #: in place of ``training_seeds``. Deep Unlearn has 64 halves with 10 forget seeds each.
-    halves: int | None = Field(None, ge=2, multiple_of=2)
+    halves: int | None = Field(default=None, ge=2, multiple_of=2)
     training: dict[str, Any] = {}
     unlearning: Unlearning = Unlearning()
     budget: Budget = Budget()
@@ -325,7 +326,7 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
             f"{where}: keep: adapters keeps what LoRA trains, and unlearning.lora is not set; use all or none."
         )
     if suite.search:
-        check_search(suite, where)
+        check_search(suite, suite.search, where)
     if suite.halves:
         check_halves(suite, where)
     for number, entry in enumerate(suite.methods):
@@ -371,10 +372,10 @@ def check_halves(suite: Suite, where: str) -> None:
             raise SuiteError(f"{where}: halves cannot go with {key}: {reason}.")
 
 
-def check_search(suite: Suite, where: str) -> None:
+def check_search(suite: Suite, search: Search, where: str) -> None:
     """Raises SuiteError where a search would see what is reported, or cannot be."""
     reported = {*suite.seeds, *(suite.training_seeds or [])}
-    if shared := sorted(reported & set(suite.search.seeds)):
+    if shared := sorted(reported & set(search.seeds)):
         raise SuiteError(
             f"{where}: search.seeds: {shared[0]} is a reporting seed too; selection needs seeds of its own."
         )
@@ -390,13 +391,13 @@ def check_search(suite: Suite, where: str) -> None:
                     f"{where}: methods[{number}]: a search may choose the same for both entries of {entry.name}: give one hyperparameter another value in "
                     "each, or tune them in suites of their own."
                 )
-    asked = suite.search.hyperparameters
+    asked = search.hyperparameters
     for name in [] if asked in ("all", "lr") else [asked] if isinstance(asked, str) else asked:
         if name != "lr" and not any(name in METHODS.get(entry.name).spaces() for entry in suite.methods):
             raise SuiteError(f"{where}: search.hyperparameters: no method of the suite has {name!r}.")
 
 
-def _explain(fault: dict[str, Any]) -> str:
+def _explain(fault: ErrorDetails) -> str:
     """One pydantic fault as: key = value: what is wrong."""
     key = ""
     for part in fault["loc"]:

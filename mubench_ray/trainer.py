@@ -179,30 +179,31 @@ class UnlearningTrainer:
 
     def evaluate(self, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Every metric of the unlearned model, as ``eval_test_accuracy``, ``eval_forget_accuracy``, ``eval_u_mia``, ..."""
-        self._require_model()
+        self._unlearned()
         return {f"{metric_key_prefix}_{name}": value for name, value in self._metrics.items()}
 
     def predict(self, split: str = "test") -> dict[str, Any]:
         """``loss``, ``correct``, ``confidence``, ``label`` and ``index`` of every example of ``forget``, ``retain``, ``validation`` or ``test``."""
         from mubench_ray.training.evaluate import evaluate
 
-        self._require_model()
+        model = self._unlearned()
         if split not in self._sets:
             raise MubenchError(f"split {split!r} is none of {sorted(self._sets)}.")
-        return evaluate(self.model, self._data, self._sets[split])
+        return evaluate(model, self._data, self._sets[split])
 
     def save_model(self, output_dir: str | None = None) -> Path:
         """Write ``model.safetensors``, ``trial.json`` and ``arguments.json``; returns the folder."""
         from safetensors.torch import save_model
 
-        self._require_model()
+        model = self._unlearned()
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_model(self.model, str(folder / "model.safetensors"))
+        save_model(model, str(folder / "model.safetensors"))
         (folder / "trial.json").write_text(self.trial.model_dump_json(indent=2))
         (folder / "arguments.json").write_text(json.dumps(asdict(self.args), indent=2))
         return folder
 
-    def _require_model(self) -> None:
+    def _unlearned(self) -> nn.Module:
         if self.model is None:
             raise MubenchError("nothing is unlearned yet: call train() first.")
+        return self.model

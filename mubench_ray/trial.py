@@ -25,13 +25,13 @@ class Training(Frozen):
     """How an original or a retrain is trained from scratch."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    epochs: float = Field(10, gt=0)
-    batch_size: int = Field(32, ge=1)
-    weight_decay: float = Field(0.0, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    lr: float = Field(default=1e-3, gt=0)
+    epochs: float = Field(default=10, gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    clip: float | None = Field(None, gt=0)
+    clip: float | None = Field(default=None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     #: Compute activations again in the backward pass, for less memory and a third more FLOs.
     gradient_checkpointing: bool = False
@@ -45,16 +45,16 @@ class Unlearning(Frozen):
     """Options of the unlearning loop that are the same for every method (MU-Bench: Adam, batch 32)."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    batch_size: int = Field(32, ge=1)
-    weight_decay: float = Field(0.0, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    batch_size: int = Field(default=32, ge=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["method", "constant", "cosine", "linear"] = "method"
-    clip: float | None = Field(None, gt=0)
+    clip: float | None = Field(default=None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     #: Lambda of the SuperLoss curriculum (the paper's is 10); None is the plain loss.
-    superloss: float | None = Field(None, gt=0)
+    superloss: float | None = Field(default=None, gt=0)
     #: Share of parameters that LoRA adapters hold; None trains the network itself.
-    lora: float | None = Field(None, gt=0, le=1)
+    lora: float | None = Field(default=None, gt=0, le=1)
     #: Compute activations again in the backward pass, for less memory and a third more FLOs.
     gradient_checkpointing: bool = False
 
@@ -66,16 +66,16 @@ class Budget(Frozen):
     machine a time cap would make the same trial end differently from run to run. A number enforces it anywhere.
     """
 
-    flos: float | None = Field(1.0, gt=0)
+    flos: float | None = Field(default=1.0, gt=0)
     seconds: float | Literal["auto"] | None = "auto"
 
 
 class Relearning(Frozen):
     """Of ``Probes``: what is now the observation ``relearn_benign``."""
 
-    steps: int = Field(50, ge=1)
-    every: int = Field(5, ge=1)
-    lr: float | None = Field(None, gt=0)
+    steps: int = Field(default=50, ge=1)
+    every: int = Field(default=5, ge=1)
+    lr: float | None = Field(default=None, gt=0)
 
 
 class Probes(Frozen):
@@ -149,7 +149,7 @@ class Trial(Frozen):
     """
 
     task: str
-    subset: int | None = Field(None, ge=10)
+    subset: int | None = Field(default=None, ge=10)
     model: str
     pretrained: str | None = None
     original_checkpoint: str | None = None
@@ -160,11 +160,11 @@ class Trial(Frozen):
     training_seed: int
     lr: float | None = Field(gt=0)
     after: tuple[float, ...] = ()
-    half: int | None = Field(None, ge=0)
+    half: int | None = Field(default=None, ge=0)
     training: Training
     unlearning: Unlearning = Unlearning()
     budget: Budget = Budget()
-    budget_epochs: float | None = Field(None, gt=0)
+    budget_epochs: float | None = Field(default=None, gt=0)
     #: Of an earlier release; no new trial has any.
     probes: Probes = Probes()
     versions: Versions = Field(default_factory=dict)

@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import Method
-from mubench_ray.models import MODELS
+from mubench_ray.models import MODELS, Model
 from mubench_ray.randomness import torch_generator
-from mubench_ray.tasks.base import Batch, Card, ImageClassification, Splits
+from mubench_ray.tasks.base import Batch, Card, ImageClassification, Splits, Task
 from mubench_ray.tasks.examples import Examples
 from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows, UnlearningData
@@ -76,9 +76,11 @@ class WatchedData(UnlearningData):
 class WatchedContext(Context):
     """A context that looks at every relabelled batch."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.relabelled, self.faults = 0, set()
+    def __init__(
+        self, task: Task, model: Model, network: nn.Module, data: WatchedData, *args: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(task, model, network, data, *args, **kwargs)
+        self.watched, self.relabelled, self.faults = data, 0, set()
 
     def relabel(self, batch: Batch, keep_true: bool = False, redraw: bool = False) -> Batch:
         """The relabelled batch, looked at."""

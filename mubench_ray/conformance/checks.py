@@ -109,7 +109,7 @@ def check_runs(method: type[Method], model: str, whole: bool = True) -> Iterator
     acts = len(one.steps) > 1
     yield check_claims(method, one, acts)
     yield Finding("its cost is counted", (one.ctx.meter.flos > 0) == acts, f"{one.ctx.meter.flos:g} FLOs")
-    leaked = sorted(one.ctx.data.leaked)
+    leaked = sorted(one.ctx.watched.leaked)
     yield Finding(
         "D_R holds nothing of D_F", not leaked, f"examples {leaked[:5]} came as if they were kept" if leaked else ""
     )

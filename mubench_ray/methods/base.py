@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 from torch import Tensor, nn
 
@@ -98,6 +99,7 @@ class Taxonomy:
     parameters: str = "dense"
 
 
+@dataclass(frozen=True)
 class Method:
     """Base of every method; subclasses are frozen dataclasses of their hyperparameters, made so by ``@method``.
 
@@ -132,14 +134,14 @@ class Method:
     driver: ClassVar[Literal["retain", "forget"]] = "retain"
     schedule: ClassVar[Literal["constant", "cosine", "linear", "triangle"]] = "constant"
 
-    def loss(self, ctx: Context, *batches: Any) -> Tensor:
-        """The loss of one step (single-phase methods)."""
+    def loss(self, ctx: Context, *batches: Any, **named: Any) -> Tensor:
+        """The loss of one step (single-phase methods): of a batch, or of a batch of D_R and one of D_F where ``on`` is ``paired``."""
         raise NotImplementedError(f"{type(self).__name__} defines neither loss nor phases")
 
     def phases(self, ctx: Context) -> list[Phase]:
         """What the method does, in order."""
-        optimizer = Optimizer(schedule=self.schedule)
-        return [Phase(self.name, self.on, self.loss, epochs=self.epochs, driver=self.driver, optimizer=optimizer)]
+        optimizer, epochs = Optimizer(schedule=self.schedule), self.hyperparameters()["epochs"]
+        return [Phase(self.name, self.on, self.loss, epochs=epochs, driver=self.driver, optimizer=optimizer)]
 
     def finish(self, ctx: Context) -> None:
         """What happens to the weights at the very end."""
@@ -210,12 +212,14 @@ class Method:
 
 
 METHODS: Registry[type[Method]] = Registry("method", "mubench_ray.methods")
+Chosen = TypeVar("Chosen", bound=Method)
 
 
-def method(name: str, *aliases: str, title: str, cites: str):
+@dataclass_transform(frozen_default=True, field_specifiers=(uniform, log_uniform, integer, choice))
+def method(name: str, *aliases: str, title: str, cites: str) -> Callable[[type[Chosen]], type[Chosen]]:
     """Class decorator: make the class a frozen dataclass of its hyperparameters and register it under ``name``."""
 
-    def register(cls: type[Method]) -> type[Method]:
+    def register(cls: type[Chosen]) -> type[Chosen]:
         cls = dataclass(frozen=True)(cls)
         for f in dataclasses.fields(cls):
             if "space" not in f.metadata:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, method, uniform
-from mubench_ray.methods.layers import convolutions, set_weight
+from mubench_ray.methods.layers import Convolution, convolutions, set_weight
 from mubench_ray.tasks.base import Batch
 
 
@@ -60,7 +60,7 @@ class ConvolutionTranspose(Method):
         return ctx.loss(retain)
 
 
-def transposable(network: nn.Module) -> dict[str, nn.Module]:
+def transposable(network: nn.Module) -> dict[str, Convolution]:
     """The convolutions with a kernel of at least two spatial axes, the last two of the same length above 1."""
     return {
         name: layer

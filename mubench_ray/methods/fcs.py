@@ -52,12 +52,12 @@ class FCS(Method):
 
     def phases(self, ctx: Context) -> list[Phase]:
         """The uniform pass, then contrast and repair in every epoch."""
-        flat = Optimizer("uniform", lr=ctx.lr * self.uniform_lr_factor)
+        flat = Optimizer("uniform", lr=ctx.learning_rate * self.uniform_lr_factor)
         contrast = Optimizer(
             "contrast",
-            lr=ctx.lr * self.contrast_lr_factor,
+            lr=ctx.learning_rate * self.contrast_lr_factor,
             schedule="cosine",
-            floor=min(1e-6, ctx.lr * self.contrast_lr_factor),
+            floor=min(1e-6, ctx.learning_rate * self.contrast_lr_factor),
         )
         repair = Optimizer("repair", weight_decay=self.weight_decay)
         epoch = [

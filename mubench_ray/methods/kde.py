@@ -35,7 +35,7 @@ class KnowledgeDistillation(Method):
 
     def phases(self, ctx: Context) -> list[Phase]:
         """Warm-up on D_V, distillation on D_R."""
-        warm = Optimizer("warm up", lr=ctx.lr * self.warmup_lr_factor)
+        warm = Optimizer("warm up", lr=ctx.learning_rate * self.warmup_lr_factor)
         return [
             Phase("warm up", "validation", self.distance, epochs=self.warmup_epochs, optimizer=warm, before=self.reset),
             Phase("distil", "retain", self.distil, epochs=self.epochs, optimizer=Optimizer(schedule="cosine")),

@@ -32,7 +32,7 @@ class KnowledgeGapAlignment(Method):
         """Train A_f on D_F and A_n on D_n, measure the gap on D_n, align."""
         helpers = [
             Phase(
-                f"helper {name}", name, partial(self.helper_loss, name=name), epochs=self.helper_epochs, before=partial(self.start, name=name),
+                f"helper {name}", name, partial(self.helper_loss, name=name), epochs=self.helper_epochs, before=partial(self.begin, name=name),
                 update=partial(self.helper_step, name=name), after=partial(self.freeze, name=name),
             )
             for name in ("forget", "validation")
@@ -42,7 +42,7 @@ class KnowledgeGapAlignment(Method):
             Phase("align", "paired", self.align, epochs=self.epochs, driver="forget", before=self.measure),
         ]
 
-    def start(self, ctx: Context, name: str) -> None:
+    def begin(self, ctx: Context, name: str) -> None:
         """A fresh helper and its optimiser."""
         ctx.helper(f"kga {name}")
 

@@ -9,12 +9,15 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from mubench_ray.errors import MubenchError
+from mubench_ray.tasks.base import Classification
 from mubench_ray.training.context import Context
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Layer = Convolution | nn.Linear
 
 
-def convolutions(network: nn.Module) -> dict[str, nn.Module]:
+def convolutions(network: nn.Module) -> dict[str, Convolution]:
     """The convolution layers by name, in the order of the network's definition."""
     return {name: module for name, module in network.named_modules() if isinstance(module, CONVOLUTIONS)}
 
@@ -24,7 +27,7 @@ def linears(network: nn.Module) -> dict[str, nn.Linear]:
     return {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
 
 
-def layers(network: nn.Module) -> dict[str, nn.Module]:
+def layers(network: nn.Module) -> dict[str, Layer]:
     """The convolution and linear layers by name, in the order of the network's definition."""
     return {name: module for name, module in network.named_modules() if isinstance(module, (*CONVOLUTIONS, nn.Linear))}
 
@@ -116,7 +119,7 @@ def layer_state(network: nn.Module, layer: str) -> list[str]:
 
 
 @torch.no_grad()
-def set_weight(layer: nn.Module, weight: Tensor) -> None:
+def set_weight(layer: Layer, weight: Tensor) -> None:
     """Give a layer this weight, also where its weight is computed from other parameters (weight normalisation)."""
     if is_parametrized(layer, "weight"):
         layer.weight = weight
@@ -130,7 +133,10 @@ def normal(tensor: Tensor, std: float, generator: torch.Generator) -> Tensor:
 
 
 def class_weights(ctx: Context, power: float) -> Tensor:
-    """n_c^-power of every class, n_c its number of examples in D_R, (classes,); 0 for a class that D_R has not."""
+    """n_c^-power of every class, n_c its number of examples in D_R, (classes,); 0 for a class that D_R has not. Raises MubenchError for a task without
+    classes."""
+    if not isinstance(ctx.task, Classification):
+        raise MubenchError(f"task {ctx.task.name} has no classes to weigh.")
     retain = ctx.data.rows("retain")
     counts = retain.examples.labels[retain.positions].bincount(minlength=ctx.task.classes).float()
     return torch.where(counts > 0, counts.clamp(min=1) ** -power, 0.0).to(ctx.device)

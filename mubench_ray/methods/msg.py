@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, method, uniform
-from mubench_ray.methods.layers import convolutions, linears
+from mubench_ray.methods.layers import Layer, convolutions, linears
 from mubench_ray.tasks.base import Batch
 
 #: What is left of the gradients of the convolution weights that were not drawn anew.
@@ -90,7 +90,7 @@ class MaskSmallGradients(Method):
         return ctx.loss(retain)
 
 
-def layers(network: nn.Module) -> dict[str, nn.Module]:
+def layers(network: nn.Module) -> dict[str, Layer]:
     """The convolutions or, where there are none, the linear layers; those whose weight is no parameter of its own (weight normalisation) are left out."""
     found = convolutions(network) or linears(network)
     return {name: layer for name, layer in found.items() if isinstance(layer.weight, nn.Parameter)}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, uniform
-from mubench_ray.methods.layers import class_weights, convolutions, linears, set_weight
+from mubench_ray.methods.layers import Layer, class_weights, convolutions, linears, set_weight
 from mubench_ray.tasks.base import Batch, Task
 
 
@@ -72,7 +72,7 @@ class PruneRedrawQuantise(Method):
             parameter.copy_(parameter.half())
 
 
-def pruned(network: nn.Module) -> dict[str, nn.Module]:
+def pruned(network: nn.Module) -> dict[str, Layer]:
     """The layers whose weights are pruned."""
     return {**convolutions(network), **linears(network)}
 

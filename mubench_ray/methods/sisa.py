@@ -116,7 +116,7 @@ class SISA(Method):
 
     def member_loss(self, ctx: Context, batch: Batch, shard: int) -> Tensor:
         """CE of one member on its shard."""
-        return ctx.task.losses(ctx.task.outputs(ctx.network.members[shard], batch), batch).mean()
+        return ctx.task.losses(ctx.task.outputs(ctx.network.get_submodule(f"members.{shard}"), batch), batch).mean()
 
     def member(self, ctx: Context, shard: int) -> list[str]:
         """The parameters of one member."""

@@ -18,7 +18,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -49,10 +49,11 @@ class Metric:
     @property
     def summary(self) -> str:
         """First line of its docstring."""
-        return inspect.getdoc(self.compute).splitlines()[0]
+        return (inspect.getdoc(self.compute) or "").partition("\n")[0]
 
 
 METRICS: Registry[Metric] = Registry("metric", "mubench_ray.metrics")
+Formula = TypeVar("Formula", bound=Callable[..., float])
 
 
 def metric(
@@ -64,10 +65,10 @@ def metric(
     ideal: float | None = None,
     cites: str,
     version: int = 1,
-):
+) -> Callable[[Formula], Formula]:
     """Function decorator that registers a metric; the function stays an ordinary function."""
 
-    def register(compute: Callable[..., float]) -> Callable[..., float]:
+    def register(compute: Formula) -> Formula:
         needs = tuple(inspect.signature(compute).parameters)
         METRICS.add(name, Metric(name, compute, direction, low, high, cites, needs, ideal, version))
         return compute

@@ -59,7 +59,7 @@ class Check:
         return asdict(self)
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
     """Student t interval of the mean over seeds; raises ValueError for fewer than 2 values."""
     from scipy.special import stdtrit
 
@@ -125,6 +125,8 @@ def sampling_tolerance(forget_size: int, level: float = 0.95) -> float:
 
 def chance_tolerance(metric: Metric, forget_size: int, level: float = 0.95) -> float:
     """``sampling_tolerance`` on the scale of a metric: an AUC strays at most 0.5 from its ideal, Indisc at most 1."""
+    if metric.ideal is None:
+        raise ValueError(f"metric {metric.name} declares no ideal value: nothing is a stray from it")
     farthest = max(metric.high - metric.ideal, metric.ideal - metric.low)
     return sampling_tolerance(forget_size, level) * farthest / 0.5 if math.isfinite(farthest) else 0.0
 
@@ -143,8 +145,7 @@ def gate(
         cell = cells[row["task"], row["model"], row["ratio"], row["sampler"], row["forget_seed"]]
         if row["method"] in cell and row["status"] in FINISHED:
             cell[row["method"]].append(row)
-    names = METRICS.names() if metrics is None else metrics
-    names = [name for name in names if METRICS.get(name).ideal is not None]
+    names = METRICS.names() if metrics is None else list(metrics)
     if metrics is None:
         shown = [row for controls in cells.values() for group in controls.values() for row in group]
         names = [name for name in names if any(row.get(name) is not None for row in shown)]
@@ -154,6 +155,8 @@ def gate(
         sizes = [row["forget_size"] for group in controls.values() for row in group if row.get("forget_size")]
         for name in names:
             described = METRICS.get(name)
+            if described.ideal is None:
+                continue
             own_reference = any(need.startswith("retrain_") for need in described.needs)
             tolerance = 0.0 if own_reference or not sizes else chance_tolerance(described, min(sizes), level)
             values = {method: _by_seed(group, name) for method, group in controls.items()}

@@ -126,14 +126,14 @@ def forgetting_quality(
     epsilon = epsilon[~np.isnan(epsilon)]
     if not len(epsilon):
         return dict.fromkeys(("quality", "median_epsilon", "separable_share", "score"), float("nan"))
-    quality = bucket_points(epsilon, min(len(forget_confidence), len(oracle_forget_confidence))).mean()
+    quality = float(bucket_points(epsilon, min(len(forget_confidence), len(oracle_forget_confidence))).mean())
     utility = 1.0
     for ours, retrains in ((retain_accuracy, retrain_retain_accuracy), (test_accuracy, retrain_test_accuracy)):
         reference = np.nanmean(retrains)
-        utility *= np.nanmean(ours) / reference if reference > 0 else np.nan
+        utility *= float(np.nanmean(ours) / reference) if reference > 0 else math.nan
     return {
         "quality": quality,
-        "median_epsilon": np.median(epsilon),
-        "separable_share": np.mean(epsilon >= CAP),
+        "median_epsilon": float(np.median(epsilon)),
+        "separable_share": float(np.mean(epsilon >= CAP)),
         "score": quality * utility,
     }

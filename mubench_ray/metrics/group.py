@@ -23,7 +23,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -62,15 +62,16 @@ class GroupMetric:
     @property
     def summary(self) -> str:
         """First line of its docstring."""
-        return inspect.getdoc(self.compute).splitlines()[0]
+        return (inspect.getdoc(self.compute) or "").partition("\n")[0]
 
 
 GROUP_METRICS: Registry[GroupMetric] = Registry("group_metric", "mubench_ray.metrics")
+Formula = TypeVar("Formula", bound=Callable[..., Mapping[str, float]])
 
 
 def group_metric(
     name: str, *, over: Iterable[str], parts: Mapping[str, Part], cites: str, minimum: Mapping[str, int] | None = None
-):
+) -> Callable[[Formula], Formula]:
     """Function decorator that registers a group metric; the function stays an ordinary function."""
     over, minimum = tuple(over), dict(minimum or {})
     if not set(over) <= set(OVER) or not set(minimum) <= set(COUNTS):
@@ -78,7 +79,7 @@ def group_metric(
             f"Group metric {name!r}: over takes {OVER} and minimum {COUNTS}, not {over} and {tuple(minimum)}."
         )
 
-    def register(compute: Callable[..., Mapping[str, float]]) -> Callable[..., Mapping[str, float]]:
+    def register(compute: Formula) -> Formula:
         parameters = inspect.signature(compute).parameters.values()
         needs = tuple(p.name for p in parameters if p.default is p.empty)
         options = {p.name: p.default for p in parameters if p.default is not p.empty}

@@ -35,6 +35,6 @@ def scaling(flos: np.ndarray, forget_accuracy: np.ndarray) -> Mapping[str, float
     distinct = len(np.unique(decades))
     if len(decades) < 3 or distinct < 2:
         return {"slope": np.nan, "standard_error": np.nan, "r_squared": np.nan, "models": distinct}
-    fit = linregress(decades, accuracy)
-    explained = fit.rvalue**2 if np.ptp(accuracy) > 0 else np.nan
-    return {"slope": fit.slope, "standard_error": fit.stderr, "r_squared": explained, "models": distinct}
+    slope, _, correlation, _, error = np.asarray(linregress(decades, accuracy), float).tolist()
+    explained = correlation**2 if np.ptp(accuracy) > 0 else np.nan
+    return {"slope": slope, "standard_error": error, "r_squared": explained, "models": distinct}

@@ -43,7 +43,8 @@ def svc_mia_confidence(
     retain_confidence: np.ndarray, test_confidence: np.ndarray, forget_confidence: np.ndarray
 ) -> float:
     """Share of D_F that the confidence attack calls non-member (SalUn's MIA column); the retrain's value is ideal."""
-    return non_member_share(*map(probability, (retain_confidence, test_confidence, forget_confidence)))
+    retain, test, forget = map(probability, (retain_confidence, test_confidence, forget_confidence))
+    return non_member_share(retain, test, forget)
 
 
 @metric("svc_mia_entropy", direction="neither", high=1.0, cites=SALUN)

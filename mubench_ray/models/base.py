@@ -5,24 +5,27 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from mubench_ray.errors import MubenchError
+from mubench_ray.models.flos import count_flos
 from mubench_ray.registry import Registry
-from mubench_ray.tasks.base import Batch, Columns, Task
+from mubench_ray.tasks.base import Batch, Columns, ImageClassification, Task
+
+Served = TypeVar("Served", bound=Task)
 
 
-class Model(ABC):
-    """An architecture at a scale. Instances are registered, so that one file holds all scales of a family."""
+class Model(ABC, Generic[Served]):
+    """An architecture at a scale, for tasks of one kind (``Served``). Instances are registered, so that one file holds all scales of a family."""
 
     name: str
     family: ClassVar[str]
     modality: ClassVar[str]
-    citation: ClassVar[str]
+    citation: str
     #: Raised where the network or what it reads changes an outcome; enters the ids of trials and artifacts once above 1.
     version: ClassVar[int] = 1
     #: Kinds of task that it has a head for.
@@ -38,22 +41,22 @@ class Model(ABC):
     counted_on: ClassVar[str] = "meta"
 
     @abstractmethod
-    def build(self, task: Task) -> nn.Module:
+    def build(self, task: Served) -> nn.Module:
         """A freshly initialised network for the task; the caller has seeded torch."""
 
-    def initial(self, task: Task) -> nn.Module:
+    def initial(self, task: Served) -> nn.Module:
         """The network that training an original or a retrain starts from: ``build``, or published weights for ``pretrained()``."""
         return self.build(task)
 
-    def finished(self, task: Task) -> nn.Module:
+    def finished(self, task: Served) -> nn.Module:
         """The checkpoint of ``pretrained()`` as it is, to be an original; raises MubenchError where it is no whole network for the task."""
         return self.initial(task)
 
-    def pretrained(self, source: str | None = None, revision: str | None = None) -> Model:
+    def pretrained(self, source: str | None = None, revision: str | None = None) -> Model[Served]:
         """This model starting from a checkpoint: a folder, a hub id, or the published weights; raises MubenchError where it cannot."""
         raise MubenchError(f"model {self.name} has no pretrained form.")
 
-    def check(self, task: Task, finished: bool = False) -> None:  # noqa: B027 - most models have no checkpoint
+    def check(self, task: Served, finished: bool = False) -> None:
         """Raise MubenchError where ``initial`` of a model of ``pretrained()``, or ``finished``, would, as far as files on this machine tell at once."""
 
     def version_for(self, task: type[Task], from_checkpoint: bool) -> int:
@@ -61,7 +64,7 @@ class Model(ABC):
         return self.version
 
     @abstractmethod
-    def encode(self, task: Task, columns: Columns) -> Columns:
+    def encode(self, task: Served, columns: Columns) -> Columns:
         """Keyword arguments of the network's forward for these examples."""
 
     def refusal(self, task: type[Task]) -> str | None:
@@ -73,7 +76,7 @@ class Model(ABC):
         return None
 
 
-class ImageModel(Model):
+class ImageModel(Model[ImageClassification]):
     """Reads ``pixel_values``: pixels in [0, 1], normalised with the task's mean and standard deviation."""
 
     modality = "image"
@@ -82,7 +85,7 @@ class ImageModel(Model):
     #: Channels that the network reads, or None for the task's own; grey pictures are repeated.
     channels: int | None = None
 
-    def encode(self, task: Task, columns: Columns) -> Columns:
+    def encode(self, task: ImageClassification, columns: Columns) -> Columns:
         """``pixel_values``, float32 (B, C, H, W)."""
         image = columns["image"]
         mean = torch.tensor(task.mean, device=image.device).view(1, -1, 1, 1) * 255
@@ -134,8 +137,6 @@ def flos_per_sample(task: Task, model: Model, rows: int = 2) -> tuple[float, flo
 
     Counted on the meta device, where nothing is computed, for all models that can run there. No data is loaded.
     """
-    from mubench_ray.training.meter import count_flos
-
     with torch.device("meta"):
         columns = {name: column.to("meta") for name, column in task.blank(rows).items()}
         inputs = model.encode(task, columns)

@@ -17,8 +17,17 @@ class Bert(SizedTextModel):
     #: A masked language model is saved without the pooler.
     head = ("classifier.", "bert.pooler.")
 
-    def __init__(self, *sizes: int, citation: str = "Devlin et al. 2019, arXiv 1810.04805", **options) -> None:
-        super().__init__(*sizes, **options)
+    def __init__(
+        self,
+        hidden: int,
+        layers: int,
+        heads: int,
+        vocabulary: int = 30522,
+        hub: str | None = None,
+        revision: str | None = None,
+        citation: str = "Devlin et al. 2019, arXiv 1810.04805",
+    ) -> None:
+        super().__init__(hidden, layers, heads, vocabulary, hub, revision)
         self.citation = citation
 
 

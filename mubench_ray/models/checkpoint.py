@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.models.base import ImageModel, Model
-from mubench_ray.tasks.base import Task
+from mubench_ray.models.base import ImageModel, Model, Served
+from mubench_ray.tasks.base import ImageClassification, Task
 
 
-class TransformersModel(Model):
+class TransformersModel(Model[Served]):
     """A network that transformers implements.
 
     A subclass names the class with its head and says the config for a task. ``pretrained`` gives the same model with a
@@ -38,14 +38,15 @@ class TransformersModel(Model):
     declared: Any = None
 
     @abstractmethod
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: Served) -> dict[str, Any]:
         """Arguments of the config for a task, without ``num_labels``."""
 
-    def config(self, task: Task) -> Any:
+    def config(self, task: Served) -> Any:
         """The config for a task: of the checkpoint where there is one, else from ``settings``."""
         import transformers
 
-        given = {**self.always, **({"num_labels": task.classes} if hasattr(task, "classes") else {})}
+        classes = getattr(task, "classes", None)
+        given = {**self.always, **({} if classes is None else {"num_labels": classes})}
         if self.source is None:
             return getattr(transformers, self.config_class)(**self.settings(task), **given)
         config = copy.deepcopy(self.declared)
@@ -59,24 +60,24 @@ class TransformersModel(Model):
 
         return getattr(transformers, self.architecture)
 
-    def build(self, task: Task) -> nn.Module:
+    def build(self, task: Served) -> nn.Module:
         """A network with random weights."""
         return self.network_class()(self.config(task))
 
-    def initial(self, task: Task) -> nn.Module:
+    def initial(self, task: Served) -> nn.Module:
         """The checkpoint's weights, float32, with a new head where the classes differ; random weights without a checkpoint.
 
         Raises MubenchError where the checkpoint does not hold the rest of the network, or holds more of it.
         """
         return self.build(task) if self.source is None else self._weights(task)[0]
 
-    def finished(self, task: Task) -> nn.Module:
+    def finished(self, task: Served) -> nn.Module:
         """The checkpoint as it is; raises MubenchError where it has no head for the task, or one for another number of classes."""
         network, info = self._weights(task)
         self._check_finished(task, info)
         return network
 
-    def check(self, task: Task, finished: bool = False) -> None:
+    def check(self, task: Served, finished: bool = False) -> None:
         """Raise MubenchError where ``initial``, or ``finished``, would refuse a folder; of its weights only the headers are read."""
         if self.source is not None and Path(self.source).is_dir():
             with torch.random.fork_rng(devices=[]), quiet():
@@ -92,15 +93,16 @@ class TransformersModel(Model):
         """
         return self.version + from_checkpoint
 
-    def _weights(self, task: Task, **options: Any) -> tuple[nn.Module, dict[str, Any]]:
-        """The checkpoint's network for a task, with a new head where the classes differ, and what of the head the checkpoint does not hold."""
+    def _weights(self, task: Served, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """The checkpoint's network for a task, of the class that ``architecture`` names, with a new head where the classes differ; and what of the head
+        the checkpoint does not hold."""
         given = {"dtype": torch.float32, "use_safetensors": True, "ignore_mismatched_sizes": True, **options}
         given.setdefault("config", self.config(task))
         network, info = self._published(self.network_class(), **given, output_loading_info=True)
         self._check_whole(network, info)
         return network, info
 
-    def _check_whole(self, network: nn.Module, info: dict[str, Any]) -> None:
+    def _check_whole(self, network: Any, info: dict[str, Any]) -> None:
         """Raise MubenchError where tensors outside the head are not in the checkpoint, have another shape there, or have no place in the network."""
         prefix = f"{network.base_model_prefix}."
         backbone = {name for name, _ in getattr(network, network.base_model_prefix, network).named_children()}
@@ -123,7 +125,7 @@ class TransformersModel(Model):
                 f"{'; '.join(said)}. Save the whole network again, or name another checkpoint."
             )
 
-    def _check_finished(self, task: Task, info: dict[str, Any]) -> None:
+    def _check_finished(self, task: Served, info: dict[str, Any]) -> None:
         missing, reshaped = absent(info)
         if lacking := [*missing, *reshaped]:
             raise MubenchError(
@@ -131,7 +133,7 @@ class TransformersModel(Model):
                 f"or has it in another shape ({len(lacking)} such tensors)."
             )
 
-    def pretrained(self, source: str | None = None, revision: str | None = None) -> TransformersModel:
+    def pretrained(self, source: str | None = None, revision: str | None = None) -> TransformersModel[Served]:
         """This model from a folder, a GGUF file, a hub id at a revision, or its own published weights.
 
         Raises MubenchError where a hub id has no pinned revision or the checkpoint cannot be read.
@@ -171,6 +173,8 @@ class TransformersModel(Model):
         """Take over what encoding must know of the checkpoint; called once its source and ``declared`` are set."""
 
     def _published(self, loader: Any, **options: Any) -> Any:
+        if self.source is None:
+            raise MubenchError(f"model {self.name} has no checkpoint: take its ``pretrained()``.")
         place = located(self.source, self.revision)
         if "gguf_file" in place:
             options.pop("use_safetensors", None)
@@ -243,10 +247,10 @@ def located(source: str, revision: str | None) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": source, "revision": None if path.is_dir() else revision}
 
 
-class TransformersImageModel(TransformersModel, ImageModel):
+class TransformersImageModel(TransformersModel[ImageClassification], ImageModel):
     """An image network of transformers; checkpoints say their own image size and read three channels."""
 
-    def input_channels(self, task: Task) -> int:
+    def input_channels(self, task: ImageClassification) -> int:
         """Channels that the network reads."""
         return self.channels or task.channels
 

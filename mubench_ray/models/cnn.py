@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
-from torch import Tensor, nn
+from torch import nn
 
 from mubench_ray.models.base import ImageModel, register
-from mubench_ray.tasks.base import Task
-
-
-class SmallCNN(nn.Module):
-    """Three 3 x 3 convolutions with BatchNorm, global average pooling, a linear head."""
-
-    def __init__(self, channels: int, classes: int, width: int) -> None:
-        super().__init__()
-        sizes = [channels, width, 2 * width, 2 * width]
-        self.stages = nn.Sequential(
-            *(
-                nn.Sequential(
-                    nn.Conv2d(before, after, 3, stride=1 if stage == 0 else 2, padding=1, bias=False),
-                    nn.BatchNorm2d(after),
-                    nn.ReLU(),
-                )
-                for stage, (before, after) in enumerate(pairwise(sizes))
-            )
-        )
-        self.head = nn.Linear(sizes[-1], classes)
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, C, H, W)."""
-        return self.head(self.stages(pixel_values).mean((-2, -1)))
+from mubench_ray.tasks.base import ImageClassification
+from mubench_ray.tasks.small_cnn import SmallCNN
 
 
 class CNN(ImageModel):
@@ -42,7 +18,7 @@ class CNN(ImageModel):
     def __init__(self, width: int) -> None:
         self.width = width
 
-    def build(self, task: Task) -> nn.Module:
+    def build(self, task: ImageClassification) -> nn.Module:
         """A network for the task's channels and classes."""
         return SmallCNN(task.channels, task.classes, self.width)
 

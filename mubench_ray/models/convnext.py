@@ -6,7 +6,7 @@ from typing import Any
 
 from mubench_ray.models.base import register
 from mubench_ray.models.checkpoint import TransformersImageModel
-from mubench_ray.tasks.base import Task
+from mubench_ray.tasks.base import ImageClassification
 
 
 class ConvNeXt(TransformersImageModel):
@@ -22,7 +22,7 @@ class ConvNeXt(TransformersImageModel):
     ) -> None:
         self.depths, self.widths, self.patch, self.image_size, self.hub = depths, widths, patch, image_size, hub
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: ImageClassification) -> dict[str, Any]:
         """Depths and widths of the stages."""
         return {
             "num_channels": self.input_channels(task),

@@ -6,7 +6,7 @@ from typing import Any
 
 from mubench_ray.models.base import register
 from mubench_ray.models.text import SizedTextModel
-from mubench_ray.tasks.base import Task
+from mubench_ray.tasks.text import TextClassification
 
 
 class Electra(SizedTextModel):
@@ -17,7 +17,7 @@ class Electra(SizedTextModel):
     architecture = "ElectraForSequenceClassification"
     config_class = "ElectraConfig"
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: TextClassification) -> dict[str, Any]:
         """As every encoder, with embeddings of the full width."""
         return {**super().settings(task), "embedding_size": self.hidden}
 

@@ -9,11 +9,11 @@ import torch
 from mubench_ray.models.base import register
 from mubench_ray.models.t5 import closed
 from mubench_ray.models.text import TokenReader, masked
-from mubench_ray.tasks.base import Columns, Task
-from mubench_ray.tasks.sequence import IGNORED
+from mubench_ray.tasks.base import Columns
+from mubench_ray.tasks.sequence import IGNORED, SequenceTask
 
 
-class Llama(TokenReader):
+class Llama(TokenReader[SequenceTask]):
     """A decoder-only language model. Without a checkpoint texts open with [CLS] and end with [SEP] of a tokenizer trained on D."""
 
     family = "llama"
@@ -43,7 +43,7 @@ class Llama(TokenReader):
         self.key_heads, self.tied, self.citation = key_heads or heads, tied, citation
         self.hub, self.revision = hub, revision
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: SequenceTask) -> dict[str, Any]:
         """Widths, layers, heads, vocabulary."""
         return {
             "vocab_size": self.vocabulary,
@@ -64,7 +64,7 @@ class Llama(TokenReader):
         super().adopt()
         self.begin, self.end = self.declared.bos_token_id, self.declared.eos_token_id
 
-    def opened(self, task: Task, columns: Columns) -> tuple[torch.Tensor, torch.Tensor]:
+    def opened(self, task: SequenceTask, columns: Columns) -> tuple[torch.Tensor, torch.Tensor]:
         """(ids, mask) of the first token, if there is one, and the prompt, padded between the two."""
         ids, mask = self.tokens(task, columns["text"], task.max_length, special=False)
         if not ids.is_meta:
@@ -76,11 +76,11 @@ class Llama(TokenReader):
             torch.cat([torch.ones_like(mask[:, :1]), mask], 1),
         )
 
-    def prompt(self, task: Task, columns: Columns) -> Columns:
+    def prompt(self, task: SequenceTask, columns: Columns) -> Columns:
         """The prompt: what generation starts from."""
         return masked(*self.opened(task, columns))
 
-    def encode(self, task: Task, columns: Columns) -> Columns:
+    def encode(self, task: SequenceTask, columns: Columns) -> Columns:
         """The prompt, padded on the left of its text, then the target and the end token; ``targets`` are the target's tokens, (B, T).
 
         The last T positions predict them: what is fed ends one token before the end.

@@ -6,7 +6,7 @@ from typing import Any
 
 from mubench_ray.models.base import register
 from mubench_ray.models.checkpoint import TransformersImageModel
-from mubench_ray.tasks.base import Task
+from mubench_ray.tasks.base import ImageClassification
 
 
 class MobileNetV2(TransformersImageModel):
@@ -20,7 +20,7 @@ class MobileNetV2(TransformersImageModel):
     def __init__(self, width: float, image_size: int | None = 224, hub: str | None = None) -> None:
         self.width, self.image_size, self.hub = width, image_size, hub
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: ImageClassification) -> dict[str, Any]:
         """Width and padding; the paper's own padding and dropout rather than TensorFlow's."""
         return {
             "num_channels": self.input_channels(task),

@@ -8,7 +8,7 @@ from torch import nn
 
 from mubench_ray.models.base import register
 from mubench_ray.models.checkpoint import TransformersImageModel
-from mubench_ray.tasks.base import Task
+from mubench_ray.tasks.base import ImageClassification
 
 
 class ResNet(TransformersImageModel):
@@ -26,7 +26,7 @@ class ResNet(TransformersImageModel):
     def __init__(self, depths: list[int], widths: list[int], layer: str, stem: str, hub: str | None = None) -> None:
         self.depths, self.widths, self.layer, self.stem, self.hub = depths, widths, layer, stem, hub
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: ImageClassification) -> dict[str, Any]:
         """Depths and widths of the stages."""
         return {
             "num_channels": self.input_channels(task),

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from mubench_ray.models.checkpoint import TransformersModel
-from mubench_ray.tasks.base import Columns, Task
+from mubench_ray.tasks.base import Columns
+from mubench_ray.tasks.speech import SpeechClassification
 
 #: What transformers puts on an encoder of sounds to classify them.
 HEAD = ("classifier.", "projector.", "layer_weights")
 
 
-class WaveformModel(TransformersModel):
+class WaveformModel(TransformersModel[SpeechClassification]):
     """Reads ``input_values``: samples scaled to mean 0 and variance 1 a recording, float32 (B, samples)."""
 
     modality = "speech"
@@ -23,14 +24,14 @@ class WaveformModel(TransformersModel):
     always = {"apply_spec_augment": False, "layerdrop": 0.0}
     head = HEAD
 
-    def encode(self, task: Task, columns: Columns) -> Columns:
+    def encode(self, task: SpeechClassification, columns: Columns) -> Columns:
         """``input_values``, float32 (B, samples)."""
         sound = columns["waveform"].float() / 32768
         mean, variance = sound.mean(-1, keepdim=True), sound.var(-1, keepdim=True, unbiased=False)
         return {"input_values": (sound - mean) / (variance + 1e-7).sqrt()}
 
 
-class SpectrogramModel(TransformersModel):
+class SpectrogramModel(TransformersModel[SpeechClassification]):
     """Reads ``input_features``: Whisper's log-mel spectrogram of the recording followed by silence, float32 (B, bands, frames)."""
 
     modality = "speech"
@@ -38,10 +39,10 @@ class SpectrogramModel(TransformersModel):
     bands: int = 80
 
     @abstractmethod
-    def frames(self, task: Task) -> int:
+    def frames(self, task: SpeechClassification) -> int:
         """Frames of 10 ms that the network reads."""
 
-    def encode(self, task: Task, columns: Columns) -> Columns:
+    def encode(self, task: SpeechClassification, columns: Columns) -> Columns:
         """``input_features``, float32 (B, bands, frames)."""
         return {"input_features": log_mel(columns["waveform"], self.frames(task), self.bands)}
 

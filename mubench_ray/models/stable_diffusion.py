@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,17 +17,18 @@ from mubench_ray.models.checkpoint import reason_of
 from mubench_ray.models.tokenizer import Reader, files_of
 from mubench_ray.randomness import derive
 from mubench_ray.tasks.base import Columns, Task
-from mubench_ray.tasks.conversion import converted
+from mubench_ray.tasks.conversion import Row, converted
+from mubench_ray.tasks.text_to_image import TextToImage
 
 
 class Frozen(NamedTuple):
     """What is never trained: the autoencoder of pictures and the encoder of captions."""
 
-    autoencoder: nn.Module
-    text_encoder: nn.Module
+    autoencoder: Any  # AutoencoderKL of diffusers
+    text_encoder: Any  # CLIPTextModel of transformers
 
 
-class StableDiffusion(Model):
+class StableDiffusion(Model[TextToImage]):
     """A latent diffusion model said by the widths of its U-Net, its autoencoder and its text encoder.
 
     Without a checkpoint the frozen parts are random, always the same ones: as an embedding of tiny pictures and captions that is enough for a test and
@@ -69,11 +71,11 @@ class StableDiffusion(Model):
 
     # The network
 
-    def build(self, task: Task) -> nn.Module:
+    def build(self, task: TextToImage) -> nn.Module:
         """A U-Net with random weights."""
         diffusers = _diffusers()
         if self.source is not None:
-            config = diffusers.UNet2DConditionModel.load_config(**self._place("unet"))
+            config = diffusers.UNet2DConditionModel.load_config(**self._place(self.source, "unet"))
             return diffusers.UNet2DConditionModel.from_config(config)
         plain = len(self.widths) - 1
         return diffusers.UNet2DConditionModel(
@@ -89,9 +91,11 @@ class StableDiffusion(Model):
             norm_num_groups=self.groups,
         )
 
-    def initial(self, task: Task) -> nn.Module:
+    def initial(self, task: TextToImage) -> nn.Module:
         """The checkpoint's U-Net, or a random one."""
-        return self.build(task) if self.source is None else self._load(_diffusers().UNet2DConditionModel, "unet")
+        if self.source is None:
+            return self.build(task)
+        return self._load(self.source, _diffusers().UNet2DConditionModel, "unet")
 
     def pretrained(self, source: str | None = None, revision: str | None = None) -> StableDiffusion:
         """This model from a folder in diffusers' layout, or from a hub id at a revision; raises MubenchError where it cannot."""
@@ -111,7 +115,7 @@ class StableDiffusion(Model):
 
     # What the network reads
 
-    def encode(self, task: Task, columns: Columns) -> Columns:
+    def encode(self, task: TextToImage, columns: Columns) -> Columns:
         """``latents`` (B, 4, h, w) of the pictures and ``captions`` (B, L, D), both computed once for all of the task's."""
         picture, text = columns["picture"], columns["text"]
         if picture.is_meta:
@@ -122,22 +126,22 @@ class StableDiffusion(Model):
             }
         return {"latents": self.latents(task, picture), "captions": self.captions(task, text)}
 
-    def latent_shape(self, task: Task) -> tuple[int, int, int]:
+    def latent_shape(self, task: TextToImage) -> tuple[int, int, int]:
         """(channels, h, w) of a picture's latents."""
         side = self.side // 2 ** (len(self.encoder_widths) - 1)
         return (4, side, side)
 
-    def latents(self, task: Task, numbers: Tensor) -> Tensor:
+    def latents(self, task: TextToImage, numbers: Tensor) -> Tensor:
         """The mean of the autoencoder's posterior for these pictures, scaled to unit variance; kept in the cache."""
         table = self._table(task, "latents", [self.side], lambda: self._encoded(task))
         return table.take(numbers.cpu()).to(numbers.device)
 
-    def captions(self, task: Task, numbers: Tensor) -> Tensor:
+    def captions(self, task: TextToImage, numbers: Tensor) -> Tensor:
         """The text encoder's last hidden state for these captions; kept in the cache."""
         table = self._table(task, "captions", [task.max_length], lambda: self._read(task))
         return table.take(numbers.cpu()).to(numbers.device)
 
-    def decoded(self, task: Task, latents: Tensor) -> Tensor:
+    def decoded(self, task: TextToImage, latents: Tensor) -> Tensor:
         """Latents as pictures, uint8 (N, 3, size, size), on the CPU."""
         autoencoder = self.frozen().autoencoder.to(latents.device)
         pixels = autoencoder.decode(latents / autoencoder.config.scaling_factor).sample
@@ -149,7 +153,7 @@ class StableDiffusion(Model):
         return _frozen(self.name, self.source, self.revision)
 
     @torch.no_grad()
-    def _encoded(self, task: Task):
+    def _encoded(self, task: TextToImage) -> Iterator[Row]:
         autoencoder = self.frozen().autoencoder
         for place in torch.arange(len(task.pictures)).split(8):
             pixels = task.pictures.take(place).float() / 127.5 - 1
@@ -160,7 +164,7 @@ class StableDiffusion(Model):
                 yield {"value": row, "source_index": number}
 
     @torch.no_grad()
-    def _read(self, task: Task):
+    def _read(self, task: TextToImage) -> Iterator[Row]:
         encoder = self.frozen().text_encoder
         reader = Reader(encoder.config.vocab_size, (), self._tokenizer())
         ids = reader.tokens(task.name, task.texts, task.max_length).ids.long()
@@ -186,7 +190,7 @@ class StableDiffusion(Model):
                 f"model {self.name}: tokenizer of {self.source!r} cannot be fetched: {reason}"
             ) from error
 
-    def _table(self, task: Task, what: str, of: list, rows: Any) -> Any:
+    def _table(self, task: TextToImage, what: str, of: list, rows: Any) -> Any:
         kept = task.texts.tokens
         key = (what, self.name, self.source, self.revision)
         if key not in kept:
@@ -205,22 +209,22 @@ class StableDiffusion(Model):
             kept[key] = converted(f"{what}-{task.name}", made_from, rows).mapped["value"]
         return kept[key]
 
-    def _place(self, part: str) -> dict[str, Any]:
-        folder = Path(self.source).is_dir()
+    def _place(self, source: str, part: str) -> dict[str, Any]:
+        folder = Path(source).is_dir()
         return {
-            "pretrained_model_name_or_path": self.source,
+            "pretrained_model_name_or_path": source,
             "subfolder": part,
             "revision": None if folder else self.revision,
         }
 
-    def _load(self, loader: Any, part: str) -> nn.Module:
+    def _load(self, source: str, loader: Any, part: str) -> nn.Module:
         try:
-            network = loader.from_pretrained(**self._place(part), use_safetensors=True)
+            network = loader.from_pretrained(**self._place(source, part), use_safetensors=True)
         except MemoryError:
             raise
         except Exception as error:  # what damaged files raise is any of many
             raise MubenchError(
-                f"model {self.name}: {part} of {self.source!r} cannot be loaded from safetensors: {reason_of(error)}"
+                f"model {self.name}: {part} of {source!r} cannot be loaded from safetensors: {reason_of(error)}"
             ) from error
         return network.float()
 
@@ -232,10 +236,12 @@ def _frozen(name: str, source: str | None, revision: str | None) -> Frozen:
     from mubench_ray.models.base import MODELS
 
     model = MODELS.get(name)
+    if not isinstance(model, StableDiffusion):
+        raise MubenchError(f"model {name} is no Stable Diffusion: it has no frozen parts.")
     diffusers = _diffusers()
     if source is not None:
         model = model.pretrained(source, revision)
-        parts = model._load(diffusers.AutoencoderKL, "vae"), model._load(CLIPTextModel, "text_encoder")
+        parts = model._load(source, diffusers.AutoencoderKL, "vae"), model._load(source, CLIPTextModel, "text_encoder")
     else:
         blocks = len(model.encoder_widths)
         with torch.random.fork_rng(devices=[]):

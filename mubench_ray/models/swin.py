@@ -6,7 +6,7 @@ from typing import Any
 
 from mubench_ray.models.base import register
 from mubench_ray.models.checkpoint import TransformersImageModel
-from mubench_ray.tasks.base import Task
+from mubench_ray.tasks.base import ImageClassification
 
 
 class Swin(TransformersImageModel):
@@ -31,7 +31,7 @@ class Swin(TransformersImageModel):
         self.width, self.depths, self.heads, self.patch, self.window = width, depths, heads, patch, window
         self.image_size, self.hub, self.revision = image_size, hub, revision
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: ImageClassification) -> dict[str, Any]:
         """Width, depths, heads, patches and windows."""
         return {
             "image_size": self.image_size or task.size,

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from mubench_ray.models.base import register
 from mubench_ray.models.text import TokenReader, masked
-from mubench_ray.tasks.base import Columns, Task
-from mubench_ray.tasks.sequence import IGNORED
+from mubench_ray.tasks.base import Columns
+from mubench_ray.tasks.sequence import IGNORED, SequenceTask
 
 
-class T5(TokenReader):
+class T5(TokenReader[SequenceTask]):
     """A T5 v1.1: gated GELU, input and output embeddings apart. Padding is token 0, which also opens the decoder's input."""
 
     family = "t5"
@@ -47,7 +47,7 @@ class T5(TokenReader):
             hub,
         )
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: SequenceTask) -> dict[str, Any]:
         """Widths, layers, heads, vocabulary."""
         return {
             "vocab_size": self.vocabulary,
@@ -63,11 +63,12 @@ class T5(TokenReader):
             "decoder_start_token_id": 0,
         }
 
-    def build(self, task: Task) -> nn.Module:
+    def build(self, task: SequenceTask) -> nn.Module:
         """A network with random weights and an output projection of its own, as version 1.1 has; transformers would share the embedding's."""
         network = super().build(task)
         if self.source is None:
-            network.lm_head.weight = nn.Parameter(torch.randn_like(network.lm_head.weight) / self.width**0.5)
+            head, shared = network.get_submodule("lm_head"), network.get_parameter("lm_head.weight")
+            head.register_parameter("weight", nn.Parameter(torch.randn_like(shared) / self.width**0.5))
         return network
 
     def adopt(self) -> None:
@@ -75,11 +76,11 @@ class T5(TokenReader):
         super().adopt()
         self.end = self.declared.eos_token_id
 
-    def prompt(self, task: Task, columns: Columns) -> Columns:
+    def prompt(self, task: SequenceTask, columns: Columns) -> Columns:
         """The source and the end token: what generation starts from."""
         return masked(*closed(*self.tokens(task, columns["text"], task.max_length - 1, special=False), self.end))
 
-    def encode(self, task: Task, columns: Columns) -> Columns:
+    def encode(self, task: SequenceTask, columns: Columns) -> Columns:
         """Source and target, each followed by the end token; ``targets`` (B, T) and the same one token later as the decoder's input."""
         ids, mask = closed(*self.tokens(task, columns["target"], task.max_target - 1, special=False), self.end)
         return {

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from mubench_ray.models.checkpoint import TransformersModel
 from mubench_ray.models.tokenizer import Reader, load_tokenizer
-from mubench_ray.tasks.base import Columns, Task
+from mubench_ray.tasks.base import Columns
+from mubench_ray.tasks.text import TextClassification, TextTask
+
+ReadTask = TypeVar("ReadTask", bound=TextTask)
 
 
-class TokenReader(TransformersModel):
+class TokenReader(TransformersModel[ReadTask]):
     """A model that reads tokens. Its tokenizer is its checkpoint's; without a checkpoint one is trained on D's text.
 
     ``vocabulary`` is the size of the embedding table of a network without a checkpoint.
@@ -32,17 +35,17 @@ class TokenReader(TransformersModel):
             self.padding = self.declared.pad_token_id
         self.positions = min(getattr(self.declared, "max_position_embeddings", None) or self.positions, 100_000)
 
-    def check(self, task: Task, finished: bool = False) -> None:
+    def check(self, task: ReadTask, finished: bool = False) -> None:
         """Raise MubenchError also where the checkpoint's tokenizer is missing or not the network's."""
         super().check(task, finished)
         if self.source is not None and Path(self.source).is_dir():
             load_tokenizer(self.source, self.revision, self.vocabulary)
 
-    def reader(self, task: Task) -> Reader:
+    def reader(self, task: ReadTask) -> Reader:
         """Which tokenizer reads the task's texts."""
         return Reader(self.vocabulary, task.markers, self.source, self.revision)
 
-    def tokens(self, task: Task, numbers: Tensor, length: int, special: bool = True) -> tuple[Tensor, Tensor]:
+    def tokens(self, task: ReadTask, numbers: Tensor, length: int, special: bool = True) -> tuple[Tensor, Tensor]:
         """Tokens of the task's texts, int64 (B, length), padded, and a mask of those that are not padding, int64 of the same shape."""
         if numbers.is_meta:
             ids = torch.zeros(len(numbers), length, dtype=torch.int64, device="meta")
@@ -52,12 +55,12 @@ class TokenReader(TransformersModel):
         return ids.long(), (torch.arange(length, device=numbers.device) < lengths.unsqueeze(1)).long()
 
 
-class TextModel(TokenReader):
+class TextModel(TokenReader[TextClassification]):
     """Reads ``input_ids`` and ``attention_mask`` of one text."""
 
     modality = "text"
 
-    def encode(self, task: Task, columns: Columns) -> Columns:
+    def encode(self, task: TextClassification, columns: Columns) -> Columns:
         """Tokens and mask, int64 (B, L), L the same for every batch."""
         return masked(*self.tokens(task, columns["text"], min(task.max_length, self.positions)))
 
@@ -82,7 +85,7 @@ class SizedTextModel(TextModel):
         self.hidden, self.layers, self.heads, self.vocabulary = hidden, layers, heads, vocabulary
         self.hub, self.revision = hub, revision
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: TextClassification) -> dict[str, Any]:
         """Width, layers, heads, vocabulary."""
         return {
             "vocab_size": self.vocabulary,

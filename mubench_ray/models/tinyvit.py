@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mubench_ray.models.base import ImageModel, register
-from mubench_ray.tasks.base import Task
+from mubench_ray.tasks.base import ImageClassification
 
 
 class ConvNorm(nn.Sequential):
@@ -55,6 +55,8 @@ class Merge(nn.Sequential):
 
 class WindowAttention(nn.Module):
     """Attention within windows of ``side`` x ``side``, with a learned bias for every distance (|dy|, |dx|) and head."""
+
+    distance: Tensor
 
     def __init__(self, width: int, heads: int, side: int) -> None:
         super().__init__()
@@ -148,7 +150,7 @@ class TinyViT(ImageModel):
     def __init__(self, widths: list[int], depths: list[int], heads: list[int], windows: list[int]) -> None:
         self.widths, self.depths, self.heads, self.windows = widths, depths, heads, windows
 
-    def build(self, task: Task) -> nn.Module:
+    def build(self, task: ImageClassification) -> nn.Module:
         """A network for the task's size, channels and classes."""
         return TinyViTNetwork(
             task.channels, task.classes, task.size, self.widths, self.depths, self.heads, self.windows

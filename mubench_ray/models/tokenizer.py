@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.models.checkpoint import located, reason_of
-from mubench_ray.tasks.conversion import converted, fingerprint
+from mubench_ray.tasks.conversion import Row, converted, fingerprint
 from mubench_ray.tasks.text import Texts
 
 PAD, UNKNOWN, FIRST, SEPARATOR, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -100,7 +101,7 @@ def load_tokenizer(source: str, revision: str | None, vocabulary: int) -> Any:
 
 def _lies(source: str, revision: str | None, name: str) -> bool:
     """Whether a file is beside published weights, in a folder or on the hub."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     return cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False) is not None
 
@@ -137,7 +138,7 @@ class Reader:
         if key not in texts.tokens:
             made_from = ["tokens", 2, texts.sha256, length, special, *self._identity()]
 
-            def rows():
+            def rows() -> Iterator[Row]:
                 options = {"truncation": True, "max_length": length, "padding": "max_length", "padding_side": "right"}
                 encoded = self.tokenizer(texts)(
                     texts.content, **options, add_special_tokens=special, return_tensors="np"

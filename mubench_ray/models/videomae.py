@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from mubench_ray.models.base import register
 from mubench_ray.models.checkpoint import TransformersModel
-from mubench_ray.tasks.base import Columns, Task
+from mubench_ray.tasks.base import Columns
+from mubench_ray.tasks.video import VideoClassification
 
 
-class VideoMAE(TransformersModel):
+class VideoMAE(TransformersModel[VideoClassification]):
     """A VideoMAE encoder with a classification head; ``image_size`` None keeps the task's own size with 4 x 4 patches."""
 
     family = "videomae"
@@ -35,7 +36,7 @@ class VideoMAE(TransformersModel):
         self.hidden, self.layers, self.heads, self.image_size = hidden, layers, heads, image_size
         self.hub, self.revision = hub, revision
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: VideoClassification) -> dict[str, Any]:
         """Width, depth, heads, patches and frames."""
         size = self.image_size or task.size
         return {
@@ -53,7 +54,7 @@ class VideoMAE(TransformersModel):
         """Resize to the checkpoint's image size and repeat grey pictures to its channels."""
         self.image_size, self.channels = self.declared.image_size, self.declared.num_channels
 
-    def encode(self, task: Task, columns: Columns) -> Columns:
+    def encode(self, task: VideoClassification, columns: Columns) -> Columns:
         """``pixel_values``, float32 (B, T, C, H, W), normalised with the task's mean and standard deviation."""
         video = columns["video"]
         mean = torch.tensor(task.mean, device=video.device).view(-1, 1, 1) * 255

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from mubench_ray.models.base import register
 from mubench_ray.models.text import TokenReader, masked
-from mubench_ray.tasks.base import Columns, Task
+from mubench_ray.tasks.base import Columns
+from mubench_ray.tasks.image_text import ImagePairClassification
 
 
-class Vilt(TokenReader):
+class Vilt(TokenReader[ImagePairClassification]):
     """A ViLT encoder with the head for two pictures; ``image_size`` is what pictures are resized to."""
 
     family = "vilt"
@@ -44,7 +45,7 @@ class Vilt(TokenReader):
         self.hidden, self.layers, self.heads, self.vocabulary = hidden, layers, heads, vocabulary
         self.image_size, self.patch, self.hub = image_size, patch, hub
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: ImagePairClassification) -> dict[str, Any]:
         """Width, layers, heads, vocabulary, patches."""
         return {
             "vocab_size": self.vocabulary,
@@ -57,11 +58,11 @@ class Vilt(TokenReader):
             "max_position_embeddings": self.positions,
         }
 
-    def build(self, task: Task) -> nn.Module:
+    def build(self, task: ImagePairClassification) -> nn.Module:
         """A network with random weights that shuffles patches the same way every time."""
         return in_order(super().build(task))
 
-    def _weights(self, task: Task, **options: Any) -> tuple[nn.Module, dict[str, Any]]:
+    def _weights(self, task: ImagePairClassification, **options: Any) -> tuple[Any, dict[str, Any]]:
         """As of every checkpoint; one of a single picture has two kinds of input, text and picture, and the second picture is taken for the first (as
         its authors do for pairs)."""
         config = self.config(task)
@@ -79,7 +80,7 @@ class Vilt(TokenReader):
         super().adopt()
         self.image_size = self.declared.image_size
 
-    def encode(self, task: Task, columns: Columns) -> Columns:
+    def encode(self, task: ImagePairClassification, columns: Columns) -> Columns:
         """``pixel_values`` float32 (B, 2, 3, H, W) with the sentence's tokens."""
         images = columns["images"]
         mean = torch.tensor(task.mean, device=images.device).view(-1, 1, 1) * 255
@@ -111,7 +112,7 @@ def _seed(module: nn.Module, inputs: tuple) -> None:
 
 
 def _restore(module: nn.Module, inputs: tuple, outputs: Any) -> None:
-    torch.random.set_rng_state(module.state_before)
+    torch.random.set_rng_state(vars(module)["state_before"])
 
 
 register("vilt-tiny", Vilt(32, 2, 2, vocabulary=4000, image_size=64, patch=16))

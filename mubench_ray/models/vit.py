@@ -6,7 +6,7 @@ from typing import Any
 
 from mubench_ray.models.base import register
 from mubench_ray.models.checkpoint import TransformersImageModel
-from mubench_ray.tasks.base import Task
+from mubench_ray.tasks.base import ImageClassification
 
 
 class ViT(TransformersImageModel):
@@ -30,7 +30,7 @@ class ViT(TransformersImageModel):
         self.hidden, self.layers, self.heads, self.patch, self.image_size = hidden, layers, heads, patch, image_size
         self.hub, self.revision = hub, revision
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: ImageClassification) -> dict[str, Any]:
         """Width, depth, heads and patches."""
         size = self.image_size or task.size
         return {

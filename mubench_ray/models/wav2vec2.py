@@ -6,7 +6,7 @@ from typing import Any
 
 from mubench_ray.models.base import register
 from mubench_ray.models.speech import WaveformModel
-from mubench_ray.tasks.base import Task
+from mubench_ray.tasks.speech import SpeechClassification
 
 
 class Wav2Vec2(WaveformModel):
@@ -32,7 +32,7 @@ class Wav2Vec2(WaveformModel):
             hub,
         )
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: SpeechClassification) -> dict[str, Any]:
         """Width, layers, heads and the form of the convolutions."""
         settings = {
             "hidden_size": self.hidden,

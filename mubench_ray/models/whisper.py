@@ -6,7 +6,7 @@ from typing import Any
 
 from mubench_ray.models.base import register
 from mubench_ray.models.speech import SpectrogramModel
-from mubench_ray.tasks.base import Task
+from mubench_ray.tasks.speech import SpeechClassification
 
 
 class Whisper(SpectrogramModel):
@@ -29,7 +29,7 @@ class Whisper(SpectrogramModel):
         self.hidden, self.layers, self.heads, self.seconds = hidden, layers, heads, seconds
         self.hub, self.revision = hub, revision
 
-    def frames(self, task: Task) -> int:
+    def frames(self, task: SpeechClassification) -> int:
         """A hundred a second, two to a position of the encoder."""
         return 2 * round(50 * (self.seconds or task.seconds))
 
@@ -37,7 +37,7 @@ class Whisper(SpectrogramModel):
         """Take the checkpoint's length and bands."""
         self.seconds, self.bands = self.declared.max_source_positions / 50, self.declared.num_mel_bins
 
-    def settings(self, task: Task) -> dict[str, Any]:
+    def settings(self, task: SpeechClassification) -> dict[str, Any]:
         """Width, layers and heads of the encoder; there is no decoder."""
         return {
             "d_model": self.hidden,

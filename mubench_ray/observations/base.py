@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -111,12 +111,13 @@ class Observation:
 
 
 OBSERVATIONS: Registry[type[Observation]] = Registry("observation", "mubench_ray.observations")
+Looking = TypeVar("Looking", bound=Observation)
 
 
-def observation(name: str, *aliases: str, title: str, cites: str = ""):
+def observation(name: str, *aliases: str, title: str, cites: str = "") -> Callable[[type[Looking]], type[Looking]]:
     """Class decorator that registers an observation under ``name``; ``title`` is the line of it in lists."""
 
-    def register(cls: type[Observation]) -> type[Observation]:
+    def register(cls: type[Looking]) -> type[Looking]:
         if not cls.gives:
             raise MubenchError(f"observation {name}: name what it gives, the arrays that metrics read, in ``gives``.")
         cls.name, cls.title, cls.cites = name, title, cites

@@ -23,9 +23,9 @@ from mubench_ray.trial import Frozen, Unlearning
 class FineTuning(Frozen):
     """So many steps, looking every few; ``lr`` None takes that of the original's training, whose optimizer and batch size they have."""
 
-    steps: int = Field(50, ge=1)
-    every: int = Field(5, ge=1)
-    lr: float | None = Field(None, gt=0)
+    steps: int = Field(default=50, ge=1)
+    every: int = Field(default=5, ge=1)
+    lr: float | None = Field(default=None, gt=0)
 
     @property
     def looked_at(self) -> np.ndarray:

@@ -21,7 +21,7 @@ FEWEST = 2
 class Shares(FineTuning):
     """``shares`` of D_F, in percent; the smaller ones are parts of the larger."""
 
-    shares: tuple[float, ...] = Field((1, 5, 10), min_length=1)
+    shares: tuple[float, ...] = Field(default=(1, 5, 10), min_length=1)
 
 
 @observation(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class Batch:
     columns: Columns
     inputs: Columns
     forget: Tensor
-    cache: dict[int, Any] = field(default_factory=dict)
+    cache: dict[Hashable, Any] = field(default_factory=dict)
     encode: Callable[[Columns], Columns] | None = None
 
     def __len__(self) -> int:
@@ -202,12 +202,13 @@ class ImageClassification(Classification):
 
 
 TASKS: Registry[type[Task]] = Registry("task", "mubench_ray.tasks")
+Described = TypeVar("Described", bound=Task)
 
 
-def task(name: str, *aliases: str):
+def task(name: str, *aliases: str) -> Callable[[type[Described]], type[Described]]:
     """Class decorator that registers a task under ``name``."""
 
-    def register(cls: type[Task]) -> type[Task]:
+    def register(cls: type[Described]) -> type[Described]:
         cls.name = name
         if not cls.train_size:
             cls.train_size = cls.card.sizes.get("train", 0)

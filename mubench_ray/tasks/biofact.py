@@ -58,8 +58,8 @@ class BioFact(CausalLanguageModel):
         rest, test = carve_validation(everything, 0.2)
         train, validation = carve_validation(rest)
         splits = self.splits_of(*([pairs[i] for i in part.source_index] for part in (train, validation, test)))
-        numbered = (
-            Examples(new.columns, old.source_index)
-            for new, old in zip((splits.train, splits.validation, splits.test), (train, validation, test))
+        return Splits(
+            Examples(splits.train.columns, train.source_index),
+            Examples(splits.validation.columns, validation.source_index),
+            Examples(splits.test.columns, test.source_index),
         )
-        return Splits(*numbered)

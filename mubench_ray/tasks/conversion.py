@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from mubench_ray.errors import DataError
 from mubench_ray.tasks.examples import MappedColumn, MappedExamples
 from mubench_ray.tasks.files import cache_root
 from mubench_ray.trial import digest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: Rows of a record batch.
 CHUNK = 256
@@ -86,7 +90,7 @@ def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def _batch(chunk: list[Row]):
+def _batch(chunk: list[Row]) -> pa.RecordBatch:
     import pyarrow as pa
 
     fields, arrays = [], []

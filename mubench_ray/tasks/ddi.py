@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from xml.parsers import expat
@@ -77,7 +78,7 @@ class DDI(TextClassification):
         )
 
 
-def _sorted_out(where: Path, files) -> tuple[list[Pair], list[Pair]]:
+def _sorted_out(where: Path, files: Iterable[tuple[str, bytes]]) -> tuple[list[Pair], list[Pair]]:
     """(train, test) pairs of the files by their folder."""
     train: list[Pair] = []
     test: list[Pair] = []

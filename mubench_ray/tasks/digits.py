@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from mubench_ray.randomness import numpy_generator
@@ -32,8 +34,9 @@ class Digits(ImageClassification):
     def load(self) -> Splits:
         """Read the digits; pixel values 0..16 are spread over 0..255."""
         from sklearn.datasets import load_digits
+        from sklearn.utils import Bunch
 
-        bunch = load_digits()
+        bunch = cast(Bunch, load_digits())  # a pair only with return_X_y
         image = torch.from_numpy(bunch.images / 16 * 255).round().to(torch.uint8).unsqueeze(1)
         labels = torch.from_numpy(bunch.target).long()
         everything = Examples({"image": image, "labels": labels}, torch.arange(len(labels)))

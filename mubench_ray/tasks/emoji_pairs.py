@@ -114,7 +114,8 @@ def read_emoji(source: Path, categories: tuple[str, ...] = CATEGORIES) -> tuple[
         raise DataError(f"{source}: emoji.json holds {len(listed)} emoji of {' and '.join(categories)}, too few.")
     if lost := [name for name in wanted if name not in every]:
         raise DataError(f"{source}: lacks the picture {PICTURES}/{lost[0]}.")
-    return listed, {name: every[name] if isinstance(every[name], bytes) else read_bytes(every[name]) for name in wanted}
+    found = {name: every[name] for name in wanted}
+    return listed, {name: place if isinstance(place, bytes) else read_bytes(place) for name, place in found.items()}
 
 
 def draw_pairs(names: list[str], count: int, stream: str) -> list[Pair]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -42,10 +42,10 @@ class Examples:
         """The columns at ``positions``; ``index`` holds the positions themselves."""
         return {**{name: column[positions] for name, column in self.columns.items()}, "index": positions}
 
-    def select(self, positions: Tensor) -> Examples:
+    def select(self, positions: Tensor) -> Self:
         """The rows at ``positions`` as a smaller set."""
         columns = {name: column[positions] for name, column in self.columns.items()}
-        return Examples(columns, self.source_index[positions])
+        return replace(self, columns=columns, source_index=self.source_index[positions])
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,12 @@ class MappedExamples(Examples):
         rows = self.rows[positions]
         return {name: column.take(rows) for name, column in self.mapped.items()} | super().take(positions)
 
-    def select(self, positions: Tensor) -> MappedExamples:
+    def select(self, positions: Tensor) -> Self:
         """The rows at ``positions`` as a smaller set on the same file."""
-        part = super().select(positions)
-        return MappedExamples(part.columns, part.source_index, self.mapped, self.rows[positions])
+        return replace(super().select(positions), rows=self.rows[positions])
+
+
+Rowed = TypeVar("Rowed", bound=Examples)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Splits:
     unseen: Examples | None = None
 
 
-def carve_validation(train: Examples, share: float = VALIDATION_SHARE) -> tuple[Any, Any]:
+def carve_validation(train: Rowed, share: float = VALIDATION_SHARE) -> tuple[Rowed, Rowed]:
     """Split the original training set into (train, validation), class-proportionally, with the fixed split seed 123."""
     rng = numpy_generator("validation", VALIDATION_SEED, len(train))
     held = torch.zeros(len(train), dtype=torch.bool)

@@ -148,10 +148,18 @@ def archive_members(path: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
                 check_member(path, info.name)
                 if info.name.endswith(suffix) and info.isfile():
                     check_size(path, info.name, size := size + info.size)
-                    contents[info.name] = archive.extractfile(info).read()
+                    contents[info.name] = read_member(archive, info)
         yield from sorted(contents.items())
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
         raise DataError(f"{path}: not a readable zip or tar archive ({error}); fetch it again.") from error
+
+
+def read_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    """The content of a file in a tar archive; raises TarError for what is no file."""
+    file = archive.extractfile(info)
+    if file is None:
+        raise tarfile.TarError(f"{info.name!r} is no file")
+    return file.read()
 
 
 def check_member(path: Path, name: str) -> None:

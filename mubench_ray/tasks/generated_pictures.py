@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mubench_ray.errors import MubenchError
 from mubench_ray.randomness import derive, torch_generator
 from mubench_ray.tasks.files import cache_root
+from mubench_ray.tasks.small_cnn import SmallCNN
 from mubench_ray.trial import digest
 
 #: Passes over the real pictures, their batch, and the rate of Adam, with which the classifier is trained.
@@ -32,8 +33,6 @@ def classifier(task: Any) -> nn.Module:
     """A small CNN trained on D's real pictures, D_F's among them: it must know what was to be forgotten. Trained once, kept in the cache; the same
     pictures give the same one."""
     from safetensors.torch import load_file, save_file
-
-    from mubench_ray.models.cnn import SmallCNN
 
     labels = task._train.labels
     identity = digest([task.name, task.texts.sha256, labels.tolist(), task.size, EPOCHS, BATCH, RATE, SIDE, WIDTH])

@@ -63,12 +63,13 @@ def from_hub(pin: Pin, splits: tuple[str, ...], columns: tuple[str, ...]) -> lis
 
     Only data is read: loading scripts are not run.
     """
-    import datasets
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
 
     local = Path(pin.id).is_dir()
     try:
-        found = datasets.load_dataset(pin.id, revision=None if local else pin.revision)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        found = load_dataset(pin.id, revision=None if local else pin.revision)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         at = "" if local else f" at {pin.revision}"
         reason = " ".join(str(error).split())
         raise DataError(f"{pin.path}: {pin.id}{at} cannot be loaded ({type(error).__name__}: {reason}).") from error

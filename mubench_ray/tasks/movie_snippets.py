@@ -10,7 +10,7 @@ import torch
 
 from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Card, Examples, Splits, carve_validation, task
-from mubench_ray.tasks.files import archive_members, check_member, check_size, data_places, read_bytes
+from mubench_ray.tasks.files import archive_members, check_member, check_size, data_places, read_bytes, read_member
 from mubench_ray.tasks.text import TextClassification
 from mubench_ray.trial import Training
 
@@ -85,7 +85,7 @@ def _unpack(path: Path) -> dict[str, bytes]:
                     check_member(path, info.name)
                     if info.isfile() and info.name.endswith("_GroundTruth.txt"):
                         check_size(path, info.name, info.size)
-                        members[info.name.rsplit("/", 1)[-1]] = inner.extractfile(info).read()
+                        members[info.name.rsplit("/", 1)[-1]] = read_member(inner, info)
         except (OSError, EOFError, tarfile.TarError) as error:
             raise DataError(f"{path}: {name} inside it is not a readable archive ({error}).") from error
     return members

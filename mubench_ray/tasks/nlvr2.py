@@ -54,7 +54,8 @@ class NLVR2(ImagePairClassification):
         sentences: list[str] = []
         parts = [self._part(root, folder / f"{name}.json", name, sentences) for name in names]
         self.keep_texts(sentences, parts[0].columns["text"].tolist())
-        return Splits(*parts[:3], {"test2": parts[3]} if parts[3:] else {})
+        train, validation, test, *more = parts
+        return Splits(train, validation, test, {"test2": more[0]} if more else {})
 
     def _part(self, root: Path, path: Path, name: str, sentences: list[str]) -> MappedExamples:
         labels, pairs, numbers = [], [], {}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mubench_ray.tasks.base import Batch, Columns, Examples, Splits, Task
+from mubench_ray.tasks.base import Batch, Columns, Examples, Splits
 from mubench_ray.tasks.facts import factual_overlap
 from mubench_ray.tasks.rouge import rouge_l
 from mubench_ray.tasks.text import TextTask
@@ -20,7 +20,7 @@ from mubench_ray.tasks.text import TextTask
 IGNORED = -100
 
 
-class SequenceTask(TextTask, Task):
+class SequenceTask(TextTask):
     """A source text in column ``text`` and a target text in ``target`` (int64, numbers of the task's texts); ``labels`` is 0 throughout.
 
     A model's inputs hold ``targets``, the tokens to be predicted, int64 (B, T) with IGNORED where none counts; its logits are (B, T, V).
@@ -49,7 +49,8 @@ class SequenceTask(TextTask, Task):
             contents += [side for pair in pairs for side in pair]
         self.keep_texts(contents, list(range(2 * len(parts[0]))))
         self._pool = splits[0].columns["target"]
-        return Splits(*splits[: len(parts)], dict(zip(shifted, splits[len(parts) :])))
+        train, validation, test, *more = splits
+        return Splits(train, validation, test, dict(zip(shifted, more)))
 
     def blank(self, rows: int) -> Columns:
         """Text 0 and target 0."""
@@ -80,7 +81,7 @@ class SequenceTask(TextTask, Task):
         return {}
 
     @torch.no_grad()
-    def generate(self, model: Any, network: nn.Module, columns: Columns) -> list[str]:
+    def generate(self, model: Any, network: Any, columns: Columns) -> list[str]:
         """What the network writes for every source, greedily, at most ``max_target`` tokens and at least 4: a model tuned
         for chat ends at once after a prompt without its chat template."""
         inputs = model.prompt(self, columns)

@@ -60,10 +60,9 @@ class SpeechCommands(SpeechClassification):
         apart = {file for listed in held for file in listed}
         train = [file for file in everything if file not in apart]
         return Splits(
-            *(
-                self._part(root, part, files)
-                for part, files in (("train", train), ("validation", held[0]), ("test", held[1]))
-            )
+            self._part(root, "train", train),
+            self._part(root, "validation", held[0]),
+            self._part(root, "test", held[1]),
         )
 
     def _listed(self, path: Path) -> list[str]:

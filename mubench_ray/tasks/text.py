@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from mubench_ray.errors import DataError
-from mubench_ray.tasks.base import Classification, Columns
+from mubench_ray.tasks.base import Classification, Columns, Task
 
 
 class Texts:
@@ -36,8 +36,8 @@ class Texts:
         return digest.hexdigest()
 
 
-class TextTask:
-    """What tasks with text share, beside the base of their kind: a table of texts that columns refer to by number."""
+class TextTask(Task):
+    """What tasks with text share, whatever their kind: a table of texts that columns refer to by number."""
 
     #: Tokens that a text is cut to.
     max_length: ClassVar[int] = 128

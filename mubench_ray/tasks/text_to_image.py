@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mubench_ray.errors import DataError, MubenchError
 from mubench_ray.randomness import derive
-from mubench_ray.tasks.base import Batch, Columns, Examples, Task
+from mubench_ray.tasks.base import Batch, Columns, Examples
 from mubench_ray.tasks.generated_pictures import clip_scores, clip_source, recognised
 from mubench_ray.tasks.text import TextTask
 
@@ -25,12 +25,21 @@ NOISE = 0
 def noise_schedule() -> Any:
     """The forward process of Stable Diffusion: 1,000 steps, betas scaled-linear from .00085 to .012."""
     try:
-        from diffusers import DDPMScheduler
+        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
     except ImportError as error:
         raise MubenchError("Text-to-image needs the package diffusers: pip install diffusers.") from error
     options = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
     with torch.device("cpu"):  # also where the first to ask counts FLOs on the meta device
         return DDPMScheduler(num_train_timesteps=1000, **options)
+
+
+def drawing_schedule(steps: int) -> Any:
+    """DDIM's backward process in so many steps."""
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    schedule: Any = DDIMScheduler.from_config(noise_schedule().config, set_alpha_to_one=False, steps_offset=1)
+    schedule.set_timesteps(steps)
+    return schedule
 
 
 class Pictures:
@@ -52,6 +61,8 @@ class Pictures:
             taken = torch.empty(len(numbers), *images.shape[1:], dtype=torch.uint8) if taken is None else taken
             taken[own] = images
             first += len(part)
+        if taken is None:
+            raise ValueError("there are no sets to take pictures from")
         return taken
 
     @functools.cached_property
@@ -63,7 +74,7 @@ class Pictures:
         return digest.hexdigest()
 
 
-class TextToImage(TextTask, Task):
+class TextToImage(TextTask):
     """Captions in column ``text`` and pictures in ``picture`` (int64, numbers of the task's texts and pictures), with the class that a classifier
     should recognise in ``labels``.
 
@@ -160,12 +171,9 @@ class TextToImage(TextTask, Task):
 
     def draw(self, model: Any, network: nn.Module, columns: Columns, device: str = "cpu") -> Tensor:
         """A picture for each caption, uint8 (N, 3, size, size), by DDIM (Song et al. 2021, arXiv 2010.02502) from the same noise every time."""
-        from diffusers import DDIMScheduler
-
         captions = model.captions(self, columns["text"]).to(device)
         generator = torch.Generator().manual_seed(derive("draw", self.name))
-        steps = DDIMScheduler.from_config(noise_schedule().config, set_alpha_to_one=False, steps_offset=1)
-        steps.set_timesteps(self.drawing_steps)
+        steps = drawing_schedule(self.drawing_steps)
         drawn = []
         for part in captions.split(self.evaluation_batch):
             latents = torch.randn((len(part), *model.latent_shape(self)), generator=generator).to(device)

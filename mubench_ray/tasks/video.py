@@ -37,12 +37,13 @@ def read_clip(path: Path, frames: int, size: int) -> np.ndarray:
     """
     try:
         import av
+        from av.error import FFmpegError
     except ImportError as error:
         raise MubenchError("Reading videos needs PyAV: pip install av.") from error
     try:
         with av.open(str(path)) as container:
             every = [frame.to_ndarray(width=size, height=size, format="rgb24") for frame in container.decode(video=0)]
-    except (av.FFmpegError, IndexError, OSError) as error:
+    except (FFmpegError, IndexError, OSError) as error:
         raise DataError(f"{path}: not a readable video ({error}); fetch it again.") from error
     if not every:
         raise DataError(f"{path}: has no frames; fetch it again.")

@@ -9,13 +9,26 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mubench_ray.errors import harmless
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """What has a state of its own that a checkpoint keeps."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        ...
 
 
 class Checkpoint:

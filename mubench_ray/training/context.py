@@ -38,16 +38,23 @@ class Helper:
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.network = network
-        self.optimizer: torch.optim.Optimizer | None = optimizer
+        self._optimizer: torch.optim.Optimizer | None = optimizer
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What trains it; raises ValueError once it is a teacher."""
+        if self._optimizer is None:
+            raise ValueError("a helper that is frozen takes no step")
+        return self._optimizer
 
     def freeze(self) -> None:
         """From now on it is a teacher."""
         _frozen(self.network)
-        self.optimizer = None
+        self._optimizer = None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
-        optimizer = None if self.optimizer is None else self.optimizer.state_dict()
+        optimizer = None if self._optimizer is None else self._optimizer.state_dict()
         return {"network": self.network.state_dict(), "optimizer": optimizer}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -93,11 +100,20 @@ class Context:
         #: Maps per-example losses (B,) to the losses that are minimised.
         self.curriculum: Callable[[Tensor], Tensor] | None = None
         #: Number of the phase and of the pass within it.
-        self.epoch = (0, 0)
+        self.epoch: tuple[int, int] = (0, 0)
         #: The processes that share this run.
         self.world = meter.world
         self._teachers: dict[str, nn.Module] = {}
         self._draws: dict[tuple, Tensor] = {}
+
+    @property
+    def learning_rate(self) -> float:
+        """The trial's learning rate; raises MubenchError where it has none."""
+        if self.lr is None:
+            raise MubenchError(
+                "the trial has no learning rate: the method says that it takes no gradient steps (uses_lr)."
+            )
+        return self.lr
 
     # Teachers
 
@@ -129,7 +145,7 @@ class Context:
         """The method's own network of this name, newly initialised where it is asked for first; a checkpoint keeps it."""
         if name not in self.helpers:
             network = self.fresh_network(name).train()
-            self.helpers[name] = Helper(network, torch.optim.Adam(network.parameters(), lr=self.lr))
+            self.helpers[name] = Helper(network, torch.optim.Adam(network.parameters(), lr=self.learning_rate))
         return self.helpers[name]
 
     # Losses

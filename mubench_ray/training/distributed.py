@@ -226,7 +226,8 @@ class _Gather(torch.autograd.Function):
         return whole
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple:
+        (gradient,) = gradients
         return gradient[ctx.rows] * ctx.size, None, None, None
 
 
@@ -241,8 +242,8 @@ class _Sum(torch.autograd.Function):
         return whole
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        whole = gradient.clone()
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        whole = gradients[0].clone()
         with _together():
             dist.all_reduce(whole)
         return whole

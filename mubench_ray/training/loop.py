@@ -12,7 +12,7 @@ from torch import Tensor
 from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.randomness import derive
 from mubench_ray.tasks.base import Batch
-from mubench_ray.training.checkpoint import Checkpoint
+from mubench_ray.training.checkpoint import Checkpoint, Stateful
 from mubench_ray.training.context import Context
 from mubench_ray.training.meter import BudgetSpent
 from mubench_ray.training.optimizers import build_optimizer, scheduled
@@ -151,9 +151,10 @@ class Loop:
     def _descend(self, phase: Phase) -> None:
         """One optimiser step: L2 decay and clipping enter the gradient, then the mask, so that masked weights are never moved."""
         ctx, spec = self.ctx, phase.optimizer
-        named = [(name, p) for name, p in ctx.network.named_parameters() if p.grad is not None]
-        parameters = [p for _, p in named]
-        lr = spec.lr or ctx.lr
+        named = [(name, p, p.grad) for name, p in ctx.network.named_parameters() if p.grad is not None]
+        parameters = [p for _, p, _ in named]
+        damping = ctx.damping or {}
+        lr = spec.lr or ctx.learning_rate
         optimizer = self._optimizer(spec)
         taken = self._taken.get(spec.name, 0)
         schedule = spec.schedule if getattr(self.options, "schedule", "method") == "method" else self.options.schedule
@@ -166,30 +167,30 @@ class Loop:
         if decay:
             if (spec.kind or self.options.optimizer) == "adamw":
                 with torch.no_grad():
-                    for name, p in named:
+                    for name, p, _ in named:
                         p.mul_(1 - rate * decay * (ctx.mask[name] if ctx.mask else 1))
             else:
-                torch._foreach_add_([p.grad for p in parameters], self._decayed(named), alpha=decay)
+                # The gradient alone is damped: where a step is, decay is taken over the share that is left of it.
+                decayed = [p.detach() / damping[name] if name in damping else p.detach() for name, p, _ in named]
+                # torch has no public name for it.
+                torch._foreach_add_([grad for *_, grad in named], decayed, alpha=decay)  # pyright: ignore[reportPrivateImportUsage]
         if ctx.mask:
-            for name, p in named:
-                p.grad.mul_(ctx.mask[name])
-        before = {name: p.detach().clone() for name, p in named if name in ctx.damping} if ctx.damping else {}
+            for name, _, grad in named:
+                grad.mul_(ctx.mask[name])
+        before = {name: p.detach().clone() for name, p, _ in named if name in damping} if damping else {}
         optimizer.step()
         with torch.no_grad():
-            for name, p in named:
+            for name, p, _ in named:
                 if name in before:
-                    p.copy_(torch.lerp(before[name], p, ctx.damping[name]))
+                    p.copy_(torch.lerp(before[name], p, damping[name]))
         self._taken[spec.name] = taken + 1
-
-    def _decayed(self, named: list[tuple[str, torch.nn.Parameter]]) -> list[Tensor]:
-        """What L2 decay is taken of: the parameters, where a step is damped over the share that is left of it. The gradient alone is damped."""
-        damping = self.ctx.damping or {}
-        return [p.detach() / damping[name] if name in damping else p.detach() for name, p in named]
 
     def _optimizer(self, spec: Optimizer) -> torch.optim.Optimizer:
         if spec.name not in self._optimizers:
             everything = list(self.ctx.network.parameters())
-            self._optimizers[spec.name] = build_optimizer(spec, self.options, spec.lr or self.ctx.lr, everything)
+            self._optimizers[spec.name] = build_optimizer(
+                spec, self.options, spec.lr or self.ctx.learning_rate, everything
+            )
         return self._optimizers[spec.name]
 
     def _state(self, position: tuple[int, int]) -> dict[str, Any]:
@@ -204,9 +205,9 @@ class Loop:
             "epoch": ctx.epoch,
             "method": (ctx.state, ctx.mask, ctx.damping),
             "helpers": {name: helper.state_dict() for name, helper in ctx.helpers.items()},
-            "curriculum": ctx.curriculum.state_dict() if hasattr(ctx.curriculum, "state_dict") else None,
+            "curriculum": ctx.curriculum.state_dict() if isinstance(ctx.curriculum, Stateful) else None,
             "random": torch.get_rng_state(),
-            "observer": self.observer.state_dict() if hasattr(self.observer, "state_dict") else None,
+            "observer": self.observer.state_dict() if isinstance(self.observer, Stateful) else None,
         }
 
     def _restore(self) -> tuple[int, int] | None:
@@ -245,9 +246,11 @@ class Loop:
         for name, state in saved["helpers"].items():
             ctx.helper(name).load_state_dict(state)
         if saved["curriculum"] is not None:
+            if not isinstance(ctx.curriculum, Stateful):
+                raise ValueError("it is of a run with a curriculum, and this one has none")
             ctx.curriculum.load_state_dict(saved["curriculum"])
         torch.set_rng_state(saved["random"])
-        if saved["observer"] is not None and hasattr(self.observer, "load_state_dict"):
+        if saved["observer"] is not None and isinstance(self.observer, Stateful):
             self.observer.load_state_dict(saved["observer"])
         ctx.network.load_state_dict(saved["network"])
 

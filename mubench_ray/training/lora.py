@@ -25,7 +25,7 @@ def rank_for(network: nn.Module, share: float) -> int:
     return max(1, round(share * sum(p.numel() for p in network.parameters()) / adapters))
 
 
-def adapted(network: nn.Module) -> dict[str, nn.Module]:
+def adapted(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d | nn.Conv1d]:
     """The layers that get an adapter, by name.
 
     Left out are grouped convolutions (peft's adapters need a rank that the groups divide) and a head that shares its weight with an embedding: merging
@@ -50,8 +50,11 @@ def add_lora(network: nn.Module, share: float) -> nn.Module:
 
 def merge_lora(network: nn.Module) -> nn.Module:
     """The network as it was before ``add_lora``, with the adapters' change in its own weights."""
+    merge = getattr(network, "merge_and_unload", None)
+    if merge is None:
+        raise MubenchError("lora: the network has no adapters that could be merged.")
     with torch.no_grad():
-        return network.merge_and_unload()
+        return merge()
 
 
 def trained_by_lora(network: nn.Module, original: nn.Module) -> dict[str, Tensor]:

@@ -8,62 +8,12 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
 
+from mubench_ray.models.flos import count_flos_apart
 from mubench_ray.training.distributed import World
 from mubench_ray.training.heartbeat import beat
 
 R = TypeVar("R")
-
-
-def _attention_forward(query, key, value, *args, out_shape=None, **kwargs) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-def _attention_backward(grad, query, key, value, *args, out_shape=None, **kwargs) -> int:
-    return sdpa_backward_flop_count(grad, query, key, value)
-
-
-def _convolution_backward(
-    grad,
-    x,
-    weight,
-    bias,
-    stride,
-    padding,
-    dilation,
-    transposed,
-    output_padding,
-    groups,
-    output_mask,
-    out_shape=None,
-    **kwargs,
-) -> int:
-    return conv_flop_count(x, weight, grad, transposed) * sum(output_mask[:2])
-
-
-# torch counts attention on CUDA; its CPU kernel is missing from the table, and a transformer's cost with it. Its count of a grouped convolution's
-# backward pass is that of an ungrouped one: a depthwise network would seem to cost ten times what it does. Ours is the same for one group.
-_CORRECTIONS = {
-    torch.ops.aten.convolution_backward: _convolution_backward,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_forward,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-}
-
-
-def count_flos(work: Callable[[], R]) -> tuple[R, int]:
-    """Run ``work`` and count its floating point operations (multiplications and additions of matmuls, convolutions, attention)."""
-    result, flos, _ = count_flos_apart(work)
-    return result, flos
-
-
-def count_flos_apart(work: Callable[[], R]) -> tuple[R, int, int]:
-    """``count_flos``, and how many of the operations belong to no network: a loss that multiplies outputs with each other."""
-    with FlopCounterMode(display=False, custom_mapping=_CORRECTIONS) as counter:
-        result = work()
-    counts = {name: sum(each.values()) for name, each in counter.get_flop_counts().items()}
-    networks = sum(flos for name, flos in counts.items() if name != "Global" and "." not in name)
-    return result, counter.get_total_flops(), counter.get_total_flops() - networks
 
 
 class BudgetSpent(Exception):
@@ -133,14 +83,14 @@ class Meter:
 
     def affords(self, kind: str, examples: int) -> bool:
         """Whether a step of this kind stays within both caps; a kind not counted yet is let through."""
-        if self.cap_seconds is not None and self._late():
+        if self.cap_seconds is not None and self._late(self.cap_seconds):
             return False
         if self.cap_flos is None:
             return True
         return self.flos + self._per_example.get(kind, 0.0) * examples <= self.cap_flos * (1 + 1e-9)
 
-    def _late(self) -> bool:
-        late = self.seconds >= self.cap_seconds
+    def _late(self, cap: float) -> bool:
+        late = self.seconds >= cap
         return late if self.world.size == 1 else self.world.agree(late)
 
     def _count(self, work: Callable[[], R]) -> tuple[R, float]:

@@ -37,6 +37,7 @@ class Optimizer:
 class Phase:
     """One stretch of steps that are all alike.
 
+    ``on`` is a source, or the name of a set that the method put into ``ctx.data.sets``.
     ``loss(ctx, batch)`` (``loss(ctx, retain, forget)`` when paired) returns a scalar. ``update(ctx, batch)`` replaces the optimiser's step: it
     finds the gradients in ``parameter.grad`` (SalUn accumulates them, Fisher squares them). ``parameters(ctx)`` names what is
     trained; everything else is frozen, and modules that are wholly frozen run in eval mode, so that their BatchNorm statistics stay. ``mode="eval"``
@@ -45,7 +46,7 @@ class Phase:
     """
 
     name: str
-    on: Source
+    on: Source | str
     loss: Callable[..., Tensor]
     epochs: float = 1.0
     driver: Literal["retain", "forget"] = "retain"

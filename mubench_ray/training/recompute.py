@@ -13,14 +13,15 @@ def recompute_activations(network: nn.Module) -> nn.Module:
     The gradient is the same. A step costs about a third more FLOs, which are counted like any others.
     """
     try:
-        if hasattr(network, "gradient_checkpointing_enable"):
-            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if enable := getattr(network, "gradient_checkpointing_enable", None):  # of transformers
+            enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             # With LoRA nothing before the first adapter needs a gradient, and a block without one is not recomputed.
-            if hasattr(network, "peft_config") and hasattr(network, "enable_input_require_grads"):
-                network.enable_input_require_grads()
+            require = getattr(network, "enable_input_require_grads", None)
+            if require and hasattr(network, "peft_config"):
+                require()
             return network
-        if hasattr(network, "enable_gradient_checkpointing"):
-            network.enable_gradient_checkpointing()
+        if enable := getattr(network, "enable_gradient_checkpointing", None):  # of diffusers
+            enable()
             return network
     except (ValueError, NotImplementedError, AttributeError) as error:
         raise MubenchError(

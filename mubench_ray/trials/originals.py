@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mubench_ray.models.flos import count_flos
 from mubench_ray.observations.evaluation_sets import flatten, held_out
 from mubench_ray.observations.shifted_sets import shifted_rows
 from mubench_ray.randomness import derive
@@ -18,7 +19,7 @@ from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.distributed import World
 from mubench_ray.training.evaluate import eval_mode, evaluate
 from mubench_ray.training.loop import Loop
-from mubench_ray.training.meter import Meter, count_flos
+from mubench_ray.training.meter import Meter
 from mubench_ray.training.phase import Optimizer, Phase
 from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.trial import Recipe

@@ -44,3 +44,9 @@ def test_a_plugin_that_leaves_is_named(tmp_path):
     plugin.write_text('raise SystemExit("needs a licence")\n')
     with pytest.raises(MubenchError, match=r"leaving_plugin\.py could not be imported: SystemExit: needs a licence"):
         load_plugin(plugin)
+
+
+def test_a_plugin_that_is_no_python_file_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("a method, later")
+    with pytest.raises(MubenchError, match=r"notes\.txt is no Python file"):
+        load_plugin(tmp_path / "notes.txt")

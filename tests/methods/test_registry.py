@@ -36,6 +36,10 @@ def test_all_methods_of_both_papers_are_there_under_the_papers_names():
     assert {alias: METHODS.canonical(alias) for alias in aliases} == aliases
 
 
+def test_every_method_says_which_trained_model_it_starts_from():
+    assert {name: method.start for name, method in METHODS if method.start != "original"} == {"retrain": "retrain"}
+
+
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_it_changes_the_tensors_it_claims_to_and_no_others(name):
     method = METHODS.get(name)

@@ -328,3 +328,9 @@ def test_whisper_features_are_those_of_transformers():
     assert torch.allclose(
         MODELS.get("whisper-tiny").encode(task, {"waveform": sound})["input_features"], expected, atol=1e-5
     )
+
+
+def test_a_model_without_a_checkpoint_is_no_original():
+    task = TASKS.get("digits")()
+    with pytest.raises(MubenchError, match="vit-tiny has no checkpoint"):
+        MODELS.get("vit-tiny").finished(task)

@@ -5,9 +5,9 @@ import torch
 
 from mubench_ray.models import MODELS
 from mubench_ray.models.base import flos_per_sample
+from mubench_ray.models.flos import count_flos
 from mubench_ray.tasks.base import Batch
 from mubench_ray.training.data import Rows, UnlearningData
-from mubench_ray.training.meter import count_flos
 from tests.models.conftest import seeded
 
 TINY = [name for name in MODELS.names() if name.endswith("-tiny") and name != "whisper-tiny"] + ["cnn-small"]

@@ -7,9 +7,9 @@ import torch
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.models import MODELS
+from mubench_ray.models.flos import count_flos
 from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.lora import add_lora
-from mubench_ray.training.meter import count_flos
 from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.trial import Recipe, Training
 from tests.models.conftest import seeded

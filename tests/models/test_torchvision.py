@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mubench_ray.models import MODELS
-from mubench_ray.training.meter import count_flos
+from mubench_ray.models.flos import count_flos
 
 pytestmark = pytest.mark.skipif(find_spec("torchvision") is None, reason="torchvision is not installed")
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mubench_ray.training.meter import BudgetSpent, Meter, count_flos
+from mubench_ray.models.flos import count_flos
+from mubench_ray.training.meter import BudgetSpent, Meter
 
 
 def test_a_linear_layers_flos_by_hand():
