@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,15 +30,6 @@ leaderboard = typer.Typer(
     help="Put results folders of several groups together.", no_args_is_help=True, add_completion=False
 )
 app.add_typer(leaderboard, name="leaderboard")
-
-
-class Kind(StrEnum):
-    """What can be listed."""
-
-    tasks = "tasks"
-    models = "models"
-    methods = "methods"
-    metrics = "metrics"
 
 
 def _here(where: str) -> Path:
@@ -85,15 +75,22 @@ DataFolder = Annotated[
 
 @app.command("list")
 def list_(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    name: Annotated[str | None, typer.Argument(help="Say all about this one.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[KIND]", help="tasks, models, methods, metrics, samplers or observations; without it, all."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Say all about this one, or list what fits, such as 's*'.")
+    ] = None,
     plugin: Plugins = [],
 ) -> None:
-    """List the registered tasks, models, methods or metrics, or say all about one of them."""
+    """List what is registered, a line each, or say all about one thing: `mubench list metrics u_lira`."""
     _load(plugin)
     from mubench_ray.console import show_registry
 
-    show_registry(kind.value, name)
+    show_registry(kind, name)
 
 
 @app.command()
@@ -320,12 +317,12 @@ def rerun(
 
 
 @app.command()
-def check(method: Annotated[str, typer.Argument(metavar="METHOD")], plugin: Plugins = []) -> None:
-    """Hold a method to the conformance suite."""
+def check(name: Annotated[str, typer.Argument(metavar="NAME")], plugin: Plugins = []) -> None:
+    """Hold a method, task, model or metric to the conformance suite of its kind."""
     _load(plugin)
     from mubench_ray.console import show_findings
 
-    if not show_findings(method):
+    if not show_findings(name):
         raise typer.Exit(1)
 
 
