@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from mubench_ray.models.base import parameters
 from mubench_ray.models.counts import kept
 from mubench_ray.tasks import TASKS, Batch, Card, Columns, Examples, Splits, Task
 from mubench_ray.tasks.text import TextTask
+from mubench_ray.tasks.text_to_image import TextToImage
 from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.trial import Training
 
@@ -81,8 +83,10 @@ def check_data(task: Task) -> Iterator[Finding]:
     yield all_of("inputs lie in their range", [f for name, c in looked.items() for f in out_of_range(name, c)])
     yield all_of("D, D_V and D_Test share no example", shared(task, splits))
     if isinstance(task, TextTask):
-        held = torch.cat([part.columns["text"] for name, part in parts.items() if name != "D"]).tolist()
-        read = len(set(task.texts.training) & set(held))
+        own = {
+            number for name in ("text", "target") for number in splits.train.columns.get(name, torch.empty(0)).tolist()
+        }
+        read = len(set(task.texts.training) - own)
         yield Finding("tokenizers are trained on D alone", not read, f"on {read} other texts too" if read else "")
     yield all_of("loads the same every time", unstable(type(task), parts))
     yield from check_augmentation(task, looked["D"])
@@ -140,23 +144,18 @@ def out_of_range(name: str, columns: Columns) -> list[str]:
 
 
 def shared(task: Task, splits: Splits) -> list[str]:
-    """Examples that are in two sets, or twice in one. D_Test may be numbered anew: there an example is the same where its number and its content are."""
-    faults = []
-    for name, part in {"D": splits.train, "D_V": splits.validation, "D_Test": splits.test}.items():
-        if twice := len(part) - len(part.source_index.unique()):
-            faults.append(f"{twice} numbers of source_index occur twice in {name}")
-    if both := int(torch.isin(splits.validation.source_index, splits.train.source_index).sum()):
-        faults.append(f"{both} numbers of source_index are in D and in D_V")
-    for name, part in {"D": splits.train, "D_V": splits.validation}.items():
-        ours, theirs = (each.source_index.tolist() for each in (part, splits.test))
-        at = {number: place for place, number in enumerate(ours)}
-        pairs = [(at[number], place) for place, number in enumerate(theirs) if number in at][:LOOKED_AT]
-        if pairs:
-            one, other = (each.take(torch.tensor(rows)) for each, rows in zip((part, splits.test), zip(*pairs)))
-            if same := sum(content(task, one, row) == content(task, other, row) for row in range(len(pairs))):
-                faults.append(
-                    f"{same} of {len(pairs)} examples of D_Test looked at are in {name} under the same number"
-                )
+    """Examples that are in two sets, or twice in one. A data set may number each of its lists anew: an example is the same where its number in
+    ``source_index`` and its content are."""
+    parts = {"D": splits.train, "D_V": splits.validation, "D_Test": splits.test}
+    twice = {name: len(part) - len(part.source_index.unique()) for name, part in parts.items()}
+    faults = [f"{count} numbers of source_index occur twice in {name}" for name, count in twice.items() if count]
+    for (name, part), (other_name, other) in combinations(parts.items(), 2):
+        at = {number: place for place, number in enumerate(part.source_index.tolist())}
+        pairs = [(at[number], place) for place, number in enumerate(other.source_index.tolist()) if number in at]
+        if pairs := pairs[:LOOKED_AT]:
+            mine, its = (each.take(torch.tensor(rows)) for each, rows in zip((part, other), zip(*pairs)))
+            if same := sum(content(task, mine, row) == content(task, its, row) for row in range(len(pairs))):
+                faults.append(f"{same} of {len(pairs)} examples of {name} looked at are in {other_name} too")
     return faults
 
 
@@ -165,6 +164,8 @@ def content(task: Task, columns: Columns, row: int) -> tuple:
     own = [bytes(c[row].contiguous().view(-1).numpy().tobytes()) for n, c in columns.items() if n not in PLACES]
     if isinstance(task, TextTask):
         own += [task.texts.content[int(columns[name][row])] for name in ("text", "target") if name in columns]
+    if isinstance(task, TextToImage):
+        own.append(task.pictures.take(columns["picture"][row : row + 1]).numpy().tobytes())
     return tuple(own)
 
 

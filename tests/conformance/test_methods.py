@@ -1,4 +1,4 @@
-"""The conformance suite over every method, and methods that it must find out."""
+"""The suite of methods over every one of them, and methods that it must find out."""
 
 import dataclasses
 import random
