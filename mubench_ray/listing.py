@@ -27,7 +27,7 @@ class Line(NamedTuple):
 def lines(kinds: list[str], pattern: str = "*") -> list[Line]:
     """A line for everything of these kinds whose name the pattern (``*``, ``?``, ``[...]``) fits; raises UnknownName where none does."""
     found = [
-        Line(kind, name, *(flat(text) for text in BRIEF.get(kind, _brief)(thing)))
+        Line(kind, name, *(flat(text) for text in BRIEF[kind](thing)))
         for kind in kinds
         for name, thing in _things(kind)
         if fnmatch.fnmatchcase(name.lower(), pattern.lower())
@@ -42,7 +42,7 @@ def details(kinds: list[str], name: str) -> dict[str, dict[str, str]]:
     found = {}
     for kind, known in named(name, kinds).items():
         thing = next(thing for registered, thing in _things(kind) if registered == known)
-        said = {kind.removesuffix("s"): known} | DETAILS.get(kind, _details)(thing)
+        said = {kind.removesuffix("s"): known} | DETAILS[kind](thing)
         found[kind] = {label: " ".join(str(value).split()) for label, value in said.items() if value not in (None, "")}
     return found
 
@@ -68,8 +68,8 @@ def _first(text: str | None) -> str:
     return (inspect.cleandoc(text or "").splitlines() or [""])[0]
 
 
-def _brief(thing: Any) -> tuple[str, str]:
-    return "", getattr(thing, "title", None) or _first(inspect.getdoc(thing))
+def _titled(thing: Any) -> tuple[str, str]:
+    return "", thing.title
 
 
 def _brief_task(task: Any) -> tuple[str, str]:
@@ -94,17 +94,18 @@ def _brief_metric(metric: Any) -> tuple[str, str]:
     return "" if metric.direction == "neither" else metric.direction, metric.summary
 
 
+def _brief_observation(kind: Any) -> tuple[str, str]:
+    return "asked" if kind.asked else "always", kind.title
+
+
 BRIEF: dict[str, Callable[[Any], tuple[str, str]]] = {
     "tasks": _brief_task,
     "models": _brief_model,
     "methods": _brief_method,
     "metrics": _brief_metric,
+    "samplers": _titled,
+    "observations": _brief_observation,
 }
-
-
-def _details(thing: Any) -> dict[str, Any]:
-    declared = {name: getattr(thing, name, None) for name in ("title", "cites", "citation", "version")}
-    return declared | {"what": inspect.getdoc(thing)}
 
 
 def _task(task: Any) -> dict[str, Any]:
@@ -168,6 +169,28 @@ def _metric(metric: Any) -> dict[str, Any]:
     } | said
 
 
+def _sampler(sampler: Any) -> dict[str, Any]:
+    return {
+        "title": sampler.title,
+        "what": inspect.getdoc(sampler),
+        "options": _options(sampler),
+        "version": sampler.version,
+    }
+
+
+def _observation(kind: Any) -> dict[str, Any]:
+    return {
+        "title": kind.title, "what": inspect.getdoc(kind), "made": "where a suite asks for it" if kind.asked else "for every trial",
+        "gives": ", ".join(kind.gives), "reads": ", ".join(kind.reads), "needs": ", ".join(kind.needs), "costs": kind.costs,
+        "options": _options(kind.Options), "cites": kind.cites, "version": kind.version,
+    }  # fmt: skip
+
+
+def _options(declared: Any) -> str:
+    fields = declared.model_fields.items()
+    return ", ".join(f"{name} ({'needed' if field.is_required() else field.default})" for name, field in fields)
+
+
 def _span(part: Any) -> str:
     return f"{part.low:g} .. {part.high:g}"
 
@@ -177,6 +200,8 @@ DETAILS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "models": _model,
     "methods": _method,
     "metrics": _metric,
+    "samplers": _sampler,
+    "observations": _observation,
 }
 
 __all__ = ["KINDS", "WILD", "Line", "details", "in_columns", "lines"]

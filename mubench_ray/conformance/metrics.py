@@ -16,6 +16,7 @@ from mubench_ray.errors import did_you_mean
 from mubench_ray.metrics import GROUP_METRICS, METRICS, GroupMetric, Metric, Part, compute_group, compute_one
 from mubench_ray.metrics.base import Direction, reads
 from mubench_ray.metrics.group import OVER
+from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.results.schema import CURVE_METRICS, TRIAL_COLUMNS
 
 SPLITS = ("forget", "retain", "validation", "test")
@@ -41,7 +42,8 @@ def check_metric(metric: Metric) -> Iterator[Finding]:
         faults.append(f"version is {metric.version!r}, not a number from 1 on")
     yield all_of("declares a direction, a range, an ideal inside it and a version", faults)
     known = observe(np.random.default_rng(0), 12)
-    unknown = sorted(reads(metric.name) - known.keys())
+    further = {need for need in reads(metric.name) - known.keys() if observable(need)}
+    unknown = sorted(reads(metric.name) - known.keys() - further)
     told = [
         f"{need!r} is neither observed nor a metric. {did_you_mean(need, [*known, *METRICS.names()])}"
         for need in unknown
@@ -49,11 +51,11 @@ def check_metric(metric: Metric) -> Iterator[Finding]:
     yield all_of("reads what trials give", told)
     if unknown:
         return
-    tried = [observe(np.random.default_rng(seed), size) for seed, size in enumerate(SIZES)]
+    tried = [observe(np.random.default_rng(seed), size, further) for seed, size in enumerate(SIZES)]
     yield from check_values(
         lambda observed: {"value": compute_one(metric.name, observed, {})}, {"value": metric}, tried
     )
-    extremes = {name: value(metric, observed) for name, observed in edges().items()}
+    extremes = {name: value(metric, observed) for name, observed in edges(further).items()}
     wrong = [f"{name}: {got}" for name, got in extremes.items() if not within(metric, got)]
     yield all_of("stays in its range, or is undefined, where sets are tiny, all alike or lost", wrong)
     sets = {found[1] for need in reads(metric.name) if (found := WHOSE.match(need))}
@@ -168,15 +170,15 @@ def trials_shuffled(observed: Mapping[str, Any]) -> dict[str, Any]:
     return {name: shuffled(values) if len(values) == trials else values for name, values in observed.items()}
 
 
-def edges() -> dict[str, dict[str, Any]]:
+def edges(further: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
     """Observations at the ends of what there can be: one example a set, all right, all wrong, all alike, infinite losses, nothing spent."""
-    plain = observe(np.random.default_rng(0), 30)
+    plain = observe(np.random.default_rng(0), 30, further)
 
     def with_all(end: str, number: float) -> dict[str, Any]:
         return {name: np.full_like(v, number) if name.endswith(end) else v for name, v in plain.items()}
 
     return {
-        "one example": observe(np.random.default_rng(0), 1),
+        "one example": observe(np.random.default_rng(0), 1, further),
         "all right": with_all("_correct", 1.0),
         "all wrong": with_all("_correct", 0.0),
         "losses alike": with_all("_loss", 0.5),
@@ -187,8 +189,13 @@ def edges() -> dict[str, dict[str, Any]]:
     }
 
 
-def observe(rng: np.random.Generator, size: int) -> dict[str, Any]:
-    """Random but consistent observations of one trial and its retrain, ``size`` examples a set."""
+def observable(name: str) -> bool:
+    """Whether an observation that a suite may ask for gives an array of this name."""
+    return any(kind.asked and kind.is_given(name) for _, kind in OBSERVATIONS)
+
+
+def observe(rng: np.random.Generator, size: int, further: Iterable[str] = ()) -> dict[str, Any]:
+    """Random but consistent observations of one trial and its retrain, ``size`` examples a set; ``further`` arrays (N,) lie in [0, 1]."""
     observed: dict[str, Any] = {"ratio": 5.0, "seed": 42, "seconds": rng.uniform(0.1, 9), "flos": rng.uniform(1e8, 9e9)}
     observed |= {"retrain_seconds": rng.uniform(1, 9), "retrain_flos": rng.uniform(1e9, 9e9)}
     for whose in ("", "retrain_"):
@@ -211,7 +218,9 @@ def observe(rng: np.random.Generator, size: int) -> dict[str, Any]:
     observed |= {"relearn_steps": np.arange(6.0), "shifted_correct": rng.integers(0, 2, size).astype(float)}
     observed |= {"original_shifted_correct": rng.integers(0, 2, size).astype(float)}
     observed |= {f"{whose}relearn_forget_accuracy": rng.uniform(0, 1, 6) for whose in ("", "retrain_")}
-    return observed
+    observed |= {"relearn_shares": np.array([1.0, 5.0, 10.0]), "relearn_share_steps": np.arange(6.0)}
+    observed |= {f"{whose}relearn_share_accuracy": rng.uniform(0, 1, (3, 6)) for whose in ("", "retrain_")}
+    return observed | {name: rng.uniform(0, 1, size) for name in sorted(further)}
 
 
 def observe_group(rng: np.random.Generator, trials: int = 24, oracles: int = 24, size: int = 30) -> dict[str, Any]:
