@@ -55,7 +55,8 @@ TELL_EVERY = 30.0
 
 def show_registry(kind: str | None, name: str | None) -> None:
     """``mubench list``: a line for everything of a kind, or of every kind, whose name fits, or all about one name."""
-    from mubench_ray.listing import KINDS, WILD, details, in_columns, lines
+    from mubench_ray.kinds import KINDS
+    from mubench_ray.listing import WILD, details, in_columns, lines
 
     if kind is not None and kind not in KINDS and name is None:
         kind, name = None, kind  # a name, of whatever kind

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mubench_ray.errors import UnknownName, flat
-from mubench_ray.kinds import KINDS, named, registries
+from mubench_ray.kinds import named, registries
 from mubench_ray.metrics import GroupMetric
 
 #: What makes a name a pattern.
@@ -61,7 +61,7 @@ def in_columns(found: list[Line], width: int | None) -> Iterator[str]:
 
 
 def _things(kind: str) -> list[tuple[str, Any]]:
-    return sorted(pair for registry in registries(kind) for pair in registry)
+    return sorted((pair for registry in registries(kind) for pair in registry), key=lambda pair: pair[0])
 
 
 def _first(text: str | None) -> str:
@@ -203,5 +203,3 @@ DETAILS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "samplers": _sampler,
     "observations": _observation,
 }
-
-__all__ = ["KINDS", "WILD", "Line", "details", "in_columns", "lines"]
