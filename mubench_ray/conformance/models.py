@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mubench_ray.conformance.findings import Finding, all_of, guarded
 from mubench_ray.conformance.made_up import made_up
 from mubench_ray.models import MODELS, Model
-from mubench_ray.tasks import TASKS, Batch, Task
+from mubench_ray.tasks import TASKS, Batch, Classification, Task
 from mubench_ray.trial import Training
 
 #: Parameters above which a network is built on the meta device alone, where it takes no memory.
@@ -96,7 +96,7 @@ def check_network(model: Model, kind: type[Task]) -> Iterator[Finding]:
         torch.manual_seed(5)
         again = task.outputs(network, batch)
         yield Finding("gives the same outputs again in eval mode", torch.equal(outputs, again))
-        if task.kind == "classification":
+        if isinstance(task, Classification):
             alone = task.outputs(network, _batch(model, task, {name: c[:2] for name, c in columns.items()}))
             near = torch.allclose(outputs[:2], alone, atol=1e-3, rtol=1e-3)
             yield Finding("an example's outputs do not depend on its batch in eval mode", near)
@@ -117,7 +117,7 @@ def check_network(model: Model, kind: type[Task]) -> Iterator[Finding]:
 
 def shaped(task: Task, outputs: object, batch: Batch) -> tuple[bool, str]:
     """Whether outputs are logits (B, classes), or give a finite loss an example, and what they are if not."""
-    if task.kind == "classification":
+    if isinstance(task, Classification):
         right = isinstance(outputs, Tensor) and outputs.shape == (len(batch), task.classes)
         there = f"{tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
         return right, "" if right else f"outputs are {there}, expected logits ({len(batch)}, {task.classes})"

@@ -16,7 +16,7 @@ from mubench_ray.errors import MubenchError
 from mubench_ray.models import MODELS, Model
 from mubench_ray.models.base import parameters
 from mubench_ray.models.counts import kept
-from mubench_ray.tasks import TASKS, Batch, Card, Columns, Examples, Splits, Task
+from mubench_ray.tasks import TASKS, Batch, Card, Classification, Columns, Examples, Splits, Task
 from mubench_ray.tasks.text import TextTask
 from mubench_ray.tasks.text_to_image import TextToImage
 from mubench_ray.training.data import Rows, UnlearningData
@@ -50,14 +50,15 @@ def check_declarations(task: type[Task]) -> Iterator[Finding]:
         faults.append(f"training is {task.training!r}, not a Training")
     if isinstance(task.version, bool) or not isinstance(task.version, int) or task.version < 1:
         faults.append(f"version is {task.version!r}, not a number from 1 on")
-    if task.kind == "classification" and not (isinstance(task.classes, int) and task.classes >= 2):
+    if issubclass(task, Classification) and not (isinstance(task.classes, int) and task.classes >= 2):
         faults.append(f"classes is {task.classes!r}, not a number from 2 on")
     yield all_of("its training, version and classes are ones", faults)
-    if hasattr(task, "mean") or hasattr(task, "std"):
-        channels = getattr(task, "channels", len(task.mean))
-        right = len(task.mean) == len(task.std) == channels
-        right = right and all(0 <= m <= 1 for m in task.mean) and all(0 < s <= 0.5 for s in task.std)
-        told = "" if right else f"mean {task.mean} and std {task.std}: one a channel ({channels}), of pixels in [0, 1]"
+    mean, std = getattr(task, "mean", None), getattr(task, "std", None)
+    if mean is not None or std is not None:
+        mean, std = mean or (), std or ()
+        channels = getattr(task, "channels", len(mean))
+        right = len(mean) == len(std) == channels and all(0 <= m <= 1 for m in mean) and all(0 < s <= 0.5 for s in std)
+        told = "" if right else f"mean {mean} and std {std}: one a channel ({channels}), of pixels in [0, 1]"
         yield Finding("mean and std are those of pixels in [0, 1]", right, told)
 
 
@@ -308,7 +309,7 @@ def mistaken(task: Task, data: UnlearningData, splits: Splits) -> list[str]:
                 faults += [f"{kept} of {len(batch)} examples keep their true target"] if kept else []
             if any(not torch.equal(new[name], again[name]) for name in changed):
                 faults.append("the same draw gives another target the second time")
-            if task.kind == "classification" and (set(changed) - {"labels"} or mislabelled(task, "D", _of(new))):
+            if isinstance(task, Classification) and (set(changed) - {"labels"} or mislabelled(task, "D", _of(new))):
                 faults.append(f"a new label lies outside 0..{task.classes - 1}, or more than labels is changed")
     faults += ["the batch itself is changed"] * any(not torch.equal(batch[name], before[name]) for name in before)
     return list(dict.fromkeys(faults))
