@@ -56,7 +56,7 @@ ResultsAddress = Annotated[
 Plugins = Annotated[
     list[Path],
     typer.Option(
-        "--plugin", metavar="FILE", help="A Python file that registers your own methods, tasks, models or metrics."
+        "--plugin", metavar="FILE", help="A Python file that registers your own methods, tasks, models, metrics, ..."
     ),
 ]
 Out = Annotated[
@@ -318,7 +318,7 @@ def rerun(
 
 @app.command()
 def check(name: Annotated[str, typer.Argument(metavar="NAME")], plugin: Plugins = []) -> None:
-    """Hold a method, task, model or metric to the conformance suite of its kind."""
+    """Hold a method, task, model, metric or observation to the conformance suite of its kind."""
     _load(plugin)
     from mubench_ray.console import show_findings
 

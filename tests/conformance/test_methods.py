@@ -127,7 +127,15 @@ class Tampering(Bad):
         next(ctx.original.parameters()).data.add_(1.0)
 
 
+class Leaves(Bad):
+    """Ends the process, as a library without its licence does."""
+
+    def loss(self, ctx, retain):
+        raise SystemExit("needs a licence")
+
+
 FAULTS = {
+    Leaves: "runs",
     Forgets: "D_R holds nothing of D_F",
     Peeks: "runs",
     Random: "same seed, same result",
@@ -153,6 +161,11 @@ def registered(monkeypatch):
 
     METHODS.names()
     return register
+
+
+def test_leaving_is_told_as_what_it_is(registered):
+    told = [finding.detail for finding in check_method(registered(Leaves)) if not finding.ok]
+    assert told == ["SystemExit: needs a licence"] * 2
 
 
 @pytest.mark.parametrize("cls", FAULTS)
