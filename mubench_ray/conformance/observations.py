@@ -26,7 +26,7 @@ from mubench_ray.trial import ForgetSet, Trial
 MODEL = "cnn-small"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Beside:
     """A network beside f_U, as an artifact gives it."""
 

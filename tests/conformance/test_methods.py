@@ -135,7 +135,6 @@ class Leaves(Bad):
 
 
 FAULTS = {
-    Leaves: "runs",
     Forgets: "D_R holds nothing of D_F",
     Peeks: "runs",
     Random: "same seed, same result",
