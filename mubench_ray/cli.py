@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,15 +33,6 @@ leaderboard = typer.Typer(
 app.add_typer(leaderboard, name="leaderboard")
 
 
-class Kind(StrEnum):
-    """What can be listed."""
-
-    tasks = "tasks"
-    models = "models"
-    methods = "methods"
-    metrics = "metrics"
-
-
 def _here(where: str) -> Path:
     """A results folder on this machine: the one named, or an object store's brought up to date here."""
     from mubench_ray.results.storage import Place, is_remote
@@ -67,7 +57,7 @@ ResultsAddress = Annotated[
 Plugins = Annotated[
     list[Path],
     typer.Option(
-        "--plugin", metavar="FILE", help="A Python file that registers your own methods, tasks, models or metrics."
+        "--plugin", metavar="FILE", help="A Python file that registers your own methods, tasks, models, metrics, ..."
     ),
 ]
 Out = Annotated[
@@ -86,15 +76,22 @@ DataFolder = Annotated[
 
 @app.command("list")
 def list_(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    name: Annotated[str | None, typer.Argument(help="Say all about this one.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[KIND]", help="tasks, models, methods, metrics, samplers or observations; without it, all."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Say all about this one, or list what fits, such as 's*'.")
+    ] = None,
     plugin: Plugins = [],
 ) -> None:
-    """List the registered tasks, models, methods or metrics, or say all about one of them."""
+    """List what is registered, a line each, or say all about one thing: `mubench list metrics u_lira`."""
     _load(plugin)
     from mubench_ray.console import show_registry
 
-    show_registry(kind.value, name)
+    show_registry(kind, name)
 
 
 @app.command()
@@ -321,12 +318,12 @@ def rerun(
 
 
 @app.command()
-def check(method: Annotated[str, typer.Argument(metavar="METHOD")], plugin: Plugins = []) -> None:
-    """Hold a method to the conformance suite."""
+def check(name: Annotated[str, typer.Argument(metavar="NAME")], plugin: Plugins = []) -> None:
+    """Hold a method, task, model, metric or observation to the conformance suite of its kind."""
     _load(plugin)
     from mubench_ray.console import show_findings
 
-    if not show_findings(method):
+    if not show_findings(name):
         raise typer.Exit(1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shlex
 import threading
@@ -18,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from mubench_ray.errors import MubenchError, ResultsError, flat, harmless
+from mubench_ray.errors import MubenchError, ResultsError, did_you_mean, flat, harmless
 from mubench_ray.results.compaction import file_of
 from mubench_ray.results.observations import standing
 from mubench_ray.results.plans import read_plan
@@ -54,99 +53,26 @@ console = Plain()
 TELL_EVERY = 30.0
 
 
-def show_registry(kind: str, name: str | None) -> None:
-    """The table of ``mubench list``, or all about one name."""
-    registry = importlib.import_module(f"mubench_ray.{kind}").__dict__[kind.upper()]
-    if name is not None:
-        for label, value in DESCRIBE[kind](registry.canonical(name), registry.get(name)).items():
-            console.print(styled((label, "bold"), f": {value}"))
+def show_registry(kind: str | None, name: str | None) -> None:
+    """``mubench list``: a line for everything of a kind, or of every kind, whose name fits, or all about one name."""
+    from mubench_ray.kinds import KINDS
+    from mubench_ray.listing import WILD, details, in_columns, lines
+
+    if kind is not None and kind not in KINDS and name is None:
+        kind, name = None, kind  # a name, of whatever kind
+    if kind is not None and kind not in KINDS:
+        raise MubenchError(f"{kind!r} is no kind of thing. {did_you_mean(kind, KINDS)}")
+    kinds = [kind] if kind else list(KINDS)
+    if name is not None and not WILD & set(name):
+        for said in details(kinds, name).values():
+            for label, value in said.items():
+                console.print(styled((label, "bold"), f": {value}"), soft_wrap=True)
         return
-    rows = [DESCRIBE[kind](known, thing) for known, thing in registry]
-    # Where the terminal is narrow, the columns that need room are left to `mubench list KIND NAME`.
-    shown = [label for label in rows[0] if label not in DETAILS and (console.width >= 150 or label not in ROOMY)]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for label in shown:
-        table.add_column(label, overflow="fold", no_wrap=label == shown[0])
-    for row in rows:
-        table.add_row(*(row[label] for label in shown))
-    console.print(table)
-    if len(shown) < len(rows[0]):
-        console.print(styled((f"mubench list {kind} NAME says more.", "dim")))
-
-
-def _task(name: str, task: Any) -> dict[str, str]:
-    sizes = " + ".join(f"{size:,} {part}" for part, size in task.card.sizes.items())
-    card = task.card
-    return {
-        "task": name, "modality": task.modality, "kind": task.kind, "sizes": sizes, "licence": card.licence, "source": card.source,
-        "title": card.title, "citation": card.citation, "revision": card.revision, "traps": card.traps,
-    }  # fmt: skip
-
-
-def _model(name: str, model: Any) -> dict[str, str]:
-    from mubench_ray.models.counts import kept
-    from mubench_ray.tasks import TASKS
-
-    counted = kept().get(name, {})
-    shown, known = next(iter(counted.items()), ("", None))
-    serves = [task for task, thing in TASKS if model.refusal(thing) is None]
-    return {
-        "model": name,
-        "family": model.family,
-        "parameters": _short(known.parameters) if known else "",
-        "FLOs a sample": f"{known.forward:.1e} / {known.training:.1e}" if known else "",
-        "counted on": shown,
-        "serves": f"{len(serves)} {model.modality} tasks" if len(serves) > 1 else ", ".join(serves),
-        "hub id": model.hub or "",
-        "tasks": ", ".join(serves),
-        "counts": "; ".join(
-            f"{task}: {c.parameters:,} parameters, {c.forward:.3e} FLOs forward, {c.training:.3e} a training step"
-            for task, c in counted.items()
-        ),
-        "revision": model.revision or "",
-        "citation": model.citation,
-    }
-
-
-def _short(number: int) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return str(number)
-
-
-def _method(name: str, method: Any) -> dict[str, str]:
-    place, spaces = method.taxonomy, method.spaces()
-    defaults = ", ".join(
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in method.defaults().items()
-    )
-    searched = ", ".join(f"{key} {space}" for key, space in spaces.items())
-    return {
-        "method": name, "corrupts": place.corrupts, "retains": place.retains, "measured by": place.measured_by, "parameters": place.parameters,
-        "D_V": "uses" if method.uses_validation else "", "title": method.title, "hyperparameters": defaults, "search space": searched,
-        "cites": method.cites, "what": " ".join((method.__doc__ or "").split()),
-    }  # fmt: skip
-
-
-def _metric(name: str, metric: Any) -> dict[str, str]:
-    span = f"{metric.low:g} .. {metric.high:g}"
-    return {"metric": name, "better": metric.direction, "range": span, "what": metric.summary, "cites": metric.cites}
-
-
-DESCRIBE = {"tasks": _task, "models": _model, "methods": _method, "metrics": _metric}
-DETAILS = {"tasks", "counts"}
-ROOMY = {
-    "hub id",
-    "what",
-    "title",
-    "hyperparameters",
-    "search space",
-    "cites",
-    "citation",
-    "source",
-    "revision",
-    "traps",
-}
+    # What goes into a pipe is not cut.
+    for line in in_columns(lines(kinds, name or "*"), console.width if console.is_terminal else None):
+        console.print(line, soft_wrap=True, highlight=False)
+    if console.is_terminal and name is None:
+        console.print(styled((f"mubench list {kind or 'KIND'} NAME says more.", "dim")))
 
 
 def show_plan(plan: Plan, trials: bool) -> None:
@@ -404,12 +330,16 @@ def show_submissions(entries: dict[str, dict[str, Any]], page: Path) -> None:
     console.print(styled("Leaderboard: ", (str(page), "bold")), soft_wrap=True)
 
 
-def show_findings(method: str) -> bool:
-    """The findings of the conformance suite; whether all are good."""
-    from mubench_ray.conformance import check_method
+def show_findings(name: str) -> bool:
+    """The findings of the conformance suite of what is called so; whether all are good."""
+    from mubench_ray.conformance import check
 
-    findings = check_method(method)
-    for finding in findings:
-        good = ("ok", "green"), f"   {finding.name}"
-        console.print(styled(*good) if finding.ok else styled(("FAIL", "red"), f" {finding.name}: {finding.detail}"))
-    return all(finding.ok for finding in findings)
+    checked = check(name)
+    for (kind, known), findings in checked.items():
+        if len(checked) > 1:
+            console.print(styled((f"{known} of the {kind}", "bold")))
+        for finding in findings:
+            good = ("ok", "green"), f"   {finding.name}"
+            bad = ("FAIL", "red"), f" {finding.name}: {finding.detail}"
+            console.print(styled(*(good if finding.ok else bad)), soft_wrap=True)
+    return all(finding.ok for findings in checked.values() for finding in findings)

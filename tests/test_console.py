@@ -7,8 +7,12 @@ import yaml
 from typer.testing import CliRunner
 
 from mubench_ray.cli import app
-from mubench_ray.errors import harmless
+from mubench_ray.errors import MubenchError, harmless
+from mubench_ray.kinds import KINDS, registries
+from mubench_ray.listing import in_columns, lines
+from mubench_ray.metrics import metric
 from mubench_ray.results.store import load_results
+from tests.conformance.conftest import apart  # noqa: F401 - a fixture
 from tests.engine.processes import finish
 from tests.report.conftest import Folder
 
@@ -25,18 +29,83 @@ def run(*arguments):
     return result.output
 
 
+def test_list_names_everything_of_a_kind_a_line_each():
+    for kind in KINDS:
+        names = [name for registry in registries(kind) for name in registry.names()]
+        lines = run("list", kind).splitlines() if names else []
+        assert [line.split()[0] for line in lines] == sorted(names)
+        assert all(line == line.rstrip() for line in lines)
+    everything = run("list").splitlines()
+    assert {line for line in everything if line.endswith(":")} >= {
+        "tasks:",
+        "models:",
+        "methods:",
+        "metrics:",
+        "observations:",
+    }
+    assert {"u_lira", "u_mia", "digits", "salun", "cnn-small"} <= {line.split()[0] for line in everything}
+
+
+def test_group_metrics_are_listed_and_marked():
+    (line,) = run("list", "metrics", "u_lira*").splitlines()
+    assert line.split()[:2] == ["u_lira", "group"]
+    told = run("list", "metrics", "U-LiRA")
+    assert "needs at least: 4 folds" in told and "accuracy (better lower, 0 .. 1)" in told
+
+
+def test_list_takes_wildcards_and_a_name_of_any_kind():
+    assert [line.split()[0] for line in run("list", "methods", "s*").splitlines()] == [
+        "salun",
+        "scrub",
+        "sisa",
+        "srl",
+        "ssd",
+    ]
+    assert [line.split()[0] for line in run("list", "models", "CNN-*").splitlines()] == ["cnn-small"]
+    assert run("list", "salun").startswith("method: salun\n")
+    everywhere = run("list", "*salun*")
+    assert [line.split()[0] for line in everywhere.splitlines()] == ["salun"]
+
+
+def test_lines_are_cut_where_a_terminal_is_narrow_and_nowhere_else():
+    for kind in ("tasks", "models", "methods", "metrics", "observations"):
+        found = lines([kind])
+        assert max(map(len, in_columns(found, 80))) <= 80
+        narrow = [line.split()[0] for line in in_columns(found, 80)]
+        assert narrow == [line.name for line in found]  # one line each
+    assert any("..." in line for line in in_columns(lines(["metrics"]), 80))
+    assert not any("..." in line for line in run("list", "metrics").splitlines())
+
+
 @pytest.mark.parametrize(
-    ("kind", "names"),
+    ("arguments", "told"),
     [
-        ("tasks", ["digits", "fashion_mnist"]),
-        ("models", ["cnn-small", "resnet18", "vit-tiny"]),
-        ("methods", ["original", "retrain", "ft", "neggrad", "neggrad_plus", "rand_label", "bad_t", "scrub", "salun"]),
-        ("metrics", ["test_accuracy", "u_mia", "indisc", "retention_deviation"]),
+        (("metrics", "u_lirra"), "Unknown metric 'u_lirra'. Did you mean 'u_lira' of the metrics"),
+        (("metrics", "salunn"), "Did you mean 'salun' of the methods"),
+        (("methods", "u_mia"), "Unknown method 'u_mia': it is one of the metrics (`mubench list metrics u_mia`)."),
+        (("cnn-smal",), "Did you mean 'cnn-small' of the models"),
+        (("metricz", "u_mia"), "'metricz' is no kind of thing. Did you mean 'metrics'"),
+        (("tasks", "z*"), "No name of the tasks fits 'z*'."),
     ],
 )
-def test_list_names_everything(kind, names):
-    lines = {line.split()[0] for line in run("list", kind).splitlines() if line.strip()}
-    assert set(names) <= lines
+def test_a_name_that_is_unknown_says_the_nearest_of_all_kinds(arguments, told):
+    with pytest.raises(MubenchError, match=re.escape(told)):
+        run("list", *arguments)
+
+
+def test_check_takes_things_of_every_kind_and_fails_where_one_does(apart):  # noqa: F811
+    assert "ok   gives its parts and no others" in run("check", "u_lira")
+    assert "ok   digits: same seed, same weights" in run("check", "cnn-small")
+
+    @metric("leaving", direction="higher", low=0.0, high=1.0, cites="a test")
+    def leaving(test_loss):
+        """Ends the process, as `quit()` in a script does."""
+        sys.exit("needs a licence")
+
+    result = CliRunner().invoke(app, ["check", "leaving"])
+    assert result.exit_code == 1 and "FAIL runs: SystemExit: needs a licence" in result.output
+    with pytest.raises(MubenchError, match=r"Unknown name 'salunn'\. Did you mean 'salun' of the methods"):
+        run("check", "salunn")
 
 
 def test_plan_counts_and_estimates(tiny, tmp_path):

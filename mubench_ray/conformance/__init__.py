@@ -1,10 +1,38 @@
-"""The conformance suite that every method is held to, and the bench it runs on.
+"""The conformance suites: what every thing of a kind is held to, and the benches they run on.
+
+The suite of a kind is the file of its name here, with ``check(name)`` that yields findings: ``methods.py``, ``tasks.py``, ``models.py``,
+``metrics.py``, ``observations.py``. Another kind's is found by being there.
 
 >>> from mubench_ray.conformance import check_method
 >>> [finding.name for finding in check_method("ft") if not finding.ok]  # doctest: +SKIP
 []
 """
 
-from mubench_ray.conformance.checks import Finding, accepts, check_method, shortest
+from __future__ import annotations
 
-__all__ = ["Finding", "accepts", "check_method", "shortest"]
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+
+from mubench_ray.conformance.findings import Finding, guarded
+from mubench_ray.conformance.methods import accepts, check_method, shortest
+from mubench_ray.errors import MubenchError
+from mubench_ray.kinds import named
+
+__all__ = ["Finding", "accepts", "check", "check_method", "guarded", "shortest"]
+
+
+def check(name: str) -> dict[tuple[str, str], list[Finding]]:
+    """Hold what is called so to the suite of its kind: findings by kind and canonical name; several where kinds share a name.
+
+    Raises UnknownName where nothing is called so, MubenchError where its kind has no suite.
+    """
+    found = named(name)
+    without = [kind for kind in found if find_spec(f"{__name__}.{kind}") is None]
+    if len(without) == len(found):
+        raise MubenchError(f"{name!r} is one of the {' and '.join(without)}, which have no conformance suite.")
+    return {
+        (kind, known): list(guarded(partial(import_module(f"{__name__}.{kind}").check, known)))
+        for kind, known in found.items()
+        if kind not in without
+    }

@@ -11,6 +11,7 @@ from mubench_ray.tasks.base import (
     MappedExamples,
     Splits,
     Task,
+    carve_validation,
     task,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "MappedExamples",
     "Splits",
     "Task",
+    "carve_validation",
     "task",
 ]

@@ -25,11 +25,12 @@ def write_idx(path: Path, array: np.ndarray) -> Path:
 
 
 def write_idx_images(folder: Path, suffix: str = ".gz") -> Path:
-    """60,000 + 10,000 pictures; picture i is of class i % 10 and has that number in its first pixel."""
+    """60,000 + 10,000 pictures; picture i is of class i % 10 and has that number in its first pixel, and its own and its part's in the last ones."""
     for part, rows in (("train", 60000), ("t10k", 10000)):
         labels = np.arange(rows) % 10
         image = np.zeros((rows, 28, 28), np.uint8)
         image[:, 0, 0] = labels
+        image[:, 27, 26], image[:, 27, 27] = np.arange(rows) % 256, 100 * (part == "t10k")
         write_idx(folder / f"{part}-images-idx3-ubyte{suffix}", image)
         write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", labels)
     return folder
@@ -89,7 +90,7 @@ def write_imdb(root: Path, per_class: int = 20) -> Path:
             folder.mkdir(parents=True)
             for i in range(per_class):
                 (folder / f"{i}_{1 if name == 'neg' else 10}.txt").write_text(
-                    f"{text}, said critic {i}.<br /><br />", encoding="utf-8"
+                    f"{text}, said {part} critic {i}.<br /><br />", encoding="utf-8"
                 )
     return root
 
@@ -141,7 +142,10 @@ def write_ddi(path: Path, documents: int = 10, extra: dict[str, str] | None = No
     with zipfile.ZipFile(path, "w") as archive:
         for n in range(documents):
             archive.writestr(f"DDICorpus/Train/DrugBank/d{n}.xml", DDI_DOCUMENT.format(n=n))
-            archive.writestr(f"DDICorpus/Test/Test for DDI Extraction task/MedLine/d{n}.xml", DDI_DOCUMENT.format(n=n))
+            archive.writestr(
+                f"DDICorpus/Test/Test for DDI Extraction task/MedLine/d{n}.xml",
+                DDI_DOCUMENT.format(n=n).replace("raises", "lowers"),
+            )
         archive.writestr("DDICorpus/Test/Test for DrugNER task/MedLine/d0.xml", "<document/>")
         for name, content in (extra or {}).items():
             archive.writestr(name, content)
@@ -178,7 +182,7 @@ def write_speech_commands(root: Path) -> Path:
     for word in (*words, "_background_noise_"):
         (root / word).mkdir(parents=True)
         for i in range(6):
-            (root / word / f"speaker{i}_nohash_0.wav").write_bytes(wav(16000, tone(16000, 300, 1.0)))
+            (root / word / f"speaker{i}_nohash_0.wav").write_bytes(wav(16000, tone(16000, 300 + 50 * i, 1.0)))
     (root / "validation_list.txt").write_text("".join(f"{word}/speaker0_nohash_0.wav\n" for word in words))
     (root / "testing_list.txt").write_text("".join(f"{word}/speaker1_nohash_0.wav\n" for word in words))
     return root
@@ -190,7 +194,7 @@ def write_samsum(folder: Path, rows: int = 12) -> Path:
         dialogues = [
             {
                 "id": f"{name}{i}",
-                "dialogue": f"Ann: shall we meet at {i}?\r\nBen: yes, at {i}!",
+                "dialogue": f"Ann: shall we meet at {i} for the {name}?\r\nBen: yes, at {i}!",
                 "summary": f"Ann and Ben meet at {i}.",
             }
             for i in range(rows)
@@ -242,7 +246,9 @@ def write_nlvr2(root: Path, rows: int = 12) -> Path:
             folder = root / "images" / part / "7" if part == "train" else root / "images" / part
             folder.mkdir(parents=True, exist_ok=True)
             for side in (0, 1):
-                (folder / f"{name}-img{side}.png").write_bytes(picture((40, 30), (10 * (i // 2), 200 * side, 0), "PNG"))
+                (folder / f"{name}-img{side}.png").write_bytes(
+                    picture((40, 30), (10 * (i // 2), 200 * side, sum(part.encode()) % 256), "PNG")
+                )
         (root / f"{part}.json").write_text("\n".join(lines) + "\n")
     return root
 

@@ -22,7 +22,7 @@ def test_samsum_reads_pairs(samsum):
     task, splits = samsum
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [12] * 3
     row = splits.validation.take(torch.tensor([4]))
-    assert task.texts.content[row["text"].item()] == "Ann: shall we meet at 4?\nBen: yes, at 4!"
+    assert task.texts.content[row["text"].item()] == "Ann: shall we meet at 4 for the val?\nBen: yes, at 4!"
     assert task.texts.content[row["target"].item()] == "Ann and Ben meet at 4."
 
 

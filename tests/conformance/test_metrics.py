@@ -1,94 +1,109 @@
-"""Every registered metric: its range, its direction, and None rather than an invented number."""
+"""The suite of metrics over every one of them, metrics that it must find out, and what the engine does for all of them."""
 
+import re
 import time
 
 import numpy as np
 import pytest
 
-from mubench_ray.metrics import GROUP_METRICS, METRICS, compute_all, compute_group, compute_one
+from mubench_ray.conformance import check
+from mubench_ray.conformance.metrics import SPLITS, observe, observe_group
+from mubench_ray.metrics import (
+    GROUP_METRICS,
+    METRICS,
+    Part,
+    compute_all,
+    compute_group,
+    compute_one,
+    group_metric,
+    metric,
+)
 from mubench_ray.metrics.base import reads
-
-SPLITS = ("forget", "retain", "validation", "test")
-
-
-def log_softmax(logits):
-    return logits - np.logaddexp.reduce(logits, -1, keepdims=True)
+from tests.conformance.conftest import faults
 
 
-def observe(rng, size):
-    """Random but consistent observations of one trial and its retrain."""
-    observed = {"ratio": 5.0, "seed": 42, "retrain_seconds": rng.uniform(1, 9), "retrain_flos": rng.uniform(1e9, 9e9)}
-    observed |= {"seconds": rng.uniform(0.1, 9), "flos": rng.uniform(1e8, 9e9)}
-    for whose in ("", "retrain_"):
-        shift = rng.normal(0, 2)
-        for split in SPLITS:
-            confidence = rng.normal(shift + 2 * (split == "retain"), rng.uniform(0.5, 5), size)
-            observed |= {
-                f"{whose}{split}_confidence": confidence,
-                f"{whose}{split}_loss": np.logaddexp(0, -confidence),
-                f"{whose}{split}_correct": (confidence > 0).astype(float),
-                f"{whose}{split}_entropy": rng.gamma(1, 1, size),
-            }
-    for name in ("forget", "incompetent_forget", "forget_only_forget", "original_extra", "extra_only_extra"):
-        observed[f"{name}_log_probs"] = log_softmax(rng.normal(0, 3, (size, 7)))
-    for name in ("state", "retrain_state"):
-        observed[name] = {"a.weight": rng.normal(size=(3, 2)), "a.bias": rng.normal(size=3), "b.steps": np.array(4)}
-    generated = ("rouge_l", "rouge_l_recall", "factual_overlap", "generated_correct", "clip_score")
-    observed |= {f"{split}_{name}": rng.uniform(0, 1, size) for split in ("forget", "test") for name in generated}
-    observed |= {"relearn_steps": np.arange(6.0), "shifted_correct": rng.integers(0, 2, size).astype(float)}
-    observed |= {"original_shifted_correct": rng.integers(0, 2, size).astype(float)}
-    observed |= {f"{whose}relearn_forget_accuracy": rng.uniform(0, 1, 6) for whose in ("", "retrain_")}
-    return observed
+@pytest.mark.parametrize("name", [*METRICS.names(), *GROUP_METRICS.names()])
+def test_every_metric_conforms(name):
+    found = check(name)["metrics", name]
+    assert faults(found) == {} and len(found) >= 8
 
 
-def observe_group(rng, trials=24, oracles=24, size=30):
-    observed = {
-        "trial_fold": np.arange(trials),
-        "oracle_fold": np.arange(oracles),
-        "ratio": rng.choice([1.0, 2, 5, 10], trials),
-        "training_seed": rng.integers(0, 5, trials),
-        "flos": 10 ** rng.uniform(8, 12, trials),
-        "curve_retrain_share": np.linspace(0, 1, 9)[None],
+def faulty(**changes):
+    """Register a metric that is sound but for ``changes``."""
+    declared = {"direction": "higher", "low": 0.0, "high": 1.0, "cites": "a test"} | changes
+    compute = declared.pop("compute", lambda test_correct: test_correct.mean())
+    compute.__doc__ = declared.pop("doc", "Share of D_Test that is right.")
+    metric("faulty", **declared)(compute)
+
+
+def spoils(test_correct):
+    test_correct *= 0.5
+    return test_correct.mean()
+
+
+FAULTS = {
+    "words": ({"doc": "", "cites": ""}, "has a docstring and a citation", "docstring; citation"),
+    "direction": ({"direction": "up"}, "declares a direction, a range", "'up' is none of higher, lower, neither"),
+    "range": ({"low": 1.0}, "declares a direction, a range", r"range 1 \.\. 1 is empty"),
+    "ideal": ({"ideal": 2.0}, "declares a direction, a range", r"ideal 2 lies outside 0 \.\. 1"),
+    "version": ({"version": "2"}, "declares a direction, a range", "version is '2'"),
+    "outside": ({"high": 0.5}, "values lie in the declared range", "value = 0"),
+    "unread": ({"compute": lambda test_corect: test_corect.mean()}, "reads what trials give", "'test_corect' is neither .*'test_correct'"),
+    "raises": ({"compute": lambda test_correct: 1 / 0}, "runs", "ZeroDivisionError"),
+    "leaves": ({"compute": lambda test_correct: exit("done")}, "runs", "SystemExit: done"),
+    "undefined": ({"compute": lambda test_correct: float("nan")}, "gives a number", "value is always undefined"),
+    "first": ({"compute": lambda test_confidence: 1 / (1 + np.exp(-test_confidence[0]))}, "does not depend on the order of examples", "shuffled"),
+    "spoils": ({"compute": spoils}, "leaves what it reads as it was", "test_correct"),
+    "few": ({"compute": lambda test_correct: test_correct[1]}, "runs", "IndexError"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_fault_is_found_and_told(what, apart):
+    changes, name, told = FAULTS[what]
+    faulty(**changes)
+    wrong = {
+        key: detail for key, detail in faults(check("faulty")["metrics", "faulty"]).items() if key.startswith(name)
     }
-    for name in ("retain", "test", "forget"):
-        observed[f"curve_{name}_accuracy"] = rng.uniform(0, 1, (1, 9))
-        for whose in ("", "retrain_", "original_"):
-            observed[f"{whose}{name}_accuracy"] = rng.uniform(0, 1, trials)
-            observed[f"{whose}{name}_loss"] = rng.gamma(1, 1, trials)
-    for split in SPLITS:
-        observed[f"{split}_confidence"] = rng.normal(rng.normal(0, 3), rng.uniform(0.1, 4), (trials, size))
-        observed[f"oracle_{split}_confidence"] = rng.normal(0, 2, (oracles, size))
-    return observed
+    assert wrong and all(re.search(told, detail) for detail in wrong.values()), wrong
 
 
-@pytest.mark.parametrize("name", METRICS.names())
-@pytest.mark.parametrize("size", [12, 150])
-def test_values_stay_in_the_declared_range_and_are_the_same_every_time(name, size):
-    metric = METRICS.get(name)
-    values = []
-    for seed in range(5):
-        observed = observe(np.random.default_rng(seed), size)
-        values.append(compute_one(name, observed, {}))
-        assert values[-1] == compute_one(name, observed, {})
-    numbers = [value for value in values if value is not None]
-    if name.startswith("mia_tpr") or name == "relearning_steps_share":  # undefined for few examples, or never reached
-        assert size == 12 or numbers or "0_1" in name
-    else:
-        assert len(numbers) == len(values)
-    assert all(metric.low <= value <= metric.high for value in numbers)
+def test_a_metric_that_remembers_is_found(apart):
+    calls = []
+    faulty(compute=lambda test_correct: 1 / (calls.append(0) or len(calls)))
+    assert "gives the same every time" in faults(check("faulty")["metrics", "faulty"])
 
 
-@pytest.mark.parametrize("name", METRICS.names())
-def test_every_metric_declares_direction_source_summary_and_an_ideal_inside_its_range(name):
-    metric = METRICS.get(name)
-    assert metric.direction in ("higher", "lower", "neither")
-    assert metric.low < metric.high
-    assert metric.cites and len(metric.summary) > 15
-    assert metric.ideal is None or metric.low <= metric.ideal <= metric.high
-    if metric.ideal is not None and metric.direction == "lower":
-        assert metric.ideal == metric.low
-    if metric.ideal is not None and metric.direction == "higher":
-        assert metric.ideal == metric.high
+def test_a_sound_metric_has_none(apart):
+    faulty()
+    assert faults(check("faulty")["metrics", "faulty"]) == {}
+
+
+def faulty_group(compute, parts=None, over=("seed",)):
+    compute.__doc__ = "Mean score on D_Test."
+    group_metric("faulty", over=over, parts=parts or {"mean": Part("higher", high=1.0)}, cites="a test")(compute)
+
+
+GROUP_FAULTS = {
+    "part": (lambda test_accuracy: {"mean": 0.5, "more": 1}, "gives its parts and no others", "'more' is no declared part"),
+    "lost": (lambda test_accuracy: {}, "gives its parts and no others", "'mean' is not given"),
+    "outside": (lambda test_accuracy: {"mean": 2.0}, "values lie in the declared range", "mean = 2"),
+    "unread": (lambda test_acuracy: {"mean": 0.5}, "reads what groups of trials give", "'test_acuracy' is no array"),
+    "first": (lambda test_accuracy: {"mean": test_accuracy[0]}, "does not depend on the order of trials", "shuffled"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", GROUP_FAULTS)
+def test_a_fault_of_a_group_metric_is_found_and_told(what, apart):
+    compute, name, told = GROUP_FAULTS[what]
+    faulty_group(compute)
+    wrong = faults(check("faulty")["metrics", "faulty"])
+    assert name in wrong and re.search(told, wrong[name]), wrong
+
+
+def test_a_sound_group_metric_has_none_and_may_read_any_column(apart):
+    faulty_group(lambda test_accuracy, u_mia, forget_size: {"mean": test_accuracy.mean()})
+    assert faults(check("faulty")["metrics", "faulty"]) == {}
 
 
 @pytest.mark.parametrize("name", METRICS.names())
@@ -173,22 +188,6 @@ def test_the_declared_direction_is_that_of_the_better_model(name):
         for model in JUDGED[name]
     )
     assert better > worse if METRICS.get(name).direction == "higher" else better < worse
-
-
-@pytest.mark.parametrize("name", GROUP_METRICS.names())
-def test_parts_of_group_metrics_are_all_there_and_in_range(name):
-    metric = GROUP_METRICS.get(name)
-    for seed in range(3):
-        observed = observe_group(np.random.default_rng(seed))
-        values, reason = compute_group(name, observed)
-        assert reason is None and values.keys() == metric.parts.keys()
-        assert (values, reason) == compute_group(name, observed)
-        for part, value in values.items():
-            declared = metric.parts[part]
-            if "0_1_percent_fpr" in part:  # 24 x 30 negatives cannot tell 0.1 % from none
-                assert value is None
-            else:
-                assert declared.low <= value <= declared.high, part
 
 
 @pytest.mark.parametrize("name", GROUP_METRICS.names())

@@ -1,15 +1,15 @@
-"""The conformance suite: what every method is held to, as an ordinary function over one method."""
+"""What every method is held to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 
 from mubench_ray.conformance.bench import Pictures, Ran, WatchedContext, bench, run, unweighed
+from mubench_ray.conformance.findings import Finding, guarded
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
@@ -21,15 +21,6 @@ NETWORKS = ("cnn-small", "vit-tiny")
 SUPERLOSS = Unlearning(batch_size=4, superloss=10.0)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    ok: bool
-    detail: str = ""
-
-
 def shortest(method: type[Method]) -> Method:
     """The method at its defaults, its epochs at their least."""
     return method.configure({name: space.low for name, space in method.spaces().items() if name.endswith("epochs")})
@@ -37,28 +28,25 @@ def shortest(method: type[Method]) -> Method:
 
 def check_method(name: str) -> list[Finding]:
     """Hold a method to the conformance suite; raises UnknownName where there is no such method."""
+    return list(guarded(partial(check, METHODS.canonical(name))))
+
+
+def check(name: str) -> Iterator[Finding]:
+    """What the method says of itself, and what it does on each of NETWORKS."""
     method = METHODS.get(name)
-    findings = [*check_declarations(method)]
+    yield from check_declarations(method)
     if reason := method.refusal(Pictures):
-        return [*findings, Finding(f"refuses pictures: {reason}", True, reason)]
+        yield Finding(f"refuses pictures: {reason}", True, reason)
+        return
     whole = True
     for model in NETWORKS:
         refusal = method.refusal_for_network(MODELS.get(model).build(Pictures()))
         if refusal:
-            findings.append(Finding(f"refuses {model}: {refusal}", True, refusal))
+            yield Finding(f"refuses {model}: {refusal}", True, refusal)
         else:
-            checks = partial(check_runs, method, model, whole)
-            findings += [Finding(f"{model}: {f.name}", f.ok, f.detail) for f in guarded(checks)]
+            for finding in guarded(partial(check_runs, method, model, whole)):
+                yield Finding(f"{model}: {finding.name}", finding.ok, finding.detail)
             whole = False
-    return findings
-
-
-def guarded(checks: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a generator of checks; what it raises is a finding too."""
-    try:
-        yield from checks()
-    except Exception as error:  # noqa: BLE001 - a fault of the method is what is looked for
-        yield Finding("runs", False, f"{type(error).__name__}: {error}")
 
 
 def check_declarations(method: type[Method]) -> Iterator[Finding]:

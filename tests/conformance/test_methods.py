@@ -1,4 +1,4 @@
-"""The conformance suite over every method, and methods that it must find out."""
+"""The suite of methods over every one of them, and methods that it must find out."""
 
 import dataclasses
 import random
@@ -127,6 +127,13 @@ class Tampering(Bad):
         next(ctx.original.parameters()).data.add_(1.0)
 
 
+class Leaves(Bad):
+    """Ends the process, as a library without its licence does."""
+
+    def loss(self, ctx, retain):
+        raise SystemExit("needs a licence")
+
+
 FAULTS = {
     Forgets: "D_R holds nothing of D_F",
     Peeks: "runs",
@@ -153,6 +160,11 @@ def registered(monkeypatch):
 
     METHODS.names()
     return register
+
+
+def test_leaving_is_told_as_what_it_is(registered):
+    told = [finding.detail for finding in check_method(registered(Leaves)) if not finding.ok]
+    assert told == ["SystemExit: needs a licence"] * 2
 
 
 @pytest.mark.parametrize("cls", FAULTS)
