@@ -59,8 +59,14 @@ def group_by(table: pa.Table, names: list[str]) -> Groups:
 
 def encode(column: pa.ChunkedArray) -> np.ndarray:
     """Integer codes (N,) of a column's values."""
-    encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
+    encoded = column.dictionary_encode(null_encoding="encode").combine_chunks()
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def positions(values: pa.ChunkedArray | pa.Array, within: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Where each of the values (N,) first stands ``within``; -1 where it does not."""
+    places = pc.call_function("index_in", [values], pc.SetLookupOptions(value_set=within))
+    return pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def combine(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,11 +125,6 @@ class SeedLevels:
         count = np.bincount(flat[there], minlength=size * width * depth)
         with np.errstate(invalid="ignore"):
             return (total / np.where(count > 0, count, np.nan)).reshape(size, width, depth)
-
-    def mixed(self, column: pa.ChunkedArray) -> np.ndarray:
-        """Mask of the rows (N,) whose group does not have one value of the column throughout, null being a value."""
-        codes = encode(column)
-        return np.isin(self.code, self.code[codes != codes[self.first][self.code]])
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean over the cells, (G,); NaN where there is no value."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from mubench_ray.report.columns import DIFFERENCES, RELATIVE
+from mubench_ray.report.columns import ACCURACIES, COLUMN, RELATIVE
 from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.statistics import mean_absolute_difference
@@ -42,7 +42,8 @@ def noise_floor(results: Results) -> pa.Table:
     for name, values in retrained.items():
         if name == "retention_deviation":
             spread = [
-                _retention_deviation([retrained[a][rows] for a in DIFFERENCES if a in retrained]) for rows in members
+                _retention_deviation([retrained[a.name][rows] for a in ACCURACIES if a.name in retrained])
+                for rows in members
             ]
         else:
             spread = [mean_absolute_difference(values[rows]) for rows in members]
@@ -51,7 +52,7 @@ def noise_floor(results: Results) -> pa.Table:
 
 
 def _retrains(results: Results, metric: str, code: np.ndarray, first: np.ndarray) -> np.ndarray:
-    if metric in DIFFERENCES:
+    if metric in COLUMN and COLUMN[metric].retention:
         return retrain_values(results, metric)[first]
     is_retrain = results.trials["method"].to_numpy(zero_copy_only=False) == "retrain"
     values = np.where(is_retrain, results.values(metric), np.nan)
@@ -66,7 +67,7 @@ def _retrains(results: Results, metric: str, code: np.ndarray, first: np.ndarray
 def _retention_deviation(accuracies: list[np.ndarray]) -> float:
     """Mean over ordered pairs i != j of the sum over splits of |A_i / A_j - 1|; NaN with fewer than two retrains or a
     split missing."""
-    if len(accuracies) < len(DIFFERENCES):
+    if len(accuracies) < len(ACCURACIES):
         return float("nan")
     table = np.stack(accuracies)
     table = table[:, np.isfinite(table).all(axis=0) & (table > 0).all(axis=0)]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mubench_ray.report.grouping import positions
 from mubench_ray.report.load import Results
 
 #: The file that the sink writes beside the tables: trial_id, run_id, experiment_id, tracking_uri.
@@ -22,10 +22,13 @@ def runs_of(results: Results, trial_ids: pa.Array) -> dict[str, pa.Array]:
     """
     try:
         known = pq.read_table(results.root / RUNS_FILE).combine_chunks()
-        place = pc.index_in(trial_ids, known["trial_id"].combine_chunks())
-        uri = known["tracking_uri"]
-        server = pc.if_else(pc.match_substring_regex(uri, "^https?:"), pc.utf8_rtrim(uri, "/"), UI)
-        columns = {"run": known["run_id"], "experiment": known["experiment_id"], "server": server}
-        return {name: column.combine_chunks().take(place) for name, column in columns.items()}
+        place = positions(trial_ids, known["trial_id"])
+        taken = pa.array(place, mask=place < 0)
+        server = [
+            uri.rstrip("/") if uri and uri.startswith(("http:", "https:")) else UI
+            for uri in known["tracking_uri"].to_pylist()
+        ]
+        columns = {"run": known["run_id"], "experiment": known["experiment_id"], "server": pa.chunked_array([server])}
+        return {name: column.combine_chunks().take(taken) for name, column in columns.items()}
     except (pa.ArrowInvalid, KeyError, OSError):
         return dict.fromkeys(("run", "experiment", "server"), pa.nulls(len(trial_ids), pa.string()))

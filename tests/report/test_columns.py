@@ -4,25 +4,25 @@ from math import inf
 
 import pytest
 
-from mubench_ray.report.columns import describe_columns
+from mubench_ray.report.columns import described
 from mubench_ray.report.load import load, read_json
 
 
 def test_shown_columns_first_then_the_rest_by_name():
-    names = [column.name for column in describe_columns(["zebra", "forget_accuracy", "apple", "test_accuracy"], {})]
+    names = [column.name for column in described(["zebra", "forget_accuracy", "apple", "test_accuracy"], {})]
     assert names == ["test_accuracy", "forget_accuracy", "apple", "zebra"]
 
 
 def test_what_a_folder_declares_wins():
     declared = {"apple": {"direction": "lower", "low": 0, "high": 1, "cites": "Adam", "summary": "A fruit."}}
-    (column,) = describe_columns(["apple"], declared)
+    (column,) = described(["apple"], declared)
     assert (column.direction, column.low, column.high, column.cites) == ("lower", 0.0, 1.0, "Adam")
 
 
 @pytest.mark.parametrize("entry", [None, "higher", {}, {"direction": "sideways", "low": "x", "high": None}])
 def test_a_malformed_entry_is_passed_over(entry):
-    (column,) = describe_columns(["test_accuracy"], {"test_accuracy": entry})
-    assert (column.direction, column.low, column.high) == ("higher", -inf, inf)
+    (column,) = described(["test_accuracy"], {"test_accuracy": entry})
+    assert (column.title, column.direction, column.low, column.high) == ("D_Test", "neither", -inf, inf)
 
 
 def test_damaged_or_missing_json_only_decorates(folder):

@@ -253,6 +253,6 @@ def test_filters_sorting_and_rows_work(folder, tmp_path):
     assert table.count(rerun_command(folder.root, "")[: -len(" ''")]) == 3  # the trials of the row that was clicked
     links = re.findall(r'<a href="([^"]+)"', table)
     assert links == [f"http://127.0.0.1:5000/#/experiments/7/runs/{'c' * 32}"]
-    glance = page[page.index('id="glance"') : page.index('data-chart="ratio"')]
+    glance = page[page.index('id="glance-panels"') : page.index('data-chart="ratio"')]
     assert "ft" in re.findall(r"<text[^>]*>([^<]*)</text>", glance)
     assert "salun" not in glance and "digits · cnn · 5 %" in page

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from mubench_ray.cli import app
 from mubench_ray.engine.plan import make_plan, split_name
-from mubench_ray.engine.run import describe_metrics, describe_plan, manifest
+from mubench_ray.engine.run import describe_plan, manifest
 from mubench_ray.errors import ResultsError
+from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.report import summary_rows, write_report
 from mubench_ray.results.leaderboard import entries, merge, submit
 from mubench_ray.results.schema import SCHEMA_VERSION
