@@ -56,6 +56,11 @@ class Metric:
         """First line of its docstring."""
         return (inspect.getdoc(self.compute) or "").partition("\n")[0]
 
+    @property
+    def self_referential(self) -> bool:
+        """Whether it compares with the retrain itself."""
+        return any(need.startswith("retrain_") for need in self.needs)
+
 
 METRICS: Registry[Metric] = Registry("metric", "mubench_ray.metrics")
 
@@ -141,11 +146,11 @@ def timed(name: str) -> bool:
 
 
 def describe_metrics() -> dict[str, dict[str, Any]]:
-    """What a report needs of every metric that is registered here, JSON-ready: the run writes it as ``metrics.json``, so
-    that who reads the folder loads no code of anybody's."""
-    told = {}
+    """What a report and the controls need of every metric that is registered here, JSON-ready: the run writes it as
+    ``metrics.json``, so that who reads the folder loads no code of anybody's."""
+    told: dict[str, dict[str, Any]] = {}
     for name, metric in METRICS:
-        plain = ("heading", "format", "direction", "cites", "summary", "ideal")
+        plain = ("heading", "format", "direction", "cites", "summary", "ideal", "self_referential")
         ends = {"low": metric.low, "high": metric.high}  # JSON knows no infinity: a range without an end says null
         told[name] = {key: getattr(metric, key) for key in plain} | {"timed": timed(name)}
         told[name] |= {end: value if math.isfinite(value) else None for end, value in ends.items()}

@@ -75,7 +75,8 @@ class Folder:
                 ],
                 EXAMPLES,
             )
-        self.store.write(Outcome(row | columns, points, table), METRICS)
+        metrics = METRICS + [name for name in columns if name.startswith("their_")]
+        self.store.write(Outcome(row | columns, points, table), metrics)
         return trial_id
 
     def controls(self, seeds: tuple[int, ...] = (0, 1, 2), **columns: Any) -> None:
