@@ -18,6 +18,7 @@ CROWD = 12
 #: Height of a row in charts that have one a contender or example.
 ROW = alt.Step(24)
 INK = "#222222"
+METHOD = alt.Tooltip("label:N", title="method")
 RETRAIN = alt.datum.method == "retrain"
 
 
@@ -122,7 +123,7 @@ class Panels:
             alt.when(beaten).then(alt.value(low)).otherwise(alt.value(high)) for low, high in ((0.2, 0.5), (0.32, 1))
         )
         bar = alt.Chart().mark_rule(strokeWidth=1.3).encode(x=x, color=self.color, opacity=faint, **interval(column))
-        tooltips = [*tooltip(column), alt.Tooltip(f"{COST}:Q", format=".1%", title=COLUMN[COST].title)]
+        tooltips = [*tooltip(column), hint(COST, ".1%", COLUMN[COST].title)]
         point = self.point(x, y, 80, tooltips, opacity=faded)
         text = alt.Chart().mark_text(align="left", dx=8, dy=-8, fontSize=11)
         text = text.encode(x=x, y=y, text="label:N", color=self.color).transform_filter(f"datum['{name}_labelled']")
@@ -132,7 +133,7 @@ class Panels:
         """Had the method stopped at a share of the retrain's FLOs."""
         x = alt.X("share:O", title="stopped at % of the retrain's FLOs", axis=alt.Axis(labelAngle=0, grid=False))
         y = value_axis(column)
-        tooltips = [*tooltip(column, edges=False), alt.Tooltip("spent:Q", format=".1%", title="really spent")]
+        tooltips = [*tooltip(column, edges=False), hint("spent", ".1%", "really spent")]
         goal = reference().encode(y=y).transform_filter("datum.method == 'retrain' && datum.share == 100")
         parts = (self.line(x, y, 2), self.point(x, y, 40, tooltips))
         theirs = (part.transform_filter("datum.method != 'retrain' && datum.method != 'original'") for part in parts)
@@ -146,13 +147,8 @@ class Panels:
         x = alt.X("label:N", title=None, sort=STAND_INS["label"], axis=heads)
         legend = alt.Legend(title=column.title, orient="right", gradientLength=160, titleLimit=220)
         color = alt.Color("excess:Q", scale=alt.Scale(scheme="purpleorange", domainMid=0), legend=legend)
-        tooltips = [
-            alt.Tooltip("example:N"),
-            alt.Tooltip("label:N", title="method"),
-            alt.Tooltip("excess:Q", format="+.2f", title="excess, logits"),
-            alt.Tooltip("kept:Q", format=".0%", title="models still right"),
-            alt.Tooltip("retrained:Q", format=".0%", title="retrains right"),
-        ]
+        tooltips = [alt.Tooltip("example:N"), METHOD, hint("excess", "+.2f", "excess, logits")]
+        tooltips += [hint("kept", ".0%", "models still right"), hint("retrained", ".0%", "retrains right")]
         cells = alt.Chart().mark_rect(stroke="#ffffff", strokeWidth=2)
         return alt.layer(cells.encode(x=x, y=y, color=color, tooltip=tooltips))
 
@@ -160,8 +156,7 @@ class Panels:
         """A small panel a contender: scores of models that forgot an example against models that never saw it."""
         sides = alt.Scale(domain=["forgotten", "never seen"], range=["#d55e00", "#5b6472"])
         legend = alt.Legend(title=None, orient="top", symbolType="square", symbolOpacity=0.6)
-        tooltips = [alt.Tooltip("label:N", title="method"), alt.Tooltip("side:N")]
-        tooltips += [alt.Tooltip(f"{name}:Q", format=".2f") for name in ("from", "to")]
+        tooltips = [METHOD, alt.Tooltip("side:N"), hint("from", ".2f"), hint("to", ".2f"), hint("share", ".1%")]
         bars = (
             alt.Chart(alt.NamedData(name=DATA))
             .mark_bar(opacity=0.5, binSpacing=0)
@@ -170,7 +165,7 @@ class Panels:
                 x2="to:Q",
                 y=alt.Y("share:Q", stack=None, title=None, axis=alt.Axis(format="~%", tickCount=3)),
                 color=alt.Color("side:N", scale=sides, legend=legend),
-                tooltip=[*tooltips, alt.Tooltip("share:Q", format=".1%")],
+                tooltip=tooltips,
             )
             .properties(width=258, height=90)
         )
@@ -182,7 +177,7 @@ class Panels:
         y = contenders_axis()
         x = alt.X("capacity:Q", title="% of the training set", scale=alt.Scale(zero=True), axis=alt.Axis(grid=False))
         words = {"capacity": "%", "low": "from", "high": "to"}
-        tooltips = [alt.Tooltip("label:N", title="method")]
+        tooltips = [METHOD]
         tooltips += [alt.Tooltip(f"{name}:Q", title=word) for name, word in words.items()]
         bar = alt.Chart().mark_rule(strokeWidth=2, opacity=0.6)
         bar = bar.encode(x=alt.X("low:Q", title=None), x2="high:Q", y=y, color=self.color)
@@ -194,15 +189,9 @@ class Panels:
         scale, axis = alt.Scale(type="log", nice=False, padding=20), alt.Axis(format="~e", grid=False)
         x = alt.X("flos:Q", title="FLOs of unlearning", scale=scale, axis=axis)
         y = alt.Y(f"{column.name}:Q", title=column.title, scale=alt.Scale(zero=False, nice=True))
-        tooltips = [
-            alt.Tooltip("label:N", title="method"),
-            alt.Tooltip("task:N"),
-            alt.Tooltip("model:N"),
-            alt.Tooltip("flos:Q", format=".3e", title="FLOs"),
-            alt.Tooltip(f"{column.name}:Q", format=".4f", title=column.title),
-            alt.Tooltip("slope:Q", format="+.4f", title=f"{column.title} per tenfold FLOs"),
-            alt.Tooltip("standard_error:Q", format=".4f", title="its standard error"),
-        ]
+        tooltips = [METHOD, alt.Tooltip("task:N"), alt.Tooltip("model:N"), hint("flos", ".3e", "FLOs")]
+        tooltips += [hint(column.name, ".4f", column.title), hint("slope", "+.4f", f"{column.title} per tenfold FLOs")]
+        tooltips += [hint("standard_error", ".4f", "its standard error")]
         return alt.layer(self.line(x, y, 1.6, 0.8, detail="task:N"), self.point(x, y, 56, tooltips))
 
 
@@ -234,15 +223,16 @@ def reference() -> alt.Chart:
     return alt.Chart().mark_rule(color=INK, strokeDash=[5, 3], strokeWidth=1.3)
 
 
+def hint(field: str, form: str, title: str = "") -> alt.Tooltip:
+    """One number of what hovering says, under its own name unless it has a title."""
+    return alt.Tooltip(f"{field}:Q", format=form, title=title or alt.Undefined)
+
+
 def tooltip(column: Column, edges: bool = True) -> list[alt.Tooltip]:
     """What hovering a point says."""
     known = [("", column.title), *((("_low", "from"), ("_high", "to")) if edges else ())]
-    return [
-        alt.Tooltip("label:N", title="method"),
-        alt.Tooltip("ratio:N", title="ratio %"),
-        *(alt.Tooltip(f"{column.name}{edge}:Q", format=".4f", title=word) for edge, word in known),
-        alt.Tooltip("n:Q", title="trials"),
-    ]
+    values = [hint(f"{column.name}{edge}", ".4f", word) for edge, word in known]
+    return [METHOD, alt.Tooltip("ratio:N", title="ratio %"), *values, alt.Tooltip("n:Q", title="trials")]
 
 
 def having(place: Place, ending: str = "") -> Callable[[Report], list[Column]]:
@@ -253,17 +243,6 @@ def having(place: Place, ending: str = "") -> Callable[[Report], list[Column]]:
         return [column for column in shown_in(place, report.results.columns) if f"{column.name}{ending}" in there]
 
     return found
-
-
-def several_ratios(report: Report) -> list[Column]:
-    """The curves, where there is something to draw them against."""
-    return having("curves")(report) if len(report.ratios) > 1 else []
-
-
-def measured_capacities(report: Report) -> list[Column]:
-    """The capacities that were computed."""
-    there = {row["metric"] for row in report.capacities}
-    return [column for column in shown_in("capacity") if column.name in there]
 
 
 CHARTS = (
@@ -282,7 +261,7 @@ CHARTS = (
         "Against the deleted share",
         "Black dashed line and band: retrain. Bars: 95% intervals over seeds. Points are moved sideways a little so that "
         "bars do not hide each other.",
-        several_ratios,
+        lambda report: having("curves")(report) if len(report.ratios) > 1 else [],
         Panels.against_ratio,
         300,
         figure=Figure("against-ratio", 300, 260),
@@ -336,7 +315,7 @@ CHARTS = (
         "Deletion capacity",
         "The largest deleted share up to which D_Test stays inside a margin around the original's, with its 95% interval "
         "over training seeds: one of the ratios tried, or 0.",
-        measured_capacities,
+        lambda report: [c for c in shown_in("capacity") if any(row["metric"] == c.name for row in report.capacities)],
         Panels.capacity,
         ROW,
         "two",

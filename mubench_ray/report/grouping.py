@@ -120,11 +120,7 @@ class SeedLevels:
         crossed."""
         size, width, depth = len(self.groups), int(self.outer.max(initial=0)) + 1, int(self.inner.max(initial=0)) + 1
         flat = (self.groups.code * width + self.outer) * depth + self.inner
-        there = np.isfinite(values)
-        total = np.bincount(flat[there], weights=values[there], minlength=size * width * depth)
-        count = np.bincount(flat[there], minlength=size * width * depth)
-        with np.errstate(invalid="ignore"):
-            return (total / np.where(count > 0, count, np.nan)).reshape(size, width, depth)
+        return Groups(flat, np.arange(size * width * depth)).mean(values).reshape(size, width, depth)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean over the cells, (G,); NaN where there is no value."""

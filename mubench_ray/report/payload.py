@@ -22,8 +22,7 @@ from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.marks import MARKS
 from mubench_ray.report.report import Report
-from mubench_ray.report.rerun import rerun_command, ui_command
-from mubench_ray.report.runs import UI, runs_of
+from mubench_ray.report.runs import UI, rerun_command, runs_of, ui_command
 from mubench_ray.report.styles import panel_spec
 from mubench_ray.report.summary import CELL, LINE
 
@@ -49,7 +48,7 @@ def payload(report: Report) -> dict[str, Any]:
     results = report.results
     keys = ("name", "title", "direction", "summary", "cites", "format")
     board = board_columns(report)
-    charted = report.scopes.drop_columns([n for n in report.scopes.column_names if n in unseen(results)])
+    charted = report.scopes.drop_columns(sorted(unseen(results).intersection(report.scopes.column_names)))
     return {
         "columns": [
             {key: getattr(c, key) for key in keys} | {place: place in c.shown for place in ("board", "letters")}
@@ -84,8 +83,7 @@ def panels(report: Report) -> dict[str, list[dict[str, Any]]]:
 def board_columns(report: Report) -> pa.Table:
     """The leaderboard's rows in the order the page opens with: by cell, controls first, then by what tells
     contenders apart."""
-    board = report.board
-    results = report.results
+    board, results = report.board, report.results
     metrics = [*results.metrics, *(column.name for column in results.columns if column.of)]
     board = board.select([*BOARD, *(name + edge for name in metrics for edge in ("", "_low", "_high"))])
     contends = ~board["control"].to_numpy(zero_copy_only=False).astype(bool)

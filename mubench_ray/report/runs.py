@@ -1,6 +1,10 @@
-"""The MLflow run of each trial, from the map that the sink leaves in the results folder."""
+"""What the page says of single trials: the command that runs one again, and its MLflow run, from the map that the sink
+leaves in the results folder."""
 
 from __future__ import annotations
+
+import shlex
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,3 +36,13 @@ def runs_of(results: Results, trial_ids: pa.Array) -> dict[str, pa.Array]:
         return {name: column.combine_chunks().take(taken) for name, column in columns.items()}
     except (pa.ArrowInvalid, KeyError, OSError):
         return dict.fromkeys(("run", "experiment", "server"), pa.nulls(len(trial_ids), pa.string()))
+
+
+def rerun_command(root: str | Path, trial_id: str) -> str:
+    """What to type to run one trial of a results folder again."""
+    return f"mubench rerun {shlex.quote(str(root))} {shlex.quote(trial_id)}"
+
+
+def ui_command(root: str | Path) -> str:
+    """What to type to open the MLflow runs of a results folder in a browser."""
+    return f"mubench ui {shlex.quote(str(root))}"

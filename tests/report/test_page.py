@@ -15,8 +15,7 @@ import pytest
 
 from mubench_ray.report import write_report
 from mubench_ray.report.load import load
-from mubench_ray.report.rerun import rerun_command, ui_command
-from mubench_ray.report.runs import RUNS_FILE, UI
+from mubench_ray.report.runs import RUNS_FILE, UI, rerun_command, ui_command
 
 EVIL = "<script>alert(1)</script> & </script><img src=x onerror=alert(2)>"
 
