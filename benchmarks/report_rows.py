@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.report.page import render
 from mubench_ray.report.report import make_report
 from mubench_ray.report.sections import blocks
@@ -134,6 +135,7 @@ def generate(root: Path, rows: int, seeds: int, ratios: int, tasks: int, models:
     curve["retrain_share"] = np.tile(shares, size)
     curve |= {name: rng.uniform(0.5, 1, size * len(shares)) for name in CURVE_METRICS}
     Store(root).create({"suite": "generated", "trials": size, "provenance": {"generated": "yes"}})
+    Store(root).write_text("metrics.json", json.dumps(describe_metrics()))
     for table, content in (("trials", configured(trials, Store(root))), ("curves", pa.table(curve, CURVES))):
         step = -(-len(content) // FILES)
         for part in range(FILES):

@@ -412,7 +412,8 @@ def _report(folder: Path) -> Path:
     (trials, refused), scores = read_trials(store), read_scores(store)
     for reason in refused:
         console.print(styled((reason, "yellow")), soft_wrap=True)
-    verdicts = gate(named(trials).to_pylist()) + gate_groups(named_scores(scores, trials["configuration"].to_pylist()))
+    verdicts = gate(named(trials).to_pylist(), declared=store.read_object("metrics.json"))
+    verdicts += gate_groups(named_scores(scores, trials["configuration"].to_pylist()))
     store.write_text("controls.json", json.dumps({"verdicts": verdicts}))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", NotDrawn)

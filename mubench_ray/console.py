@@ -176,7 +176,7 @@ def live_progress(standing: Standing) -> Iterator[None]:
 
 def show_outcome(folder: Path, page: Path, failures: bool = True) -> None:
     """The table at the end of a run, what failed if ``failures`` are wanted, and where the page is."""
-    from mubench_ray.report import summary_rows
+    from mubench_ray.report import legend, summary_rows
 
     rows = summary_rows(folder)
     if rows:
@@ -196,6 +196,8 @@ def show_outcome(folder: Path, page: Path, failures: bool = True) -> None:
         for row in rows:
             table.add_row(*(_cell(row[name]) for name in shown))
         console.print(table)
+        if told := legend(text for row in rows for text in row.values()):
+            console.print(styled((told, "dim")))
     if failures:
         _show_failures(folder)
     console.print(styled("Leaderboard: ", (str(page), "bold")), soft_wrap=True)
@@ -240,7 +242,7 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     text = f"{value:.3f}" if isinstance(value, float) else flat(str(value))
-    return text if console.width >= 110 else text.split(" ±")[0].removesuffix(" (control)")
+    return text if console.width >= 110 else text.split(" ±")[0]
 
 
 def show_status(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import shutil
 import socket
@@ -27,7 +26,7 @@ from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.engine.tuning import Tuning, planned_search
 from mubench_ray.errors import ResultsError
 from mubench_ray.methods import METHODS
-from mubench_ray.metrics import METRICS
+from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.provenance import provenance
 from mubench_ray.results.observations import with_observations
@@ -104,7 +103,9 @@ def run_suite(
         store.create(manifest(suite, plan) | {"trials": planned(whole)})
         store.write_text(PLAN, json.dumps(whole))
         store.write_text("suite.json", suite.model_dump_json(indent=2))
-        store.write_text("metrics.json", json.dumps(describe_metrics(), indent=2))
+        # What an earlier suite's plugins told of their metrics stays: their columns do.
+        told = store.read_object("metrics.json") | describe_metrics()
+        store.write_text("metrics.json", json.dumps(told, indent=2))
         store.write_text("methods.json", json.dumps({name: {"title": method.title} for name, method in METHODS}))
         work = Work(plan, store, retry_failed)
         work.write_plan()
@@ -452,12 +453,3 @@ def describe_plan(plan: Plan, planned: int | None = None) -> dict[str, Any]:
 def key_of(each: Asked) -> tuple[str, str, str]:
     """What the records of an observation are kept by beside their trial: its name, version and options."""
     return each.name, str(each.version), canonical(each.options)
-
-
-def describe_metrics() -> dict[str, Any]:
-    """Direction, range and citation of every metric, for a report that does not import them."""
-    told = {name: {key: getattr(metric, key) for key in ("direction", "cites", "summary")} for name, metric in METRICS}
-    for name, metric in METRICS:  # JSON knows no infinity: a range without an end says null
-        ends = {"low": metric.low, "high": metric.high}
-        told[name] |= {end: value if math.isfinite(value) else None for end, value in ends.items()}
-    return told

@@ -25,6 +25,8 @@ import numpy as np
 from mubench_ray.registry import Registry
 
 Direction = Literal["higher", "lower", "neither"]
+#: How a report writes a value: as it is, 0.25 as 25 %, as so many times, or seconds as people say them.
+Format = Literal["number", "share", "times", "duration"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Metric:
     """A registered metric.
 
     ``ideal`` is the value that a model which never saw D_F has in expectation. Metrics that declare one are measures of
-    forgetting and are held to the controls of ``controls.py``.
+    forgetting and are held to the controls of ``controls.py``. ``heading`` is what a report calls it, by default its
+    name in words.
     """
 
     name: str
@@ -45,11 +48,18 @@ class Metric:
     ideal: float | None = None
     #: Raised where its values change; every row says by which version its own were computed.
     version: int = 1
+    heading: str = ""
+    format: Format = "number"
 
     @property
     def summary(self) -> str:
         """First line of its docstring."""
         return (inspect.getdoc(self.compute) or "").partition("\n")[0]
+
+    @property
+    def self_referential(self) -> bool:
+        """Whether it compares with the retrain itself."""
+        return any(need.startswith("retrain_") for need in self.needs)
 
 
 METRICS: Registry[Metric] = Registry("metric", "mubench_ray.metrics")
@@ -65,12 +75,14 @@ def metric(
     ideal: float | None = None,
     cites: str,
     version: int = 1,
+    heading: str = "",
+    format: Format = "number",
 ) -> Callable[[Formula], Formula]:
     """Function decorator that registers a metric; the function stays an ordinary function."""
 
     def register(compute: Formula) -> Formula:
         needs = tuple(inspect.signature(compute).parameters)
-        METRICS.add(name, Metric(name, compute, direction, low, high, cites, needs, ideal, version))
+        METRICS.add(name, Metric(name, compute, direction, low, high, cites, needs, ideal, version, heading, format))
         return compute
 
     return register
@@ -132,6 +144,24 @@ CLOCK = {"seconds", "retrain_seconds", "wall_seconds"}
 def timed(name: str) -> bool:
     """Whether a column of the trials is a time, or a metric that reads one."""
     return name in CLOCK or (name in METRICS and bool(reads(name) & CLOCK))
+
+
+def describe_metrics() -> dict[str, dict[str, Any]]:
+    """What a report and the controls need of every metric that is registered here, JSON-ready: the run writes it as
+    ``metrics.json``, so that who reads the folder loads no code of anybody's."""
+    told: dict[str, dict[str, Any]] = {}
+    for name, metric in METRICS:
+        plain = ("heading", "format", "direction", "cites", "summary", "ideal", "self_referential")
+        ends = {"low": metric.low, "high": metric.high}  # JSON knows no infinity: a range without an end says null
+        told[name] = {key: getattr(metric, key) for key in plain} | {"timed": timed(name)}
+        told[name] |= {end: value if math.isfinite(value) else None for end, value in ends.items()}
+    return told
+
+
+def timed_columns(declared: Mapping[str, Any]) -> set[str]:
+    """The columns of a folder's trials that follow the clock, by its ``metrics.json``; older folders do not say it."""
+    told = {name for name, entry in declared.items() if isinstance(entry, dict) and entry.get("timed") is True}
+    return {*CLOCK, "retrain_time_efficiency"} | told
 
 
 def _is_metric(need: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mubench_ray.metrics.base import METRICS, Metric
+from mubench_ray.metrics.base import describe_metrics
 
 Verdict = Literal["trusted", "untrusted", "not checkable"]
 #: Seeds of either control below which no interval is worth a verdict.
@@ -123,48 +123,56 @@ def sampling_tolerance(forget_size: int, level: float = 0.95) -> float:
     return float(ndtri((1 + level) / 2) * math.sqrt((2 * forget_size + 1) / 12) / forget_size)
 
 
-def chance_tolerance(metric: Metric, forget_size: int, level: float = 0.95) -> float:
-    """``sampling_tolerance`` on the scale of a metric: an AUC strays at most 0.5 from its ideal, Indisc at most 1."""
-    if metric.ideal is None:
-        raise ValueError(f"metric {metric.name} declares no ideal value: nothing is a stray from it")
-    farthest = max(metric.high - metric.ideal, metric.ideal - metric.low)
+def chance_tolerance(
+    ideal: float, low: float | None, high: float | None, forget_size: int, level: float = 0.95
+) -> float:
+    """``sampling_tolerance`` on the scale of a metric between ``low`` and ``high`` (None: no end): an AUC strays at most
+    0.5 from its ideal, Indisc at most 1."""
+    ends = (math.inf if end is None else abs(end - ideal) for end in (low, high))
+    farthest = max(ends)
     return sampling_tolerance(forget_size, level) * farthest / 0.5 if math.isfinite(farthest) else 0.0
 
 
 def gate(
-    rows: Iterable[Mapping[str, Any]], metrics: Iterable[str] | None = None, level: float = 0.95
+    rows: Iterable[Mapping[str, Any]],
+    metrics: Iterable[str] | None = None,
+    level: float = 0.95,
+    declared: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """One verdict a (task, model, ratio, sampler, forget seed) and metric, as plain dictionaries.
 
     ``rows`` are rows of the trials table (all, or only the controls). Checked are the ``metrics`` named, or all that
     declare an ideal value and have one anywhere. Tolerances follow from ``forget_size``; metrics that compare with the
-    retrain itself have none. A seed's value is the mean over rows of one training seed.
+    retrain itself have none. A seed's value is the mean over rows of one training seed. ``declared`` is the folder's
+    ``metrics.json``, which also describes the metrics of plugins; of a folder that tells no ideal values, and without
+    it, what is registered here is taken.
     """
+    told = {name: entry for name, entry in (declared or {}).items() if isinstance(entry, dict) and "ideal" in entry}
+    told = told or describe_metrics()
     cells: dict[tuple, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: {"original": [], "retrain": []})
     for row in rows:
         cell = cells[row["task"], row["model"], row["ratio"], row["sampler"], row["forget_seed"]]
         if row["method"] in cell and row["status"] in FINISHED:
             cell[row["method"]].append(row)
-    names = METRICS.names() if metrics is None else list(metrics)
+    names = sorted(told) if metrics is None else metrics
+    ideals = {name: ideal for name in names if (ideal := _number(told[name].get("ideal"))) is not None}
     if metrics is None:
         shown = [row for controls in cells.values() for group in controls.values() for row in group]
-        names = [name for name in names if any(row.get(name) is not None for row in shown)]
+        ideals = {name: ideal for name, ideal in ideals.items() if any(row.get(name) is not None for row in shown)}
     verdicts = []
     for (task, model, ratio, sampler, forget_seed), controls in sorted(cells.items(), key=str):
         cell = {"task": task, "model": model, "ratio": ratio, "sampler": sampler, "forget_seed": forget_seed}
         sizes = [row["forget_size"] for group in controls.values() for row in group if row.get("forget_size")]
-        for name in names:
-            described = METRICS.get(name)
-            if described.ideal is None:
-                continue
-            own_reference = any(need.startswith("retrain_") for need in described.needs)
-            tolerance = 0.0 if own_reference or not sizes else chance_tolerance(described, min(sizes), level)
+        for name, ideal in ideals.items():
+            low, high = (_number(told[name].get(end)) for end in ("low", "high"))
+            own_reference = told[name].get("self_referential") is True
+            tolerance = 0.0 if own_reference or not sizes else chance_tolerance(ideal, low, high, min(sizes), level)
             values = {method: _by_seed(group, name) for method, group in controls.items()}
             check = check_metric(
                 name,
                 values["original"],
                 values["retrain"],
-                ideal=described.ideal,
+                ideal=ideal,
                 tolerance=tolerance,
                 self_referential=own_reference,
                 level=level,
@@ -221,6 +229,10 @@ def _by_seed(rows: Iterable[Mapping[str, Any]], name: str) -> dict[Any, float]:
         if _finite(row.get(name)):
             values[row["training_seed"]].append(row[name])
     return {seed: float(np.mean(each)) for seed, each in values.items()}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _finite(value: float | None) -> bool:

@@ -7,20 +7,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mubench_ray.report.columns import shown_in
 from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import CONTENDER, contender_labels
 from mubench_ray.results.score import common
 from mubench_ray.trial import canonical
-
-#: The group metrics that are drawn, with their headings.
-CAPACITIES = {
-    "deletion_capacity": "Loss on D_Test within 0.05 nats of the original's",
-    "deletion_capacity_accuracy": "Accuracy on D_Test within 0.01 of the original's",
-}
 
 
 def read_parts(results: Results, metric: str) -> dict[str, dict[str, Any]]:
@@ -43,7 +37,7 @@ def capacities(results: Results) -> list[dict[str, Any]]:
     shown = results.trials.take(pa.array(first)).select(["configuration", "task", "model", "method"]).to_pylist()
     labels = contender_labels(results).take(pa.array(first)).to_pylist()
     rows = []
-    for metric in CAPACITIES:
+    for metric in (column.name for column in shown_in("capacity")):
         parts = read_parts(results, metric)
         for row, label in zip(shown, labels, strict=True):
             of = parts.get(row["configuration"], {})
@@ -67,7 +61,7 @@ def scaling(results: Results) -> list[dict[str, Any]]:
         return []
     groups = group_by(trials, ["task", "model", *CONTENDER])
     first = trials.take(pa.array(groups.first))
-    flos = pc.cast(trials["flos"], pa.float64()).to_numpy(zero_copy_only=False)
+    flos = trials["flos"].cast(pa.float64()).to_numpy(zero_copy_only=False)
     columns = {name: first[name].to_pylist() for name in ("task", "model", "configuration")}
     columns["label"] = contender_labels(results).take(pa.array(groups.first)).to_pylist()
     columns["flos"] = groups.mean(np.where(results.usable, flos, np.nan)).tolist()
@@ -78,7 +72,7 @@ def scaling(results: Results) -> list[dict[str, Any]]:
     for row in rows:
         models[row["task"], row["label"]].add(row["model"])
     # A fit is of one ratio; points of several have none of their own.
-    fits = read_parts(results, "scaling") if len(pc.unique(trials["ratio"])) == 1 else {}
+    fits = read_parts(results, "scaling") if len(trials["ratio"].unique()) == 1 else {}
     shown = []
     for row in rows:
         fit = fits.get(canonical(common(row, ("model",))), {})

@@ -1,61 +1,57 @@
-"""Chart specifications: the same Vega-Lite spec is drawn on the page and saved as PNG.
-
-A panel reads its rows from the named data set ``rows``; the page replaces them when a filter moves, a figure carries
-them inside.
-"""
+"""The charts of a report: one list of them, which the page, the figure files and the documentation follow."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
 
-#: Okabe & Ito's colours, told apart with any colour vision; the yellow is darkened to be seen on white.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a5195", "#8c6d31")
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-DASHES = ([1, 0], [6, 3], [2, 2])
-REFERENCE_COLOUR = {"retrain": "#222222", "original": "#8a8f98"}
-FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
-DATA = "rows"
-#: Stand in for the lists over contenders while a chart is put together: Altair copies every layer many times, and
-#: lists of hundreds of names with it.
-STAND_INS = {field: [f"@{field}"] for field in ("label", "colour", "shape", "dash")}
+from mubench_ray.report.columns import COLUMN, Column, Place, shown_in
+from mubench_ray.report.frontier import COST
+from mubench_ray.report.report import Report
+from mubench_ray.report.styles import DATA, STAND_INS, Drawn, Style
+
 #: From this many contenders on, lines and intervals are drawn thinner.
 CROWD = 12
+#: Height of a row in charts that have one a contender or example.
+ROW = alt.Step(24)
+INK = "#222222"
+METHOD = alt.Tooltip("label:N", title="method")
+RETRAIN = alt.datum.method == "retrain"
 
 
 @dataclass(frozen=True)
-class Style:
-    """How one contender is drawn: colours first, then shapes and dashes where there are more contenders than
-    colours."""
+class Figure:
+    """How a chart becomes a file: its name's beginning, the size of a panel (``height`` and so much more a contender),
+    and how many stand beside each other."""
 
-    label: str
-    colour: str
-    shape: str
-    dash: list[int]
-    control: bool = False
+    name: str
+    width: int
+    height: int
+    each: int = 0
+    columns: int = 3
 
 
-def styles(labels: list[tuple[str, str]]) -> list[Style]:
-    """A Style for each (label, method), in the order given; controls are black and grey."""
-    drawn, position = [], 0
-    for label, method in labels:
-        if method in REFERENCE_COLOUR:
-            shape, dash = ("diamond", [5, 3]) if method == "retrain" else ("circle", [2, 3])
-            drawn.append(Style(label, REFERENCE_COLOUR[method], shape, dash, control=True))
-            continue
-        turn = position // len(COLOURS)
-        drawn.append(
-            Style(
-                label,
-                COLOURS[position % len(COLOURS)],
-                SHAPES[(position + turn) % len(SHAPES)],
-                list(DASHES[turn % len(DASHES)]),
-            )
-        )
-        position += 1
-    return drawn
+@dataclass(frozen=True)
+class Chart:
+    """A chart of the report, a panel for each column that it ``needs`` and that is there.
+
+    ``name`` is that of its section on the page and of the rows that the page's script gives it; in ``note`` and ``how``
+    (what to do where nothing can be drawn) words between backquotes are code and ROOT is the folder. ``height`` is that
+    of a panel on the page, ``beside`` how many stand there beside each other. Not every chart has a ``figure``.
+    """
+
+    name: str
+    title: str
+    note: str
+    needs: Callable[[Report], list[Column]]
+    draw: Callable[[Panels, Column, bool], Drawn]
+    height: int | alt.Step | None
+    beside: str = "three"
+    how: str = ""
+    figure: Figure | None = None
 
 
 class Panels:
@@ -63,196 +59,104 @@ class Panels:
     own."""
 
     def __init__(self, drawn: list[Style], ratios: list[float], legend: bool = False) -> None:
-        names = [style.label for style in drawn]
-        keyed = {"domain": STAND_INS["label"]}
-        legend_of = (
-            alt.Legend(title=None, symbolSize=90, symbolOpacity=1, labelLimit=260, columns=1 if len(names) <= 16 else 2)
-            if legend
-            else None
+        names, columns = STAND_INS["label"], 1 if len(drawn) <= 16 else 2
+        key = (
+            alt.Legend(title=None, symbolSize=90, symbolOpacity=1, labelLimit=260, columns=columns) if legend else None
         )
-        self.color = alt.Color(
-            "label:N", scale=alt.Scale(**keyed, range=STAND_INS["colour"]), legend=legend_of, sort=STAND_INS["label"]
-        )
-        self.shape = alt.Shape(
-            "label:N", scale=alt.Scale(**keyed, range=STAND_INS["shape"]), legend=legend_of, sort=STAND_INS["label"]
-        )
-        self.dash = alt.StrokeDash("label:N", scale=alt.Scale(**keyed, range=STAND_INS["dash"]), legend=None)
-        self.drawn = drawn
-        self.crowded = len(names) > CROWD
+
+        def scale(field: str) -> alt.Scale:
+            return alt.Scale(domain=names, range=STAND_INS[field])
+
+        self.color = alt.Color("label:N", scale=scale("colour"), legend=key, sort=names)
+        self.shape = alt.Shape("label:N", scale=scale("shape"), legend=key, sort=names)
+        self.dash = alt.StrokeDash("label:N", scale=scale("dash"), legend=None)
+        self.crowded = len(drawn) > CROWD
         self.ratios = ratios
 
-    def against_ratio(self, metric: str, title: str) -> alt.LayerChart:
-        """``metric`` against the deleted share of the training set: a line a contender, 95% intervals, the retrain as a
-        band."""
+    def line(self, x: alt.X, y: alt.Y, width: float, opacity: float = 0.9, **more: Any) -> alt.Chart:
+        """A line a contender."""
+        made = alt.Chart().mark_line(strokeWidth=width, opacity=opacity)
+        return made.encode(x=x, y=y, color=self.color, strokeDash=self.dash, **more)
+
+    def point(self, x: alt.X, y: alt.Y, size: int, tooltips: list[alt.Tooltip], **more: Any) -> alt.Chart:
+        """A point a row."""
+        made = alt.Chart().mark_point(filled=True, size=size, opacity=1)
+        return made.encode(x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltips, **more)
+
+    def against_ratio(self, column: Column, first: bool) -> Drawn:
+        """Against the deleted share of the training set: a line a contender, 95% intervals, the retrain as a band."""
         ticks = alt.Axis(values=self.ratios, format="~f", grid=False, labelOverlap=True)
-        x = alt.X(
-            "x:Q",
-            title="deleted, % of the training set",
-            axis=ticks,
-            scale=alt.Scale(zero=False, nice=False, padding=14),
-        )
-        y = alt.Y(f"{metric}:Q", title=None, scale=alt.Scale(zero=False, nice=True))
-        base = alt.Chart()
-        retrain = alt.datum.method == "retrain"
-        band = base.mark_area(color="#222222", opacity=0.10).encode(
-            x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q"
-        )
-        line = base.mark_line(strokeWidth=1.3 if self.crowded else 2, opacity=0.9).encode(
-            x=x, y=y, color=self.color, strokeDash=self.dash
-        )
-        rule = base.mark_rule(strokeWidth=1.2, opacity=0.2 if self.crowded else 0.55).encode(
-            x=x, y=alt.Y(f"{metric}_low:Q", title=None), y2=f"{metric}_high:Q", color=self.color
-        )
-        point = base.mark_point(filled=True, size=26 if self.crowded else 46, opacity=1).encode(
-            x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltip(metric, title)
-        )
-        known = f"isValid(datum.{metric})"
-        return (
-            alt.layer(band.transform_filter(retrain), rule.transform_filter("datum.method != 'retrain'"), line, point)
-            .transform_filter(known)
-            .properties(title=title)
-        )
+        scale = alt.Scale(zero=False, nice=False, padding=14)
+        x = alt.X("x:Q", title="deleted, % of the training set", axis=ticks, scale=scale)
+        y, edges = value_axis(column), interval(column)
+        band = alt.Chart().mark_area(color=INK, opacity=0.10).encode(x=x, **edges)
+        rule = alt.Chart().mark_rule(strokeWidth=1.2, opacity=0.2 if self.crowded else 0.55)
+        rule = rule.encode(x=x, color=self.color, **edges).transform_filter("datum.method != 'retrain'")
+        line = self.line(x, y, 1.3 if self.crowded else 2)
+        point = self.point(x, y, 26 if self.crowded else 46, tooltip(column))
+        return panel(column, f"isValid(datum.{column.name})", band.transform_filter(RETRAIN), rule, line, point)
 
-    def glance(self, metric: str, title: str, labelled: bool) -> alt.LayerChart:
+    def glance(self, column: Column, first: bool) -> Drawn:
         """One row a contender: its value with the 95% interval, the retrain's as a band behind all."""
-        y = alt.Y(
-            "label:N",
-            title=None,
-            sort=STAND_INS["label"],
-            axis=alt.Axis(
-                labels=labelled, ticks=False, domain=False, grid=True, gridDash=[1, 3], labelLimit=230, labelPadding=8
-            ),
-        )
-        x = alt.X(
-            f"{metric}:Q", title=None, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(grid=False, tickCount=4)
-        )
-        base = alt.Chart()
-        retrain = alt.datum.method == "retrain"
-        band = base.mark_rect(color="#222222", opacity=0.10).encode(
-            x=alt.X(f"{metric}_low:Q", title=None), x2=f"{metric}_high:Q"
-        )
-        goal = base.mark_rule(color="#222222", strokeDash=[5, 3], strokeWidth=1.3).encode(x=x)
-        bar = base.mark_rule(strokeWidth=2, opacity=0.6).encode(
-            x=alt.X(f"{metric}_low:Q", title=None), x2=f"{metric}_high:Q", y=y, color=self.color
-        )
-        point = base.mark_point(filled=True, size=64, opacity=1).encode(
-            x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltip(metric, title)
-        )
-        return (
-            alt.layer(band.transform_filter(retrain), goal.transform_filter(retrain), bar, point)
-            .transform_filter(f"isValid(datum.{metric})")
-            .properties(title=title)
-        )
+        y = contenders_axis(labels=first)
+        scale, axis = alt.Scale(zero=False, nice=True), alt.Axis(grid=False, tickCount=4)
+        x = alt.X(f"{column.name}:Q", title=None, scale=scale, axis=axis)
+        edges: dict[str, Any] = {"x": alt.X(f"{column.name}_low:Q", title=None), "x2": f"{column.name}_high:Q"}
+        band = alt.Chart().mark_rect(color=INK, opacity=0.10).encode(**edges).transform_filter(RETRAIN)
+        goal = reference().encode(x=x).transform_filter(RETRAIN)
+        bar = alt.Chart().mark_rule(strokeWidth=2, opacity=0.6).encode(y=y, color=self.color, **edges)
+        point = self.point(x, y, 64, tooltip(column))
+        return panel(column, f"isValid(datum.{column.name})", band, goal, bar, point)
 
-    def frontier(self, metric: str, title: str) -> alt.LayerChart:
-        """``metric`` against the share of the retrain's FLOs (log); what another contender beats on both is faded, the
-        rest joined and named."""
-        x = alt.X(
-            "flos_share:Q",
-            title="share of the retrain's FLOs",
-            scale=alt.Scale(type="log", nice=False, padding=30),
-            axis=alt.Axis(
-                format="~%",
-                grid=False,
-                values=[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1],
-                labelOverlap=True,
-            ),
+    def frontier(self, column: Column, first: bool) -> Drawn:
+        """Against the share of the retrain's FLOs (log); what another contender beats on both is faded, the rest joined
+        and named."""
+        values = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+        axis = alt.Axis(format="~%", grid=False, values=values, labelOverlap=True)
+        scale = alt.Scale(type="log", nice=False, padding=30)
+        x = alt.X(f"{COST}:Q", title="share of the retrain's FLOs", scale=scale, axis=axis)
+        y, name = value_axis(column), column.name
+        beaten = f"datum['{name}_dominated']"
+        line = alt.Chart().mark_line(interpolate="step-after", color="#9aa1ab", strokeWidth=1.2, strokeDash=[3, 3])
+        line = line.encode(x=x, y=y).transform_filter(f"!{beaten}")
+        faint, faded = (
+            alt.when(beaten).then(alt.value(low)).otherwise(alt.value(high)) for low, high in ((0.2, 0.5), (0.32, 1))
         )
-        deviation = metric == "retention_deviation"
-        scale = alt.Scale(type="sqrt", zero=True) if deviation else alt.Scale(zero=False, nice=True)
-        y = alt.Y(f"{metric}:Q", title=None, scale=scale)
-        beaten = f"datum['{metric}_dominated']"
-        faded = alt.when(beaten).then(alt.value(0.32)).otherwise(alt.value(1))
-        named = f"!{beaten}"
-        base = alt.Chart()
-        line = base.mark_line(interpolate="step-after", color="#9aa1ab", strokeWidth=1.2, strokeDash=[3, 3]).encode(
-            x=x, y=y
-        )
-        bar = base.mark_rule(strokeWidth=1.3).encode(
-            x=x,
-            y=alt.Y(f"{metric}_low:Q", title=None),
-            y2=f"{metric}_high:Q",
-            color=self.color,
-            opacity=alt.when(beaten).then(alt.value(0.2)).otherwise(alt.value(0.5)),
-        )
-        point = base.mark_point(filled=True, size=80).encode(
-            x=x,
-            y=y,
-            color=self.color,
-            opacity=faded,
-            shape=self.shape,
-            tooltip=[*tooltip(metric, title), alt.Tooltip("flos_share:Q", format=".1%", title="FLOs share")],
-        )
-        text = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(x=x, y=y, text="label:N", color=self.color)
-        return (
-            alt.layer(line.transform_filter(named), bar, point, text.transform_filter(f"datum['{metric}_labelled']"))
-            .transform_filter(f"isValid(datum.{metric}) && datum.flos_share > 0")
-            .properties(title=title)
-        )
+        bar = alt.Chart().mark_rule(strokeWidth=1.3).encode(x=x, color=self.color, opacity=faint, **interval(column))
+        tooltips = [*tooltip(column), hint(COST, ".1%", COLUMN[COST].title)]
+        point = self.point(x, y, 80, tooltips, opacity=faded)
+        text = alt.Chart().mark_text(align="left", dx=8, dy=-8, fontSize=11)
+        text = text.encode(x=x, y=y, text="label:N", color=self.color).transform_filter(f"datum['{name}_labelled']")
+        return panel(column, f"isValid(datum.{name}) && datum.{COST} > 0", line, bar, point, text)
 
-    def along_budget(self, metric: str, title: str) -> alt.LayerChart:
-        """``metric`` had the method stopped at a share of the retrain's FLOs."""
+    def along_budget(self, column: Column, first: bool) -> Drawn:
+        """Had the method stopped at a share of the retrain's FLOs."""
         x = alt.X("share:O", title="stopped at % of the retrain's FLOs", axis=alt.Axis(labelAngle=0, grid=False))
-        y = alt.Y(f"{metric}:Q", title=None, scale=alt.Scale(zero=False, nice=True))
-        base = alt.Chart()
-        goal = base.mark_rule(color="#222222", strokeDash=[5, 3], strokeWidth=1.3).encode(y=y)
-        line = base.mark_line(strokeWidth=2, opacity=0.9).encode(x=x, y=y, color=self.color, strokeDash=self.dash)
-        point = base.mark_point(filled=True, size=40, opacity=1).encode(
-            x=x,
-            y=y,
-            color=self.color,
-            shape=self.shape,
-            tooltip=[
-                *tooltip(metric, title, interval=False),
-                alt.Tooltip("spent:Q", format=".1%", title="really spent"),
-            ],
-        )
-        return (
-            alt.layer(
-                goal.transform_filter("datum.method == 'retrain' && datum.share == 100"),
-                *(
-                    part.transform_filter("datum.method != 'retrain' && datum.method != 'original'")
-                    for part in (line, point)
-                ),
-            )
-            .transform_filter(f"isValid(datum.{metric})")
-            .properties(title=title)
-        )
+        y = value_axis(column)
+        tooltips = [*tooltip(column, edges=False), hint("spent", ".1%", "really spent")]
+        goal = reference().encode(y=y).transform_filter("datum.method == 'retrain' && datum.share == 100")
+        parts = (self.line(x, y, 2), self.point(x, y, 40, tooltips))
+        theirs = (part.transform_filter("datum.method != 'retrain' && datum.method != 'original'") for part in parts)
+        return panel(column, f"isValid(datum.{column.name})", goal, *theirs)
 
-    def resisting(self) -> alt.LayerChart:
+    def resisting(self, column: Column, first: bool) -> Drawn:
         """Examples against contenders, coloured by how much surer than the retrain the contender still is."""
-        y = alt.Y(
-            "example:N",
-            title=None,
-            sort=alt.EncodingSortField("place", op="min"),
-            axis=alt.Axis(ticks=False, domain=False, labelLimit=200),
-        )
-        x = alt.X(
-            "label:N",
-            title=None,
-            sort=STAND_INS["label"],
-            axis=alt.Axis(orient="top", labelAngle=-35, ticks=False, domain=False, labelLimit=160),
-        )
-        scale = alt.Scale(scheme="purpleorange", domainMid=0)
-        legend = alt.Legend(title="surer than the retrain, logits", orient="right", gradientLength=160, titleLimit=220)
-        tooltips = [
-            alt.Tooltip("example:N"),
-            alt.Tooltip("label:N", title="method"),
-            alt.Tooltip("excess:Q", format="+.2f", title="excess, logits"),
-            alt.Tooltip("kept:Q", format=".0%", title="models still right"),
-            alt.Tooltip("retrained:Q", format=".0%", title="retrains right"),
-        ]
-        cells = (
-            alt.Chart()
-            .mark_rect(stroke="#ffffff", strokeWidth=2)
-            .encode(x=x, y=y, color=alt.Color("excess:Q", scale=scale, legend=legend), tooltip=tooltips)
-        )
-        return alt.layer(cells)
+        rows = alt.Axis(ticks=False, domain=False, labelLimit=200)
+        y = alt.Y("example:N", title=None, sort=alt.EncodingSortField("place", op="min"), axis=rows)
+        heads = alt.Axis(orient="top", labelAngle=-35, ticks=False, domain=False, labelLimit=160)
+        x = alt.X("label:N", title=None, sort=STAND_INS["label"], axis=heads)
+        legend = alt.Legend(title=column.title, orient="right", gradientLength=160, titleLimit=220)
+        color = alt.Color("excess:Q", scale=alt.Scale(scheme="purpleorange", domainMid=0), legend=legend)
+        tooltips = [alt.Tooltip("example:N"), METHOD, hint("excess", "+.2f", "excess, logits")]
+        tooltips += [hint("kept", ".0%", "models still right"), hint("retrained", ".0%", "retrains right")]
+        cells = alt.Chart().mark_rect(stroke="#ffffff", strokeWidth=2)
+        return alt.layer(cells.encode(x=x, y=y, color=color, tooltip=tooltips))
 
-    def histograms(self) -> alt.FacetChart:
+    def histograms(self, column: Column, first: bool) -> Drawn:
         """A small panel a contender: scores of models that forgot an example against models that never saw it."""
         sides = alt.Scale(domain=["forgotten", "never seen"], range=["#d55e00", "#5b6472"])
         legend = alt.Legend(title=None, orient="top", symbolType="square", symbolOpacity=0.6)
+        tooltips = [METHOD, alt.Tooltip("side:N"), hint("from", ".2f"), hint("to", ".2f"), hint("share", ".1%")]
         bars = (
             alt.Chart(alt.NamedData(name=DATA))
             .mark_bar(opacity=0.5, binSpacing=0)
@@ -261,146 +165,178 @@ class Panels:
                 x2="to:Q",
                 y=alt.Y("share:Q", stack=None, title=None, axis=alt.Axis(format="~%", tickCount=3)),
                 color=alt.Color("side:N", scale=sides, legend=legend),
-                tooltip=[
-                    alt.Tooltip("label:N", title="method"),
-                    alt.Tooltip("side:N"),
-                    alt.Tooltip("from:Q", format=".2f"),
-                    alt.Tooltip("to:Q", format=".2f"),
-                    alt.Tooltip("share:Q", format=".1%"),
-                ],
+                tooltip=tooltips,
             )
             .properties(width=258, height=90)
         )
         head = alt.Header(title=None, labelFontSize=12, labelFontWeight=600, labelColor="#111827", labelPadding=4)
-        named = alt.Facet("label:N", header=head, sort=STAND_INS["label"])
-        return bars.facet(facet=named, columns=4, spacing=14)
+        return bars.facet(facet=alt.Facet("label:N", header=head, sort=STAND_INS["label"]), columns=4, spacing=14)
 
-    def capacity(self, metric: str, title: str) -> alt.LayerChart:
+    def capacity(self, column: Column, first: bool) -> Drawn:
         """Largest deleted share that leaves D_Test as it was: a row a contender, with its 95% interval."""
-        y = alt.Y(
-            "label:N",
-            title=None,
-            sort=STAND_INS["label"],
-            axis=alt.Axis(ticks=False, domain=False, grid=True, gridDash=[1, 3], labelLimit=230, labelPadding=8),
-        )
+        y = contenders_axis()
         x = alt.X("capacity:Q", title="% of the training set", scale=alt.Scale(zero=True), axis=alt.Axis(grid=False))
-        tooltips = [alt.Tooltip("label:N", title="method")]
-        tooltips += [
-            alt.Tooltip(f"{name}:Q", title=word) for name, word in (("capacity", "%"), ("low", "from"), ("high", "to"))
-        ]
-        bar = (
-            alt.Chart()
-            .mark_rule(strokeWidth=2, opacity=0.6)
-            .encode(x=alt.X("low:Q", title=None), x2="high:Q", y=y, color=self.color)
-        )
-        point = (
-            alt.Chart()
-            .mark_point(filled=True, size=64, opacity=1)
-            .encode(x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltips)
-        )
-        return (
-            alt.layer(bar.transform_filter("isValid(datum.low)"), point)
-            .transform_filter(f"datum.metric == '{metric}'")
-            .properties(title=title)
-        )
+        words = {"capacity": "%", "low": "from", "high": "to"}
+        tooltips = [METHOD]
+        tooltips += [alt.Tooltip(f"{name}:Q", title=word) for name, word in words.items()]
+        bar = alt.Chart().mark_rule(strokeWidth=2, opacity=0.6)
+        bar = bar.encode(x=alt.X("low:Q", title=None), x2="high:Q", y=y, color=self.color)
+        known = bar.transform_filter("isValid(datum.low)")
+        return panel(column, f"datum.metric == '{column.name}'", known, self.point(x, y, 64, tooltips))
 
-    def scaling(self) -> alt.LayerChart:
-        """D_F against the FLOs of unlearning, a point a model, a line a contender."""
-        x = alt.X(
-            "flos:Q",
-            title="FLOs of unlearning",
-            scale=alt.Scale(type="log", nice=False, padding=20),
-            axis=alt.Axis(format="~e", grid=False),
-        )
-        y = alt.Y("forget_accuracy:Q", title="D_F", scale=alt.Scale(zero=False, nice=True))
-        tooltips = [
-            alt.Tooltip("label:N", title="method"),
-            alt.Tooltip("task:N"),
-            alt.Tooltip("model:N"),
-            alt.Tooltip("flos:Q", format=".3e", title="FLOs"),
-            alt.Tooltip("forget_accuracy:Q", format=".4f", title="D_F"),
-            alt.Tooltip("slope:Q", format="+.4f", title="D_F per tenfold FLOs"),
-            alt.Tooltip("standard_error:Q", format=".4f", title="its standard error"),
-        ]
-        line = (
-            alt.Chart()
-            .mark_line(strokeWidth=1.6, opacity=0.8)
-            .encode(x=x, y=y, color=self.color, strokeDash=self.dash, detail="task:N")
-        )
-        point = (
-            alt.Chart()
-            .mark_point(filled=True, size=56, opacity=1)
-            .encode(x=x, y=y, color=self.color, shape=self.shape, tooltip=tooltips)
-        )
-        return alt.layer(line, point)
+    def scaling(self, column: Column, first: bool) -> Drawn:
+        """Against the FLOs of unlearning, a point a model, a line a contender."""
+        scale, axis = alt.Scale(type="log", nice=False, padding=20), alt.Axis(format="~e", grid=False)
+        x = alt.X("flos:Q", title="FLOs of unlearning", scale=scale, axis=axis)
+        y = alt.Y(f"{column.name}:Q", title=column.title, scale=alt.Scale(zero=False, nice=True))
+        tooltips = [METHOD, alt.Tooltip("task:N"), alt.Tooltip("model:N"), hint("flos", ".3e", "FLOs")]
+        tooltips += [hint(column.name, ".4f", column.title), hint("slope", "+.4f", f"{column.title} per tenfold FLOs")]
+        tooltips += [hint("standard_error", ".4f", "its standard error")]
+        return alt.layer(self.line(x, y, 1.6, 0.8, detail="task:N"), self.point(x, y, 56, tooltips))
 
 
-def tooltip(metric: str, title: str, interval: bool = True) -> list[alt.Tooltip]:
+def panel(column: Column, known: str, *layers: Drawn | alt.Chart) -> Drawn:
+    """Layers of the rows of which this is known, under the column's heading."""
+    return alt.layer(*layers).transform_filter(known).properties(title=column.title)
+
+
+def value_axis(column: Column) -> alt.Y:
+    """The axis of a column's values."""
+    scale = alt.Scale(type="sqrt", zero=True) if column.root else alt.Scale(zero=False, nice=True)
+    return alt.Y(f"{column.name}:Q", title=None, scale=scale)
+
+
+def interval(column: Column) -> dict[str, Any]:
+    """Both ends of a column's interval."""
+    return {"y": alt.Y(f"{column.name}_low:Q", title=None), "y2": f"{column.name}_high:Q"}
+
+
+def contenders_axis(labels: bool = True) -> alt.Y:
+    """One row a contender."""
+    look: dict[str, Any] = {"ticks": False, "domain": False, "grid": True, "gridDash": [1, 3], "labelLimit": 230}
+    axis = alt.Axis(labels=labels, labelPadding=8, **look)
+    return alt.Y("label:N", title=None, sort=STAND_INS["label"], axis=axis)
+
+
+def reference() -> alt.Chart:
+    """The dashed line of the retrain."""
+    return alt.Chart().mark_rule(color=INK, strokeDash=[5, 3], strokeWidth=1.3)
+
+
+def hint(field: str, form: str, title: str = "") -> alt.Tooltip:
+    """One number of what hovering says, under its own name unless it has a title."""
+    return alt.Tooltip(f"{field}:Q", format=form, title=title or alt.Undefined)
+
+
+def tooltip(column: Column, edges: bool = True) -> list[alt.Tooltip]:
     """What hovering a point says."""
-    edges = [
-        alt.Tooltip(f"{metric}_{edge}:Q", format=".4f", title=word) for edge, word in (("low", "from"), ("high", "to"))
-    ]
-    return [
-        alt.Tooltip("label:N", title="method"),
-        alt.Tooltip("ratio:N", title="ratio %"),
-        alt.Tooltip(f"{metric}:Q", format=".4f", title=title),
-        *(edges if interval else []),
-        alt.Tooltip("n:Q", title="trials"),
-    ]
+    known = [("", column.title), *((("_low", "from"), ("_high", "to")) if edges else ())]
+    values = [hint(f"{column.name}{edge}", ".4f", word) for edge, word in known]
+    return [METHOD, alt.Tooltip("ratio:N", title="ratio %"), *values, alt.Tooltip("n:Q", title="trials")]
 
 
-def filled(spec: Any, drawn: list[Style]) -> Any:
-    """The spec with the contenders' own lists for their stand-ins."""
-    if isinstance(spec, dict):
-        return {key: filled(value, drawn) for key, value in spec.items()}
-    if isinstance(spec, list):
-        for field, stand_in in STAND_INS.items():
-            if spec == stand_in:
-                return [getattr(style, field) for style in drawn]
-        return [filled(value, drawn) for value in spec]
-    return spec
+def having(place: Place, ending: str = "") -> Callable[[Report], list[Column]]:
+    """The columns shown in this place whose values, or what is made of them, are there."""
+
+    def found(report: Report) -> list[Column]:
+        there = report.scopes.column_names
+        return [column for column in shown_in(place, report.results.columns) if f"{column.name}{ending}" in there]
+
+    return found
 
 
-def configure(chart: alt.TopLevelMixin, drawn: list[Style]) -> dict[str, Any]:
-    """The chart as a Vega-Lite spec with the report's typography, reading the named data set."""
-    chart.data = alt.NamedData(name=DATA)
-    styled = (
-        chart.configure(font=FONT, background="#ffffff")
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor="#4b5563", titleColor="#4b5563", titleFontWeight="normal", labelFontSize=11, titleFontSize=11.5,
-            gridColor="#e8eaee", domainColor="#c3c7ce", tickColor="#c3c7ce",
-        )
-        .configure_title(anchor="start", fontSize=13.5, fontWeight=600, color="#111827", offset=10)
-        .configure_legend(labelFontSize=12, labelColor="#111827")
-    )  # fmt: skip
-    return filled(styled.to_dict(validate=False), drawn)
+CHARTS = (
+    Chart(
+        "glance",
+        "At a glance",
+        "Band and dashed line: the retrained model and its 95% interval. The nearer to it, the better, on every panel.",
+        having("glance"),
+        Panels.glance,
+        ROW,
+        "four",
+        figure=Figure("glance", 210, 40, each=22, columns=4),
+    ),
+    Chart(
+        "ratio",
+        "Against the deleted share",
+        "Black dashed line and band: retrain. Bars: 95% intervals over seeds. Points are moved sideways a little so that "
+        "bars do not hide each other.",
+        lambda report: having("curves")(report) if len(report.ratios) > 1 else [],
+        Panels.against_ratio,
+        300,
+        figure=Figure("against-ratio", 300, 260),
+    ),
+    Chart(
+        "frontier",
+        "Cost frontier",
+        "Faded: another method is no dearer and no worse; the dashed steps join those that none beats. RetDev is drawn "
+        "on a square-root axis; down is better. Indisc: up is better.",
+        having("frontier", "_dominated"),
+        Panels.frontier,
+        340,
+        "two",
+        figure=Figure("frontier", 400, 300),
+    ),
+    Chart(
+        "budget",
+        "If unlearning stopped early",
+        "Score at 0, 1, 5, 10, 25, 50 and 100 % of the retrain's FLOs, on at most 1,000 examples of each split. A method "
+        "that ends earlier keeps its last value. Dashed: retrain.",
+        having("curves", "@1"),
+        Panels.along_budget,
+        280,
+        figure=Figure("budget", 300, 260),
+    ),
+    Chart(
+        "resisting",
+        "Examples that resist forgetting",
+        "The deleted examples whose true label unlearned models stay surest of, compared with retrained models of the "
+        "same ratio (difference of mean log-odds, averaged over ratios and seeds; ordered by the median over methods). "
+        "Orange: not forgotten; purple: forgotten beyond what retraining forgets.",
+        lambda report: [Column("excess", "surer than the retrain, logits")] if report.resisting else [],
+        Panels.resisting,
+        ROW,
+        "one",
+    ),
+    Chart(
+        "lira",
+        "U-LiRA: forgotten or never seen?",
+        "Scores of single examples of D_F: models that were asked to forget them (orange) against retrained models that "
+        "never saw them (grey). Where the two lie on each other no attack can tell them apart.",
+        lambda report: [Column("share", "share of the scores")] if len(report.histograms) else [],
+        Panels.histograms,
+        None,
+        "one",
+        how="Needs the stored examples of trials and of their retrains, which `mubench run` writes to examples/ where "
+        "the suite has the method retrain.",
+    ),
+    Chart(
+        "capacity",
+        "Deletion capacity",
+        "The largest deleted share up to which D_Test stays inside a margin around the original's, with its 95% interval "
+        "over training seeds: one of the ratios tried, or 0.",
+        lambda report: [c for c in shown_in("capacity") if any(row["metric"] == c.name for row in report.capacities)],
+        Panels.capacity,
+        ROW,
+        "two",
+        how="Not computed yet: `mubench score ROOT --metric deletion_capacity` (or `deletion_capacity_accuracy`), then "
+        "`mubench report ROOT`.",
+    ),
+    Chart(
+        "scaling",
+        "Scaling",
+        "D_F against what unlearning cost, a point a model, averaged over ratios and seeds. `mubench score ROOT --metric "
+        "scaling` fits the slopes, which hovering shows with their standard error.",
+        lambda report: [COLUMN["forget_accuracy"]] if report.scaling else [],
+        Panels.scaling,
+        360,
+        "one",
+        how="Needs a task with at least two models.",
+    ),
+)
 
 
-def panel_spec(chart: alt.LayerChart, drawn: list[Style], height: int | alt.Step) -> dict[str, Any]:
-    """A panel for the page: as wide as its box; ``height`` in pixels, or a step for each row."""
-    spec = configure(chart.properties(width="container", height=height), drawn)
-    spec["autosize"] = {"type": "fit-x" if isinstance(height, alt.Step) else "fit", "contains": "padding"}
-    return spec
-
-
-def grid_spec(chart: alt.FacetChart, drawn: list[Style]) -> dict[str, Any]:
-    """A grid of small panels for the page, which sets how many stand beside each other."""
-    return configure(chart, drawn)
-
-
-def figure_spec(
-    panels: list[alt.LayerChart],
-    drawn: list[Style],
-    rows: list[dict[str, Any]],
-    title: str,
-    width: int,
-    height: int,
-    columns: int = 3,
-) -> dict[str, Any]:
-    """Panels side by side with a common legend and their rows inside, for a PNG."""
-    sized = [panel.properties(width=width, height=height) for panel in panels]
-    spec = configure(alt.concat(*sized, columns=columns, spacing=26).properties(title=title), drawn)
-    spec["datasets"] = {DATA: rows}
-    spec["padding"] = 16
-    return spec
+def drawn_on(report: Report, chart: Chart, panels: Panels) -> list[Drawn]:
+    """The panels of a chart; none where nothing can be drawn. A measure that its controls do not bear out is marked."""
+    marked = [replace(column, title=column.title + report.marks.measure(column.name)) for column in chart.needs(report)]
+    return [chart.draw(panels, column, place == 0) for place, column in enumerate(marked)]

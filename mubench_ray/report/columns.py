@@ -1,90 +1,151 @@
-"""Which metrics the report shows first, under which heading; direction and meaning come from the folder's own
-``metrics.json`` where it has one."""
+"""The one table of what a report shows of metrics: under which heading, where, and how it is written.
+
+What a metric means (direction, range, citation) is its own and comes from the folder's ``metrics.json``, which also
+describes the metrics of plugins: a report loads nobody's code. A metric that is not in the table can be switched on on
+the page and stands in the CSV; one that is shown somewhere else is given a line here and nothing anywhere else.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
+
+from mubench_ray.metrics.base import Direction, Format
+
+T = TypeVar("T")
+Place = Literal[
+    "board",  # the leaderboard of the page as it opens, and a paper's table a (task, model, ratio)
+    "screen",  # the table at the end of a run
+    "live",  # the last rows of a run
+    "curves",  # charts and tables against the deleted share, and along the budget
+    "glance",  # one row a contender
+    "frontier",  # against cost
+    "cost",  # the cost of that
+    "capacity",  # of the metrics over many ratios
+    "noise",  # retrain against retrain
+    "ranking",  # Deep Unlearn's Table 1
+    "letters",  # what contenders are told apart by
+    "efficiency",  # Deep Unlearn's Table 2
+    "attacks",  # MU-Bench's Tables 4 to 6
+]
+#: What is drawn, with its interval; and what is averaged over tasks, models and ratios.
+DRAWN: tuple[Place, ...] = ("curves", "glance", "frontier")
+AVERAGED: tuple[Place, ...] = (*DRAWN, "cost", "efficiency", "attacks")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as the report shows it; ``share`` formats 0.25 as 25 %, ``folded`` hides it until asked for, ``low`` and
-    ``high`` bound what it can be."""
+    """A metric as the report shows it, between ``low`` and ``high``.
+
+    ``retention`` names the ratio to the trial's own retrain that an accuracy can be recovered from: its difference to
+    that retrain is reported, in the column ``difference``; such a column is ``of`` the accuracy. ``relative`` metrics
+    are relative to the own retrain already, so that two retrains cannot differ in them. ``timed`` ones follow the clock;
+    ``root`` ones are drawn on a square-root axis from 0.
+    """
 
     name: str
     title: str
-    direction: Literal["higher", "lower", "neither"] = "neither"
+    shown: tuple[Place, ...] = ()
+    format: Format | Literal["signed"] = "number"
+    retention: str = ""
+    of: str = ""
+    relative: bool = False
+    timed: bool = False
+    root: bool = False
+    direction: Direction = "neither"
     summary: str = ""
     cites: str = ""
-    share: bool = False
-    folded: bool = False
     low: float = -inf
     high: float = inf
 
+    @property
+    def difference(self) -> str:
+        """Name of the column that holds it minus the retrain's."""
+        return f"{self.name}_minus_retrain"
 
-#: Shown on the page in this order; every other metric column of ``trials`` follows in the CSV and can be switched on.
-SHOWN = (
-    Column("test_accuracy", "D_Test", "higher", "Share of D_Test that is right."),
-    Column("forget_accuracy", "D_F", "neither", "Share of D_F that is right; the retrain's is the goal, not 0."),
-    Column("retain_accuracy", "D_R", "higher", "Share of D_R that is right."),
-    Column("u_mia", "U-MIA", "neither", "Accuracy of the membership attack on D_F against D_Test; 0.5 is chance."),
-    Column("indisc", "Indisc", "higher", "1 - |2 MIA - 1|."),
+
+COLUMNS = (
     Column(
-        "retention_deviation", "RetDev", "lower", "|RR - 1| + |FR - 1| + |TR - 1| against the retrain of the same seed."
+        "test_accuracy",
+        "D_Test",
+        ("board", "screen", "live", "curves", "glance", "noise"),
+        retention="test_retention",
     ),
-    Column("flos_share", "FLOs share", "lower", "FLOs spent as a share of the retrain's.", share=True),
     Column(
-        "retrain_time_efficiency", "RTE", "higher", "Seconds of the retrain over seconds of unlearning.", folded=True
+        "forget_accuracy",
+        "D_F",
+        ("board", "screen", "live", "curves", "glance", "noise", "attacks"),
+        retention="forget_retention",
     ),
+    Column(
+        "forget_accuracy_minus_retrain",
+        "D_F − retrain",
+        ("board",),
+        "signed",
+        of="forget_accuracy",
+        summary="Mean difference to the retrain of the same seed and forget set; 0 is the goal.",
+    ),
+    Column("retain_accuracy", "D_R", ("board", "screen", "curves", "glance", "noise"), retention="retain_retention"),
+    Column("u_mia", "U-MIA", ("board", "screen", "noise", "attacks")),
+    Column("indisc", "Indisc", ("board", "glance", "frontier", "noise", "ranking")),
+    Column("retention_deviation", "RetDev", ("board", "screen", "frontier", "noise", "ranking", "letters"), root=True),
+    Column("flos_share", "FLOs share", ("board", "screen", "cost"), "share", relative=True),
+    Column("retrain_time_efficiency", "RTE", ("efficiency",), "times", relative=True),
+    Column("seconds", "Unlearning time", ("attacks",), "duration", timed=True),
+    Column("deletion_capacity", "Loss on D_Test within 0.05 nats of the original's", ("capacity",)),
+    Column("deletion_capacity_accuracy", "Accuracy on D_Test within 0.01 of the original's", ("capacity",)),
 )
-
-#: Accuracies whose difference to the retrain of the same seed and forget set is reported, with the retention ratio it
-#: can be recovered from.
-DIFFERENCES = {
-    "test_accuracy": "test_retention",
-    "forget_accuracy": "forget_retention",
-    "retain_accuracy": "retain_retention",
-}
-
-#: Metrics that are relative to a trial's own retrain already, so that two retrains cannot differ in them.
-RELATIVE = (*DIFFERENCES.values(), "flos_share", "retrain_time_efficiency")
+COLUMN = {column.name: column for column in COLUMNS}
+ACCURACIES = tuple(column for column in COLUMNS if column.retention)
+RELATIVE = {column.retention for column in ACCURACIES} | {column.name for column in COLUMNS if column.relative}
 
 CONTROLS = ("original", "retrain")
 
 
-def difference_name(metric: str) -> str:
-    """Name of the column ``metric`` minus the retrain's."""
-    return f"{metric}_minus_retrain"
+def shown_in(place: Place, columns: Iterable[Column] = COLUMNS) -> list[Column]:
+    """Those of the columns that are shown there, in their order."""
+    return [column for column in columns if place in column.shown]
 
 
-def bound(value: Any, absent: float) -> float:
+def averaged(column: Column) -> bool:
+    """Whether it is shown over several tasks, models or ratios."""
+    return not set(AVERAGED).isdisjoint(column.shown)
+
+
+def described(names: Iterable[str], declared: Mapping[str, Any], timed: Iterable[str] = ()) -> list[Column]:
+    """A Column for each of ``names``: those of COLUMNS first, then the rest by name.
+
+    ``declared`` is ``metrics.json`` (name -> heading, format, direction, low, high, cites, summary); what is missing
+    there or malformed is passed over.
+    """
+    names = set(names)
+    order = [*(name for name in COLUMN if name in names), *sorted(names - COLUMN.keys())]
+    return [_described(name, declared.get(name), name in timed) for name in order]
+
+
+def _described(name: str, entry: Any, timed: bool) -> Column:
+    told = entry if isinstance(entry, dict) else {}
+    known = COLUMN.get(name)
+    if known is None:
+        known = Column(name, str(told.get("heading") or name.replace("_", " ")))
+        known = replace(known, format=_one_of(get_args(Format), told.get("format"), "number"))
+    return replace(
+        known,
+        timed=known.timed or timed,
+        direction=_one_of(get_args(Direction), told.get("direction"), "neither"),
+        summary=str(told.get("summary") or known.summary),
+        cites=str(told.get("cites") or ""),
+        low=_end(told.get("low"), -inf),
+        high=_end(told.get("high"), inf),
+    )
+
+
+def _one_of(known: tuple[T, ...], value: Any, absent: T) -> T:
+    return next((each for each in known if each == value), absent)
+
+
+def _end(value: Any, absent: float) -> float:
     """A declared end of a range; ``absent`` where there is none."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else absent
-
-
-def describe_columns(present: list[str], declared: dict[str, dict[str, Any]]) -> list[Column]:
-    """A Column for every metric of ``present``: the shown ones first, then the rest by name.
-
-    ``declared`` is ``metrics.json`` (name -> direction, low, high, cites, summary); entries that are missing or
-    malformed are passed over.
-    """
-    known = {column.name: column for column in SHOWN}
-    order = [name for name in known if name in present] + sorted(name for name in present if name not in known)
-    described = []
-    for name in order:
-        column = known.get(name, Column(name, name.replace("_", " ")))
-        entry = declared.get(name)
-        if isinstance(entry, dict):
-            direction = entry.get("direction")
-            column = replace(
-                column,
-                direction=direction if direction in ("higher", "lower", "neither") else column.direction,
-                summary=str(entry.get("summary") or column.summary),
-                cites=str(entry.get("cites") or column.cites),
-                low=bound(entry.get("low"), -inf),
-                high=bound(entry.get("high"), inf),
-            )
-        described.append(column)
-    return described

@@ -13,7 +13,7 @@ import pyarrow as pa
 from scipy.special import stdtr
 
 from mubench_ray.report.columns import CONTROLS
-from mubench_ray.report.grouping import group_by
+from mubench_ray.report.grouping import Groups, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import CELL, LINE
 
@@ -100,13 +100,8 @@ def group_letters(results: Results, metric: str, higher: bool) -> pa.Table:
         members, place = np.unique(configurations.code[rows], return_inverse=True)
         if len(members) < 2 or unit.max() + 1 < SEEDS:
             continue
-        flat = place * (unit.max() + 1) + unit
-        size = len(members) * (unit.max() + 1)
-        count = np.bincount(flat, minlength=size)
-        with np.errstate(invalid="ignore"):
-            table = (
-                np.bincount(flat, weights=values[rows], minlength=size) / np.where(count > 0, count, np.nan)
-            ).reshape(len(members), -1)
+        flat = Groups(place * (unit.max() + 1) + unit, np.arange(len(members) * (unit.max() + 1)))
+        table = flat.mean(values[rows]).reshape(len(members), -1)
         best_first = np.argsort(-means[members] if higher else means[members], kind="stable")
         made[members[best_first]] = letters(table[best_first])
     return first.append_column("group", pa.array(made.tolist(), pa.string()))

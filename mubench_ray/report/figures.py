@@ -8,11 +8,12 @@ from typing import Any
 import pyarrow.compute as pc
 
 from mubench_ray.errors import harmless
-from mubench_ray.report.charts import Panels, figure_spec
+from mubench_ray.report.charts import CHARTS, Panels, drawn_on
 from mubench_ray.report.columns import CONTROLS
-from mubench_ray.report.frontier import CURVES_SHOWN, FRONTIERS, SHARES
+from mubench_ray.report.frontier import ALONG, COST, SHARES
+from mubench_ray.report.marks import ALL
 from mubench_ray.report.report import Report
-from mubench_ray.report.scopes import ALL
+from mubench_ray.report.styles import figure_spec
 from mubench_ray.results.configurations import spoken
 from mubench_ray.trial import digest
 
@@ -52,7 +53,7 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file name, spec) of every figure."""
     if not len(report.scopes) or not report.board["n"].to_numpy().any():
         return
-    scopes = report.scopes.filter(pc.greater(report.scopes["n"], 0))
+    scopes = report.scopes.filter(pc.field("n") > 0)
     pairs = sorted(
         {pair for pair in zip(scopes["task"].to_pylist(), scopes["model"].to_pylist(), strict=True) if ALL not in pair}
     )
@@ -65,9 +66,9 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
     for task, model, lr in [(*pair, lr) for pair in ([(ALL, ALL)] if len(pairs) > 1 else []) + pairs for lr in lrs][
         :sets
     ]:
-        chosen = pc.and_(pc.equal(scopes["task"], task), pc.equal(scopes["model"], model))
+        chosen = (pc.field("task") == task) & (pc.field("model") == model)
         if lr is not None:
-            chosen = pc.and_(chosen, pc.fill_null(pc.equal(scopes["lr"], lr), True))
+            chosen = chosen & ((pc.field("lr") == lr) | pc.field("lr").is_null())
         stem = "average" if task == ALL else f"{task}-{model}"
         where = f"average of {len(pairs)} (task, model) pairs" if task == ALL else f"{task}, {model}"
         if lr is not None:
@@ -79,30 +80,25 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _set(report: Report, rows: list[dict[str, Any]], stem: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     here = {row["label"] for row in rows}
-    drawn = [style for style in report.styles if style.label in here]
-    panels = Panels(drawn, report.ratios, legend=True)
-    title = {column.name: column.title for column in report.results.columns}
-    have = set(report.scopes.column_names)
+    styles = [style for style in report.styles if style.label in here]
+    panels = Panels(styles, report.ratios, legend=True)
     ratios = sorted({row["ratio"] for row in rows} - {ALL}, key=float)
     at = [row for row in rows if row["ratio"] == (ALL if len(ratios) > 1 else ratios[0])] if ratios else []
     averaged = f"{where}, average of {len(ratios)} ratios" if len(ratios) > 1 else f"{where}, {''.join(ratios)} %"
-    accuracies = [name for name in CURVES_SHOWN if name in have]
-    if len(ratios) > 1 and accuracies:
-        by_ratio = [row for row in rows if row["ratio"] != ALL]
-        yield (
-            f"against-ratio-{stem}",
-            figure_spec([panels.against_ratio(n, title[n]) for n in accuracies], drawn, by_ratio, where, 300, 260),
-        )
-    scores = [*accuracies, *(["indisc"] if "indisc" in have else [])]
-    if scores and at:
-        glances = [panels.glance(n, title[n], i == 0) for i, n in enumerate(scores)]
-        yield f"glance-{stem}", figure_spec(glances, drawn, at, averaged, 210, 40 + 22 * len(drawn), columns=4)
-    frontiers = [panels.frontier(n, title[n]) for n in FRONTIERS if f"{n}_dominated" in have]
-    if frontiers and any((row["flos_share"] or 0) > 0 for row in at):
-        yield f"frontier-{stem}", figure_spec(frontiers, drawn, at, averaged, 400, 300)
-    curves = [panels.along_budget(n, title[n]) for n in accuracies if f"{n}@1" in have]
-    if curves and any(row["method"] not in CONTROLS for row in at):
-        yield f"budget-{stem}", figure_spec(curves, drawn, budget_rows(at), averaged, 300, 260)
+    for chart in CHARTS:
+        if chart.figure is None or not (drawn := drawn_on(report, chart, panels)):
+            continue
+        content, title = at, averaged
+        if chart.name == "ratio":
+            content, title = [row for row in rows if row["ratio"] != ALL] if len(ratios) > 1 else [], where
+        elif chart.name == "frontier" and not any((row[COST] or 0) > 0 for row in at):
+            continue
+        elif chart.name == "budget":
+            content = budget_rows(at) if any(row["method"] not in CONTROLS for row in at) else []
+        if content:
+            form = chart.figure
+            size = form.width, form.height + form.each * len(styles), form.columns
+            yield f"{form.name}-{stem}", figure_spec(drawn, styles, content, title, *size)
 
 
 def budget_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -110,11 +106,9 @@ def budget_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     melted = []
     for row in rows:
         for share in SHARES:
-            point = {name: row[name] for name in ("label", "method", "ratio", "n")} | {
-                "share": round(100 * share, 4),
-                "spent": row[f"spent@{share:g}"],
-            }
-            melted.append(point | {metric: row[f"{metric}@{share:g}"] for metric in CURVES_SHOWN})
+            point = {name: row[name] for name in ("label", "method", "ratio", "n")}
+            point |= {"share": round(100 * share, 4)}
+            melted.append(point | {name: row[f"{name}@{share:g}"] for name in ("spent", *ALONG)})
     return melted
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mubench_ray.report.grouping import group_by
+from mubench_ray.report.columns import COLUMN, Column, shown_in
+from mubench_ray.report.grouping import group_by, positions
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import CELL
 
 #: Shares of the retrain's FLOs at which MU-Bench-style curves are read.
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
-#: The scores whose frontier against cost is drawn.
-FRONTIERS = ("retention_deviation", "indisc")
-CURVES_SHOWN = ("test_accuracy", "forget_accuracy", "retain_accuracy")
+#: What a score costs.
+(COST,) = (column.name for column in shown_in("cost"))
+#: What is read along a curve.
+ALONG = tuple(column.name for column in shown_in("curves"))
 
 
 def dominated(cost: np.ndarray, score: np.ndarray, higher: bool) -> np.ndarray:
@@ -36,17 +37,17 @@ def dominated(cost: np.ndarray, score: np.ndarray, higher: bool) -> np.ndarray:
 
 
 def at_shares(results: Results) -> dict[str, np.ndarray]:
-    """``<metric>@<share>`` of every trial (N,): its accuracy on D_Test, D_F, D_R had it stopped at that share of its
+    """``<metric>@<share>`` of every trial (N,): the metrics that are shown as curves, had it stopped at that share of its
     retrain's FLOs, and ``spent@<share>``.
 
     Read from the curve's first point at or past the share (the engine evaluates there); a trial that ended earlier
     keeps its last point, since it would spend no more. NaN for trials that are not usable or left no curve.
     """
     ids = results.trials["trial_id"].combine_chunks()
-    curves = results.read("curves", columns=["trial_id", "retrain_share", *CURVES_SHOWN])
+    curves = results.read("curves", columns=["trial_id", "retrain_share", *ALONG])
     if not len(curves) or not len(ids):
         return {}
-    owner = pc.fill_null(pc.index_in(curves["trial_id"], ids), -1).to_numpy(zero_copy_only=False).astype(int)
+    owner = positions(curves["trial_id"], ids)
     share = curves["retrain_share"].to_numpy(zero_copy_only=False).astype(float)
     points = np.flatnonzero((owner >= 0) & np.isfinite(share))
     points = points[results.usable[owner[points]]]
@@ -56,7 +57,7 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
     if not len(trials):
         return {}
     last = np.append(start[1:], len(owner)) - 1
-    values = {name: curves[name].to_numpy(zero_copy_only=False).astype(float)[points] for name in CURVES_SHOWN} | {
+    values = {name: curves[name].to_numpy(zero_copy_only=False).astype(float)[points] for name in ALONG} | {
         "spent": share
     }
     position = np.arange(len(share))
@@ -84,15 +85,15 @@ def apart(x: np.ndarray, y: np.ndarray, wanted: np.ndarray, width: float, height
 def names_that_fit(
     metric: str, cost: np.ndarray, score: np.ndarray, low: np.ndarray, high: np.ndarray, wanted: np.ndarray
 ) -> np.ndarray:
-    """``apart`` on the axes that the chart draws: log cost, and the score with its intervals (RetDev: square root, from
-    0).
+    """``apart`` on the axes that the chart draws: log cost, and the score with its intervals (of some, their square roots,
+    from 0).
 
     A name takes a quarter of the width and a fourteenth of the height.
     """
     drawn = np.isfinite(cost) & np.isfinite(score)
     if not drawn.any():
         return np.zeros(len(cost), bool)
-    root = metric == "retention_deviation"
+    root = metric in COLUMN and COLUMN[metric].root
     edges = np.concatenate([score[drawn], low[drawn & np.isfinite(low)], high[drawn & np.isfinite(high)], [0.0] * root])
     place = np.sqrt(np.maximum(score, 0)) if root else score
     span = np.ptp(np.sqrt(np.maximum(edges, 0)) if root else edges)
@@ -100,27 +101,26 @@ def names_that_fit(
     return apart(x, place, wanted, np.ptp(x[drawn]) / 4 or 1.0, span / 14 or 1.0)
 
 
-def mark_dominated(scopes: pa.Table, directions: dict[str, str]) -> pa.Table:
+def mark_dominated(scopes: pa.Table, columns: list[Column]) -> pa.Table:
     """Add ``<metric>_dominated`` to the rows of ``scoped``: within a scope, another contender is no dearer and no
     worse.
 
     Original does not enter (it unlearns nothing, at no cost).
     """
-    if "flos_share" not in scopes.column_names:
+    if COST not in scopes.column_names:
         return scopes
     code = group_by(scopes, CELL).code
-    cost = scopes["flos_share"].to_numpy(zero_copy_only=False).astype(float)
+    cost = scopes[COST].to_numpy(zero_copy_only=False).astype(float)
     cost = np.where((cost > 0) & (scopes["method"].to_numpy(zero_copy_only=False) != "original"), cost, np.nan)
     members = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1]) if len(code) else []
-    for name in FRONTIERS:
-        if name not in scopes.column_names:
-            continue
+    for column in shown_in("frontier", columns):
+        name = column.name
         score, low, high = (
             scopes[name + edge].to_numpy(zero_copy_only=False).astype(float) for edge in ("", "_low", "_high")
         )
         flags, labelled = np.zeros(len(code), bool), np.zeros(len(code), bool)
         for rows in members:
-            flags[rows] = dominated(cost[rows], score[rows], directions.get(name) == "higher")
+            flags[rows] = dominated(cost[rows], score[rows], column.direction == "higher")
             edges = (low[rows], high[rows])
             labelled[rows] = names_that_fit(name, cost[rows], score[rows], *edges, ~flags[rows])
         scopes = scopes.append_column(f"{name}_dominated", pa.array(flags))

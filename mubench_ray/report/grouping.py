@@ -59,8 +59,14 @@ def group_by(table: pa.Table, names: list[str]) -> Groups:
 
 def encode(column: pa.ChunkedArray) -> np.ndarray:
     """Integer codes (N,) of a column's values."""
-    encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
+    encoded = column.dictionary_encode(null_encoding="encode").combine_chunks()
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def positions(values: pa.ChunkedArray | pa.Array, within: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Where each of the values (N,) first stands ``within``; -1 where it does not."""
+    places = pc.call_function("index_in", [values], pc.SetLookupOptions(value_set=within))
+    return pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def combine(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,16 +120,7 @@ class SeedLevels:
         crossed."""
         size, width, depth = len(self.groups), int(self.outer.max(initial=0)) + 1, int(self.inner.max(initial=0)) + 1
         flat = (self.groups.code * width + self.outer) * depth + self.inner
-        there = np.isfinite(values)
-        total = np.bincount(flat[there], weights=values[there], minlength=size * width * depth)
-        count = np.bincount(flat[there], minlength=size * width * depth)
-        with np.errstate(invalid="ignore"):
-            return (total / np.where(count > 0, count, np.nan)).reshape(size, width, depth)
-
-    def mixed(self, column: pa.ChunkedArray) -> np.ndarray:
-        """Mask of the rows (N,) whose group does not have one value of the column throughout, null being a value."""
-        codes = encode(column)
-        return np.isin(self.code, self.code[codes != codes[self.first][self.code]])
+        return Groups(flat, np.arange(size * width * depth)).mean(values).reshape(size, width, depth)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean over the cells, (G,); NaN where there is no value."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mubench_ray.metrics.u_lira import leave_fold_out
 from mubench_ray.report.load import Results
-from mubench_ray.report.scopes import ALL
+from mubench_ray.report.marks import ALL
 from mubench_ray.report.summary import contender_labels
 
 FOLDS = 4
@@ -45,7 +46,7 @@ def histograms(results: Results) -> pa.Table:
     trials["label"] = np.array(contender_labels(results).to_pylist(), dtype=object)
     owner, index, confidence = (read[name].to_numpy(zero_copy_only=False) for name in ("owner", "index", "confidence"))
     present = np.unique(owner)
-    pairs: dict[tuple, dict[float, list[int]]] = defaultdict(lambda: defaultdict(list))
+    pairs: dict[tuple, dict[Any, list[int]]] = defaultdict(lambda: defaultdict(list))
     for trial in present.tolist():
         pairs[trials["task"][trial], trials["model"][trial]][trials["ratio"][trial]].append(trial)
     order = np.argsort(owner, kind="stable")

@@ -9,25 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from mubench_ray.report.columns import shown_in
 from mubench_ray.report.environment import environment
 from mubench_ray.results.schema import STATUSES
 from mubench_ray.results.store import Store
 
 #: Seconds between two looks of an open page, trials that the rate is taken over, and rows that are listed.
 EVERY, RATED, LISTED = 5, 200, 15
-READ = [
-    "trial_id",
-    "task",
-    "model",
-    "method",
-    "ratio",
-    "seed",
-    "status",
-    "error",
-    "test_accuracy",
-    "forget_accuracy",
-    "finished_at",
-]
+READ = ["trial_id", "task", "model", "method", "ratio", "seed", "status", "error", "finished_at"]
+READ += [column.name for column in shown_in("live")]
 
 
 def snapshot(root: str | Path) -> dict[str, Any]:
@@ -61,6 +51,7 @@ def snapshot(root: str | Path) -> dict[str, Any]:
         "search": (len(search.finished()), searched.get("trials", 0)) if searched else None,
         "now": datetime.now(UTC),
         "statuses": STATUSES,
+        "columns": shown_in("live"),
         "every": EVERY,
     }
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mubench_ray.metrics.base import timed
+from mubench_ray.metrics.base import timed_columns
 from mubench_ray.metrics.controls import FINISHED
-from mubench_ray.report.columns import Column, describe_columns
-from mubench_ray.report.grouping import group_by
+from mubench_ray.report.columns import ACCURACIES, COLUMN, Column, described
+from mubench_ray.report.grouping import group_by, positions
 from mubench_ray.results.plans import missing
 from mubench_ray.results.repetitions import named, read_trials
 from mubench_ray.results.schema import TRIAL_COLUMNS
@@ -28,7 +28,8 @@ EXAMPLES = 30_000_000
 
 @dataclass(frozen=True)
 class Results:
-    """A results folder as the report sees it."""
+    """A results folder as the report sees it; ``columns`` are the metrics that its trials have, and what is reported of
+    them beside."""
 
     root: Path
     manifest: dict[str, Any]
@@ -43,19 +44,32 @@ class Results:
     @cached_property
     def usable(self) -> np.ndarray:
         """Mask over the trials: those whose metrics count."""
-        return pc.is_in(self.trials["status"], pa.array(FINISHED)).to_numpy(zero_copy_only=False).astype(bool)
+        return np.isin(self.trials["status"].to_numpy(zero_copy_only=False).astype(str), FINISHED)
+
+    @cached_property
+    def column(self) -> dict[str, Column]:
+        """``columns`` by name."""
+        return {column.name: column for column in self.columns}
 
     @property
     def metrics(self) -> list[str]:
-        """Names of the metric columns, shown ones first."""
-        return [column.name for column in self.columns]
+        """Names of the metric columns of ``trials``, shown ones first."""
+        return [column.name for column in self.columns if not column.of and column.name != "seconds"]
+
+    @cached_property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """What the controls say of each metric, from ``controls.json`` where the folder has one."""
+        content = read_json(self.root, "controls.json").get("verdicts")
+        needed = {"task": str, "model": str, "ratio": int | float, "metric": str, "verdict": str}
+        entries = [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
+        return [entry for entry in entries if all(isinstance(entry.get(key), of) for key, of in needed.items())]
 
     def values(self, name: str) -> np.ndarray:
         """A metric of every trial as float64 (N,); NaN where the trial has none, is not usable or was measured by an older version of the metric than
         others were, and for times where devices differ."""
         values = self.trials[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)
         counts = self.usable & np.isfinite(values) & ~self.outdated.get(name, np.zeros(len(values), bool))
-        return np.where(counts & ~self.on_several_devices if timed(name) else counts, values, np.nan)
+        return np.where(counts & ~self.on_several_devices if self.column[name].timed else counts, values, np.nan)
 
     @cached_property
     def outdated(self) -> dict[str, np.ndarray]:
@@ -79,12 +93,12 @@ class Results:
         read = store.read(
             "examples",
             columns=["trial_id", "index", "label", "correct", "confidence"],
-            filter=pc.equal(pc.field("split").cast(pa.string()), "forget"),
+            filter=pc.field("split").cast(pa.string()) == "forget",
         )
-        owner = pc.index_in(read["trial_id"], self.trials["trial_id"].combine_chunks())
-        read = read.append_column("owner", owner).drop_columns(["trial_id"])
-        read = read.filter(pc.and_(pc.is_valid(read["owner"]), pc.is_finite(read["confidence"])))
-        read = read.filter(pa.array(self.usable[read["owner"].to_numpy(zero_copy_only=False)]))
+        owner = positions(read["trial_id"], self.trials["trial_id"])
+        known = (owner >= 0) & np.isfinite(read["confidence"].to_numpy(zero_copy_only=False).astype(float))
+        known[known] = self.usable[owner[known]]
+        read = read.append_column("owner", pa.array(owner)).drop_columns(["trial_id"]).filter(pa.array(known))
         return read if len(read) else None
 
     def read(self, table: str, columns: list[str] | None = None, filter: Any = None) -> pa.Table:
@@ -107,7 +121,9 @@ def load(root: str | Path) -> Results:
     present = [
         column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)
     ]
-    columns = describe_columns(present, read_json(root, "metrics.json"))
+    reported = [c.difference for c in ACCURACIES if c.name in present and c.difference in COLUMN]
+    declared = read_json(root, "metrics.json")
+    columns = described([*present, *reported, "seconds"], declared, timed_columns(declared))
     return Results(Path(root), manifest, trials, columns, method_titles(root), refused, missing(store))
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from mubench_ray.report.columns import DIFFERENCES, RELATIVE
-from mubench_ray.report.grouping import group_by
+from mubench_ray.report.columns import ACCURACIES, COLUMN, RELATIVE
+from mubench_ray.report.grouping import Groups, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.statistics import mean_absolute_difference
 from mubench_ray.report.summary import CELL, REFERENCE, retrain_values
@@ -25,48 +25,36 @@ def noise_floor(results: Results) -> pa.Table:
     cells = group_by(trials, CELL)
     draws = group_by(trials, [*CELL, "forget_seed"])
     draw_of, cell_of = draws.code[once.first], cells.code[once.first]
-    retrained = {
-        name: _retrains(results, name, once.code, once.first) for name in results.metrics if name not in RELATIVE
-    }
-    known = (
-        np.any([np.isfinite(values) for values in retrained.values()], axis=0)
-        if retrained
-        else np.zeros(len(once), bool)
-    )
-
+    retrained = {name: _retrains(results, name, once) for name in results.metrics if name not in RELATIVE}
+    known = np.zeros(len(once), bool)
+    for values in retrained.values():
+        known |= np.isfinite(values)
     first = trials.take(pa.array(cells.first))
     columns: dict[str, object] = {name: first[name] for name in CELL}
     columns["retrains"] = np.bincount(cell_of[known], minlength=len(cells))
     members = np.split(np.argsort(draw_of, kind="stable"), np.cumsum(np.bincount(draw_of, minlength=len(draws)))[:-1])
-    owner = cells.code[draws.first]
+    owner = Groups(cells.code[draws.first], cells.first)
     for name, values in retrained.items():
         if name == "retention_deviation":
-            spread = [
-                _retention_deviation([retrained[a][rows] for a in DIFFERENCES if a in retrained]) for rows in members
-            ]
+            accuracies = [retrained[column.name] for column in ACCURACIES if column.name in retrained]
+            spread = [_retention_deviation([accuracy[rows] for accuracy in accuracies]) for rows in members]
         else:
             spread = [mean_absolute_difference(values[rows]) for rows in members]
-        columns[name] = pa.array(_mean_by(owner, np.array(spread, float), len(cells)), from_pandas=True)
+        columns[name] = pa.array(owner.mean(np.array(spread, float)), from_pandas=True)
     return pa.table(columns).sort_by([(name, "ascending") for name in CELL])
 
 
-def _retrains(results: Results, metric: str, code: np.ndarray, first: np.ndarray) -> np.ndarray:
-    if metric in DIFFERENCES:
-        return retrain_values(results, metric)[first]
+def _retrains(results: Results, metric: str, once: Groups) -> np.ndarray:
+    if metric in COLUMN and COLUMN[metric].retention:
+        return retrain_values(results, metric)[once.first]
     is_retrain = results.trials["method"].to_numpy(zero_copy_only=False) == "retrain"
-    values = np.where(is_retrain, results.values(metric), np.nan)
-    there = np.isfinite(values)
-    count = np.bincount(code[there], minlength=len(first))
-    with np.errstate(invalid="ignore"):
-        return np.bincount(code[there], weights=values[there], minlength=len(first)) / np.where(
-            count > 0, count, np.nan
-        )
+    return once.mean(np.where(is_retrain, results.values(metric), np.nan))
 
 
 def _retention_deviation(accuracies: list[np.ndarray]) -> float:
     """Mean over ordered pairs i != j of the sum over splits of |A_i / A_j - 1|; NaN with fewer than two retrains or a
     split missing."""
-    if len(accuracies) < len(DIFFERENCES):
+    if len(accuracies) < len(ACCURACIES):
         return float("nan")
     table = np.stack(accuracies)
     table = table[:, np.isfinite(table).all(axis=0) & (table > 0).all(axis=0)]
@@ -74,10 +62,3 @@ def _retention_deviation(accuracies: list[np.ndarray]) -> float:
     if n < 2:
         return float("nan")
     return float(np.abs(table[:, :, None] / table[:, None, :] - 1).sum() / (n * (n - 1)))
-
-
-def _mean_by(owner: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
-    there = np.isfinite(values)
-    count = np.bincount(owner[there], minlength=size)
-    with np.errstate(invalid="ignore"):
-        return np.bincount(owner[there], weights=values[there], minlength=size) / np.where(count > 0, count, np.nan)

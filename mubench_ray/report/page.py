@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 from typing import Any
 
@@ -10,13 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
 
+from mubench_ray.report.charts import CHARTS
 from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.environment import environment
 from mubench_ray.report.figures import missing
 from mubench_ray.report.load import Results, read_json
+from mubench_ray.report.marks import MARKS
 from mubench_ray.report.payload import embedded, payload
 from mubench_ray.report.report import Report
-from mubench_ray.report.sections import Block
+from mubench_ray.report.texts import Block
 from mubench_ray.results.schema import STATUSES
 
 METHOD_NOTE = (
@@ -41,6 +43,8 @@ def render(report: Report, shown: list[Block]) -> str:
             cards=cards(results),
             count=count,
             blocks=shown,
+            charts=CHARTS,
+            marks="; ".join(f"{mark.symbol} {mark.words}" for mark in MARKS),
             failures=failures(results.trials),
             provenance=provenance_rows(results),
             method_note=METHOD_NOTE,
@@ -55,7 +59,8 @@ def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script that may stand inside a page."""
     import vl_convert
 
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    # Its types ask for a snippet; without one it gives the libraries alone.
+    return vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue].replace("</script", "<\\/script")
 
 
 def lead(report: Report) -> str:
@@ -69,7 +74,7 @@ def lead(report: Report) -> str:
         ("ratio", "ratio"),
         ("training_seed", "training seed"),
     ):
-        values = pc.unique(trials[name]).to_pylist()
+        values = trials[name].unique().to_pylist()
         listed = [f"{value:g}\u00a0%" if name == "ratio" else str(value) for value in sorted(values)]
         if name == "method":
             listed = [value for value in listed if value not in CONTROLS]
@@ -82,12 +87,7 @@ def lead(report: Report) -> str:
 
 def cards(results: Results) -> list[dict[str, str]]:
     """The counts at the head of the page: a planned trial is either one of these or missing."""
-    status = dict(
-        zip(
-            *(results.trials["status"].combine_chunks().value_counts().field(i).to_pylist() for i in (0, 1)),
-            strict=True,
-        )
-    )
+    status = Counter(results.trials["status"].to_pylist())
     done = len(results.trials)
     made = [{"name": "trials", "value": f"{done:,}", "kind": ""}]
     kinds = {"ok": "good", "truncated": "warn"}
@@ -104,7 +104,7 @@ def cards(results: Results) -> list[dict[str, str]]:
 
 def failures(trials: pa.Table) -> list[dict[str, Any]]:
     """Rows that are not ``ok``, counted by status and reason, most frequent first."""
-    short = trials.filter(pc.not_equal(trials["status"], "ok")).select(["status", "error", "method", "trial_id"])
+    short = trials.filter(pc.field("status") != "ok").select(["status", "error", "method", "trial_id"])
     if not len(short):
         return []
     rank = {name: position for position, name in enumerate(reversed(STATUSES))}
@@ -143,7 +143,7 @@ def provenance_rows(results: Results) -> list[tuple[str, str]]:
         ("concurrency", "trials that may share a device"),
         ("sampler", "forget sampler"),
     ):
-        values = sorted(str(value) for value in pc.unique(results.trials[name]).to_pylist() if value is not None)
+        values = sorted(str(value) for value in results.trials[name].unique().to_pylist() if value is not None)
         if values:
             rows.append((word, ", ".join(values)))
     for name, entry in read_json(results.root, "submissions.json").items():

@@ -11,22 +11,20 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from markupsafe import Markup
 
-from mubench_ray.report.capacity import CAPACITIES
-from mubench_ray.report.charts import Panels, grid_spec, panel_spec
-from mubench_ray.report.columns import SHOWN, difference_name
-from mubench_ray.report.frontier import CURVES_SHOWN, FRONTIERS
+from mubench_ray.report.charts import CHARTS, Panels, drawn_on
+from mubench_ray.report.columns import DRAWN, averaged, shown_in
+from mubench_ray.report.frontier import COST
 from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
+from mubench_ray.report.marks import MARKS
 from mubench_ray.report.report import Report
-from mubench_ray.report.rerun import rerun_command, ui_command
-from mubench_ray.report.runs import UI, runs_of
-from mubench_ray.report.summary import LINE
+from mubench_ray.report.runs import UI, rerun_command, runs_of, ui_command
+from mubench_ray.report.styles import panel_spec
+from mubench_ray.report.summary import CELL, LINE
 
 #: Significant digits of numbers that are not packed.
 DIGITS = 6
@@ -36,10 +34,7 @@ EXACT = ("ratio", "lr")
 IDS = ("id", "run")
 #: Columns of the page's table beside the metrics.
 BOARD = ["task", "model", "ratio", "method", "lr", "hyperparameters", "options", "after", "label", "control"]
-BOARD += ["uses_validation", "n", "planned", "truncated", "interval_over", "group"]
-BOARD_DIFFERENCES = [difference_name("forget_accuracy")]
-#: Height of a row in charts that have one a contender or example.
-ROW = alt.Step(24)
+BOARD += ["uses_validation", "n", "planned", "truncated", "untrusted", "interval_over", "group"]
 
 
 def embedded(content: Any) -> Markup:
@@ -51,16 +46,20 @@ def embedded(content: Any) -> Markup:
 def payload(report: Report) -> dict[str, Any]:
     """Everything the script reads."""
     results = report.results
-    shown = {column.name for column in SHOWN if not column.folded}
-    keys = ("name", "title", "direction", "summary", "cites", "share")
+    keys = ("name", "title", "direction", "summary", "cites", "format")
     board = board_columns(report)
-    charted = report.scopes.select([name for name in report.scopes.column_names if not unseen(name)])
+    charted = report.scopes.drop_columns(sorted(unseen(results).intersection(report.scopes.column_names)))
     return {
-        "columns": [{key: getattr(c, key) for key in keys} | {"shown": c.name in shown} for c in results.columns],
+        "columns": [
+            {key: getattr(c, key) for key in keys} | {place: place in c.shown for place in ("board", "letters")}
+            for c in results.columns
+            if c.name in board.column_names
+        ],
+        "marks": {mark.name: asdict(mark) for mark in MARKS},
         "board": table_payload(board.drop_columns(["method", "after"])),
         "trials": table_payload(trials_of(results, board)),
         "scopes": table_payload(charted),
-        "noise": noise_payload(report.noise),
+        "noise": noise_payload(report),
         "styles": [asdict(style) for style in report.styles],
         "panels": panels(report),
         "resisting": report.resisting,
@@ -73,41 +72,24 @@ def payload(report: Report) -> dict[str, Any]:
 
 
 def panels(report: Report) -> dict[str, list[dict[str, Any]]]:
-    """The chart specifications of each section of the page; none where nothing could be drawn."""
+    """The specifications of each chart's panels; none where nothing could be drawn."""
     draw = Panels(report.styles, report.ratios)
-    title = {column.name: column.title for column in report.results.columns}
-    have = set(report.scopes.column_names)
-    accuracies = [name for name in CURVES_SHOWN if name in have]
-    frontiers = [name for name in FRONTIERS if f"{name}_dominated" in have]
-    glances = [name for name in (*accuracies, "indisc") if name in have]
-
-    measured = [name for name in CAPACITIES if any(row["metric"] == name for row in report.capacities)]
-
-    def spec(chart: alt.LayerChart, height: int | alt.Step) -> dict[str, Any]:
-        return panel_spec(chart, report.styles, height)
-
     return {
-        "glance": [spec(draw.glance(name, title[name], i == 0), ROW) for i, name in enumerate(glances)],
-        "ratio": [spec(draw.against_ratio(name, title[name]), 300) for name in accuracies],
-        "frontier": [spec(draw.frontier(name, title[name]), 340) for name in frontiers],
-        "budget": [spec(draw.along_budget(n, title[n]), 280) for n in accuracies if f"{n}@1" in have],
-        "resisting": [spec(draw.resisting(), ROW)] if report.resisting else [],
-        "lira": [grid_spec(draw.histograms(), report.styles)] if len(report.histograms) else [],
-        "capacity": [spec(draw.capacity(name, CAPACITIES[name]), ROW) for name in measured],
-        "scaling": [spec(draw.scaling(), 360)] if report.scaling else [],
+        chart.name: [panel_spec(drawn, report.styles, chart.height) for drawn in drawn_on(report, chart, draw)]
+        for chart in CHARTS
     }
 
 
 def board_columns(report: Report) -> pa.Table:
-    """The leaderboard's rows in the order the page opens with: by cell, controls first, then by deviation from the
-    retrain."""
-    board = report.board
-    metrics = [*report.results.metrics, *(name for name in BOARD_DIFFERENCES if name in board.column_names)]
+    """The leaderboard's rows in the order the page opens with: by cell, controls first, then by what tells
+    contenders apart."""
+    board, results = report.board, report.results
+    metrics = [*results.metrics, *(column.name for column in results.columns if column.of)]
     board = board.select([*BOARD, *(name + edge for name in metrics for edge in ("", "_low", "_high"))])
-    board = board.append_column("after_controls", pc.cast(pc.invert(board["control"]), pa.int8()))
-    by = [("task", "ascending"), ("model", "ascending"), ("ratio", "ascending"), ("after_controls", "ascending")]
-    if "retention_deviation" in board.column_names:
-        by.append(("retention_deviation", "ascending"))
+    contends = ~board["control"].to_numpy(zero_copy_only=False).astype(bool)
+    board = board.append_column("after_controls", pa.array(contends.astype(np.int8)))
+    by = [(name, "ascending") for name in (*CELL, "after_controls")]
+    by += [(column.name, "ascending") for column in shown_in("letters", results.columns)]
     return board.sort_by([*by, ("label", "ascending")]).drop_columns(["after_controls"])
 
 
@@ -126,11 +108,13 @@ def trials_of(results: Results, board: pa.Table) -> pa.Table:
     return pa.table(columns | runs_of(results, ids)).take(order)
 
 
-def unseen(name: str) -> bool:
+def unseen(results: Results) -> set[str]:
     """Columns of the scopes that no chart reads."""
-    if name.startswith(("u_mia", "retrain_time_efficiency", "seconds")):
-        return True
-    return name.endswith("_sd") or (name.startswith("flos_share") and name.endswith(("_low", "_high")))
+    columns = [column for column in results.columns if averaged(column)]
+    charted = [column for column in columns if column.name == COST or not set(DRAWN).isdisjoint(column.shown)]
+    bare = [column for column in columns if column not in charted or column.name == COST]
+    hidden = {column.name for column in columns if column not in charted}
+    return hidden | {c.name + "_sd" for c in columns} | {c.name + edge for c in bare for edge in ("_low", "_high")}
 
 
 def table_payload(table: pa.Table) -> dict[str, Any]:
@@ -150,10 +134,10 @@ def packed(name: str, column: pa.ChunkedArray) -> Any:
         with np.errstate(over="ignore"):
             return {"f32": base64.b64encode(values.astype("<f4").tobytes()).decode()}
     if name in IDS and not column.null_count:
-        width = pc.unique(pc.utf8_length(column)).to_pylist()
-        if len(width) == 1:
-            return {"text": "".join(column.to_pylist()), "width": width[0]}
-    encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
+        ids = column.to_pylist()
+        if len(width := set(map(len, ids))) == 1:
+            return {"text": "".join(ids), "width": width.pop()}
+    encoded = column.dictionary_encode(null_encoding="encode").combine_chunks()
     of = [short(value) if isinstance(value, float) else value for value in encoded.dictionary.to_pylist()]
     size = 1 if len(of) <= 0xFF else 2 if len(of) <= 0xFFFF else 4
     at = encoded.indices.to_numpy(zero_copy_only=False).astype(f"<u{size}")
@@ -168,9 +152,10 @@ def short(value: float | None, digits: int = DIGITS) -> float | int | None:
     return int(value) if value == int(value) and abs(value) < 1e15 else value
 
 
-def noise_payload(noise: pa.Table) -> dict[str, dict[str, float | int | None]]:
-    """The noise floor by ``task NUL model NUL ratio``."""
+def noise_payload(report: Report) -> dict[str, dict[str, float | int | None]]:
+    """The noise floor by ``task NUL model NUL ratio``, of what is shown as a difference to the retrain."""
+    differences = [column for column in report.results.columns if column.of]
     return {
-        f"{row['task']}\0{row['model']}\0{short(row['ratio'])}": {"forget_accuracy": short(row.get("forget_accuracy"))}
-        for row in noise.to_pylist()
+        f"{row['task']}\0{row['model']}\0{short(row['ratio'])}": {c.name: short(row.get(c.of)) for c in differences}
+        for row in report.noise.to_pylist()
     }

@@ -55,7 +55,7 @@ def cluster(scores: np.ndarray, higher: bool, floor: float = 0.0) -> np.ndarray:
     cut = max(floor, heights[-GROUPS] if len(heights) >= GROUPS else 0.0)
     found = fcluster(merges, t=cut, criterion="distance")
     centre = {name: scores[found == name].mean() for name in np.unique(found)}
-    order = sorted(centre, key=centre.get, reverse=higher)
+    order = sorted(centre, key=centre.__getitem__, reverse=higher)
     place = {name: index + 1 for index, name in enumerate(order)}
     return np.array([place[name] for name in found])
 

@@ -11,30 +11,17 @@ import numpy as np
 import pyarrow as pa
 
 from mubench_ray.report.capacity import capacities, scaling
-from mubench_ray.report.charts import Style, styles
-from mubench_ray.report.columns import CONTROLS
+from mubench_ray.report.columns import CONTROLS, averaged, shown_in
 from mubench_ray.report.comparison import group_letters
 from mubench_ray.report.frontier import at_shares, mark_dominated
 from mubench_ray.report.histograms import histograms
 from mubench_ray.report.load import Results, load
+from mubench_ray.report.marks import ALL, Marks
 from mubench_ray.report.noise import noise_floor
 from mubench_ray.report.resisting import resisting
 from mubench_ray.report.scopes import scoped
-from mubench_ray.report.summary import LINE, measured, ordered, summarise
-
-#: The score by which contenders are told apart with letters.
-GROUPED = "retention_deviation"
-#: Metrics that charts and averaged tables show; the others are on the leaderboard only.
-CHARTED = (
-    "test_accuracy",
-    "forget_accuracy",
-    "retain_accuracy",
-    "indisc",
-    "retention_deviation",
-    "flos_share",
-    "u_mia",
-    "retrain_time_efficiency",
-)
+from mubench_ray.report.styles import Style, styles
+from mubench_ray.report.summary import LINE, ordered, summarise
 
 
 @dataclass(frozen=True)
@@ -58,6 +45,11 @@ class Report:
         return sorted(set(self.board["ratio"].to_pylist()))
 
     @cached_property
+    def marks(self) -> Marks:
+        """What stands beside its names and numbers."""
+        return Marks(self.board, self.noise)
+
+    @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The leaderboard's rows, ``ordered``."""
         return ordered(self.board)
@@ -66,15 +58,11 @@ class Report:
 def make_report(root: str | Path) -> Report:
     """Compute the report of a results folder; raises ResultsError where it is none."""
     results = load(root)
-    directions = {column.name: column.direction for column in results.columns}
-    board = with_groups(summarise(results), results, directions)
-    values = {name: column for name, column in measured(results).items() if name in CHARTED}
-    values["seconds"] = results.values("seconds")
-    scopes = (
-        with_offsets(mark_dominated(scoped(results, values, at_shares(results)), directions))
-        if len(board)
-        else pa.table({})
-    )
+    board = with_groups(summarise(results), results)
+    values = {column.name: results.values(column.name) for column in results.columns if averaged(column)}
+    scopes = pa.table({})
+    if len(board):
+        scopes = with_offsets(mark_dominated(scoped(results, values, at_shares(results)), results.columns))
     return Report(
         results,
         board,
@@ -88,11 +76,12 @@ def make_report(root: str | Path) -> Report:
     )
 
 
-def with_groups(board: pa.Table, results: Results, directions: dict[str, str]) -> pa.Table:
-    """Add ``group``, the letters by RetDev."""
-    if GROUPED not in results.metrics or not len(board):
+def with_groups(board: pa.Table, results: Results) -> pa.Table:
+    """Add ``group``, the letters by the measure that contenders are told apart by."""
+    by = shown_in("letters", results.columns)
+    if not by or not len(board):
         return board.append_column("group", pa.array([""] * len(board), pa.string()))
-    table = group_letters(results, GROUPED, directions[GROUPED] == "higher")
+    table = group_letters(results, by[0].name, by[0].direction == "higher")
     of = {tuple(row[name] for name in LINE): row["group"] for row in table.to_pylist()}
     return board.append_column("group", pa.array([of[tuple(row.values())] for row in board.select(LINE).to_pylist()]))
 
@@ -107,7 +96,7 @@ def contenders(board: pa.Table) -> list[tuple[str, str]]:
 def with_offsets(scopes: pa.Table) -> pa.Table:
     """Add ``x``, the ratio moved by at most a fifth of the smallest step between ratios, so that intervals stand side
     by side."""
-    ratio = np.array([float(text) if text != "all" else np.nan for text in scopes["ratio"].to_pylist()])
+    ratio = np.array([float(text) if text != ALL else np.nan for text in scopes["ratio"].to_pylist()])
     known = np.unique(ratio[np.isfinite(ratio)])
     step = np.diff(known).min() if len(known) > 1 else 1.0
     names = sorted(

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from mubench_ray.report.load import Results
@@ -32,10 +33,11 @@ def resisting(results: Results) -> list[dict[str, Any]]:
     means = joined.group_by([*cell, "contender", "method"]).aggregate(
         [("confidence", "mean"), ("correct", "mean"), ("label", "min")]
     )
-    retrain = means.filter(pc.equal(means["method"], "retrain")).select([*cell, "confidence_mean", "correct_mean"])
+    retrain = means.filter(pc.field("method") == "retrain").select([*cell, "confidence_mean", "correct_mean"])
     retrain = retrain.rename_columns([*cell, "retrain_confidence", "retrained"])
-    others = means.filter(pc.not_equal(means["method"], "retrain")).join(retrain, cell, join_type="inner")
-    others = others.append_column("excess", pc.subtract(others["confidence_mean"], others["retrain_confidence"]))
+    others = means.filter(pc.field("method") != "retrain").join(retrain, cell, join_type="inner")
+    ours, theirs = (others[name].to_numpy(zero_copy_only=False) for name in ("confidence_mean", "retrain_confidence"))
+    others = others.append_column("excess", pa.array(ours - theirs))
     per = others.group_by(["task", "model", "index", "contender", "method"]).aggregate(
         [("excess", "mean"), ("correct_mean", "mean"), ("retrained", "mean"), ("label_min", "min")]
     )
@@ -55,19 +57,7 @@ def _largest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for place, index in enumerate(sorted(median, key=lambda i: (-median[i], i))[:LISTED]):
             for row in sorted(of[index], key=lambda row: row["contender"]):
                 named = f"#{index}" + (f" (class {row['label_min_min']})" if row["label_min_min"] is not None else "")
-                listed.append(
-                    {
-                        "task": task,
-                        "model": model,
-                        "place": place,
-                        "example": named,
-                        "label": row["contender"],
-                        "method": row["method"],
-                    }
-                    | {
-                        "excess": row["excess_mean"],
-                        "kept": row["correct_mean_mean"],
-                        "retrained": row["retrained_mean"],
-                    }
-                )
+                one = {"task": task, "model": model, "place": place, "example": named, "label": row["contender"]}
+                means = {"excess": "excess_mean", "kept": "correct_mean_mean", "retrained": "retrained_mean"}
+                listed.append(one | {"method": row["method"]} | {name: row[mean] for name, mean in means.items()})
     return listed

@@ -8,14 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mubench_ray.metrics.base import timed
-from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.grouping import SeedLevels, combine, encode, group_by, position_within
 from mubench_ray.report.load import Results
-from mubench_ray.report.summary import CELL, CONTENDER, LINE, contender_labels, estimates
-
-#: Stands for "averaged over all of them" in a scope's task, model or ratio.
-ALL = "all"
+from mubench_ray.report.marks import ALL
+from mubench_ray.report.summary import CELL, CONTENDER, LINE, contender_labels, controls, estimates
 
 
 def scoped(results: Results, values: dict[str, np.ndarray], means: dict[str, np.ndarray] | None = None) -> pa.Table:
@@ -28,24 +24,31 @@ def scoped(results: Results, values: dict[str, np.ndarray], means: dict[str, np.
     happened to work would flatter what fails.
     """
     trials = results.trials
-    ranges = {column.name: (column.low, column.high) for column in results.columns}
     cells = group_by(trials, CELL).code
     contenders = group_by(trials, CONTENDER)
     names = contender_labels(results)
     seeds = [encode(trials[name]) for name in ("training_seed", "forget_seed", "seed")]
     tables = []
-    several = [len(pc.unique(trials[name])) > 1 for name in CELL]
+    several = [len(trials[name].unique()) > 1 for name in CELL]
     for over in product(*((False, True) if more else (False,) for more in several)):
         kept = [name for name, averaged in zip(CELL, over, strict=True) if not averaged]
         scope = group_by(trials, kept) if kept else None
         scope_code = scope.code if scope else np.zeros(len(trials), np.int64)
-        tables.append(
-            _average(results, kept, scope_code, cells, contenders.code, seeds, values, means or {}, ranges, names)
-        )
+        tables.append(_average(results, kept, scope_code, cells, contenders.code, seeds, values, means or {}, names))
     return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
 
 
-def _average(results, kept, scope, cells, contender, seeds, values, means, ranges, names) -> pa.Table:
+def _average(
+    results: Results,
+    kept: list[str],
+    scope: np.ndarray,
+    cells: np.ndarray,
+    contender: np.ndarray,
+    seeds: list[np.ndarray],
+    values: dict[str, np.ndarray],
+    means: dict[str, np.ndarray],
+    names: pa.Array,
+) -> pa.Table:
     trials, usable = results.trials, results.usable
     wanted = position_within(scope, cells, int(scope.max(initial=-1)) + 1)[1]
     group, owner = combine(scope, contender)
@@ -64,16 +67,16 @@ def _average(results, kept, scope, cells, contender, seeds, values, means, range
     first = part.take(pa.array(groups.first))
     several = groups.mixed(part["device"])
     # Seconds of two kinds of device have no mean, whatever it is over.
-    values = {name: np.where(several, np.nan, of[rows]) if timed(name) else of[rows] for name, of in values.items()}
+    values = {name: np.where(several & results.column[name].timed, np.nan, of[rows]) for name, of in values.items()}
     levels = SeedLevels(groups, *(seed[rows] for seed in seeds))
     columns = {
         name: pc.cast(first[name], pa.string()) if name in kept else pa.array([ALL] * len(first)) for name in CELL
     }
     columns["label"] = names.take(pa.array(rows[groups.first]))
     columns["method"], columns["lr"] = first["method"], first["lr"]
-    columns["control"] = pc.is_in(first["method"], pa.array(CONTROLS))
+    columns["control"] = controls(first)
     columns["n"] = pa.array(groups.count(usable[rows]))
-    columns |= estimates(groups, levels, values, ranges)
+    columns |= estimates(groups, levels, values, results)
     columns |= {name: pa.array(levels.mean(column[rows]), from_pandas=True) for name, column in means.items()}
     return pa.table(columns)
 

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 
 from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
+from mubench_ray.report.marks import ALL, Marks
 from mubench_ray.report.summary import contender_labels
+from mubench_ray.report.texts import NOTHING
 from mubench_ray.results.configurations import spoken
 from mubench_ray.results.score import common
 from mubench_ray.trial import canonical
@@ -19,7 +21,7 @@ from mubench_ray.trial import canonical
 SHOWN = 400
 
 
-def scored(results: Results) -> dict[str, tuple[list[str], list[list[str]]]]:
+def scored(results: Results, marks: Marks) -> dict[str, tuple[list[str], list[list[str]]]]:
     """For each added metric its headers and rows of texts: method, task, model, ratio, lr, then a column a part with
     the mean value.
 
@@ -29,7 +31,7 @@ def scored(results: Results) -> dict[str, tuple[list[str], list[list[str]]]]:
     found, names = {}, group_names(results)
     for path in sorted(folder.glob("*.parquet")) if folder.is_dir() else []:
         try:
-            found[path.stem] = _rows(pq.read_table(path).to_pylist(), names)
+            found[path.stem] = _rows(path.stem, pq.read_table(path).to_pylist(), names, marks)
         except (pa.ArrowInvalid, KeyError, OSError):
             continue
     return {name: table for name, table in found.items() if table[1]}
@@ -41,16 +43,18 @@ def group_names(results: Results) -> dict[str, tuple[str, str, str]]:
     rows = results.trials.take(pa.array(first)).select(["configuration", "task", "model"]).to_pylist()
     found = {}
     for row, label in zip(rows, contender_labels(results).take(pa.array(first)).to_pylist(), strict=True):
-        found[canonical(common(row, ("model",)))] = row["task"], "all", label
+        found[canonical(common(row, ("model",)))] = row["task"], ALL, label
         found[row["configuration"]] = row["task"], row["model"], label
     return found
 
 
-def _rows(scores: list[dict[str, Any]], names: dict[str, tuple[str, str, str]]) -> tuple[list[str], list[list[str]]]:
+def _rows(
+    metric: str, scores: list[dict[str, Any]], names: dict[str, tuple[str, str, str]], marks: Marks
+) -> tuple[list[str], list[list[str]]]:
     values: dict[tuple, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     reasons: dict[str, set[str]] = defaultdict(set)
     for row in scores:
-        own = row["task"], row["model"] or "all", row["method"]
+        own = row["task"], row["model"] or ALL, row["method"]
         task, model, label = names.get(row.get("configuration") or "", own)
         if row["value"] is None:
             reasons[row["reason"] or "no value"].add(label)
@@ -61,9 +65,14 @@ def _rows(scores: list[dict[str, Any]], names: dict[str, tuple[str, str, str]]) 
     rows = []
     for key in sorted(values, key=lambda key: tuple((part is not None, part) for part in key))[:SHOWN]:
         task, model, ratio, label, lr, _ = key
-        where = [task, model, "all" if ratio is None else f"{spoken(ratio)} %", "–" if lr is None else spoken(lr)]
-        means = [sum(of) / len(of) if (of := values[key].get(part)) else None for part in parts]
-        rows.append([label, *where, *("–" if mean is None else f"{mean:.4g}" for mean in means)])
+        cell = task, model, ALL if ratio is None else ratio
+        where = [task, model, ALL if ratio is None else f"{spoken(ratio)} %", NOTHING if lr is None else spoken(lr)]
+        texts = []
+        for part in parts:
+            of = values[key].get(part)
+            mark = marks.measure(metric if part == "value" else f"{metric} {part}", *cell)
+            texts.append(f"{sum(of) / len(of):.4g}{mark}" if of else NOTHING)
+        rows.append([marks.name(label, *cell), *where, *texts])
     if not rows:
         rows = [[", ".join(sorted(methods)), reason] for reason, methods in sorted(reasons.items())]
         return ["method", "no value, because"], rows

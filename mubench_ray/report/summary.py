@@ -3,13 +3,13 @@ doubt."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mubench_ray.report.columns import CONTROLS, DIFFERENCES, difference_name
+from mubench_ray.report.columns import ACCURACIES, COLUMN, CONTROLS
 from mubench_ray.report.grouping import Groups, SeedLevels, encode, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.results.configurations import contender_names
@@ -28,7 +28,8 @@ def summarise(results: Results) -> pa.Table:
     """The leaderboard.
 
     Columns: ``task, model, method, ratio, lr, hyperparameters, options, after``; ``label`` (the method, told apart by
-    what differs), ``control``, ``uses_validation``; ``n`` (usable trials), ``planned`` (rows) and a count a status;
+    what differs), ``control``, ``uses_validation``, ``untrusted`` (measures that the controls of its task, model and ratio
+    do not bear out); ``n`` (usable trials), ``planned`` (rows) and a count a status;
     ``interval_over``, the level of seeds that intervals resample; then for every metric and every difference to the
     retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean).
     """
@@ -38,8 +39,9 @@ def summarise(results: Results) -> pa.Table:
     for name in LEADING:
         columns[name] = first[name]
     columns["label"] = contender_labels(results).take(pa.array(groups.first))
-    columns["control"] = pc.is_in(first["method"], pa.array(CONTROLS))
+    columns["control"] = controls(first)
     columns["uses_validation"] = first["uses_validation"]
+    columns["untrusted"] = untrusted(results, first)
     columns["n"] = groups.count(results.usable)
     columns["planned"] = groups.count()
     status = trials["status"].to_numpy(zero_copy_only=False)
@@ -47,9 +49,23 @@ def summarise(results: Results) -> pa.Table:
         columns[name] = groups.count(status == name)
     levels = SeedLevels(groups, *(encode(trials[name]) for name in ("training_seed", "forget_seed", "seed")))
     columns["interval_over"] = levels.level
-    ranges = {column.name: (column.low, column.high) for column in results.columns}
-    columns |= estimates(groups, levels, measured(results), ranges)
+    columns |= estimates(groups, levels, measured(results), results)
     return pa.table(columns).sort_by([(name, "ascending") for name in LINE])
+
+
+def controls(trials: pa.Table) -> pa.Array:
+    """Whether each of the trials is a control's, (N,)."""
+    return pa.array(np.isin(trials["method"].to_numpy(zero_copy_only=False).astype(str), CONTROLS))
+
+
+def untrusted(results: Results, rows: pa.Table) -> pa.Array:
+    """The measures that the controls do not bear out in the task, model and ratio of each of the rows (N,)."""
+    found: dict[tuple, set[str]] = defaultdict(set)
+    for entry in results.verdicts:
+        if entry["verdict"] == "untrusted":
+            found[entry["task"], entry["model"], entry["ratio"]].add(str(entry["metric"]))
+    cells = zip(*(rows[name].to_pylist() for name in CELL), strict=True)
+    return pa.array([", ".join(sorted(found.get(cell, ()))) for cell in cells], pa.string())
 
 
 def ordered(board: pa.Table) -> list[dict[str, Any]]:
@@ -64,9 +80,9 @@ def ordered(board: pa.Table) -> list[dict[str, Any]]:
 def measured(results: Results) -> dict[str, np.ndarray]:
     """Every metric of every trial, and the differences of accuracies to the trial's own retrain; float64 (N,) each."""
     values = {name: results.values(name) for name in results.metrics}
-    for name in DIFFERENCES:
-        if name in values:
-            values[difference_name(name)] = values[name] - retrain_values(results, name)
+    for column in ACCURACIES:
+        if column.name in values:
+            values[column.difference] = values[column.name] - retrain_values(results, column.name)
     return values
 
 
@@ -81,7 +97,7 @@ def retrain_values(results: Results, metric: str) -> np.ndarray:
     values = results.values(metric)
     is_retrain = results.trials["method"].to_numpy(zero_copy_only=False) == "retrain"
     reference = groups.mean(np.where(is_retrain, values, np.nan))
-    ratio = DIFFERENCES.get(metric)
+    ratio = COLUMN[metric].retention if metric in COLUMN else ""
     if ratio in results.metrics:
         retention = results.values(ratio)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -91,14 +107,15 @@ def retrain_values(results: Results, metric: str) -> np.ndarray:
 
 
 def estimates(
-    groups: Groups, levels: SeedLevels, values: dict[str, np.ndarray], ranges: dict[str, tuple[float, float]]
+    groups: Groups, levels: SeedLevels, values: dict[str, np.ndarray], results: Results
 ) -> dict[str, pa.Array]:
     """Mean, standard deviation and interval of every value a group; an interval ends where the metric's own range
     does."""
     columns = {}
     for name, of_trials in values.items():
         mean, low, high = levels.estimate(of_trials)
-        inside = ranges.get(name, (-np.inf, np.inf))
+        column = results.column.get(name)
+        inside = (column.low, column.high) if column else (-np.inf, np.inf)
         edges = {
             "": mean,
             "_sd": groups.deviation(of_trials),
@@ -117,5 +134,7 @@ def contender_labels(results: Results) -> pa.Array:
     labels = pa.array([names[text] for text in distinct], pa.string()).take(texts.indices)
     # Of two sequences that come to one ratio by other steps.
     several = group_by(results.trials, ["configuration", "ratio"]).mixed(results.trials["after"])
-    named = pc.binary_join_element_wise(labels, results.trials["after"].combine_chunks(), " · after ")
-    return pc.if_else(pa.array(several), named, labels)
+    if not several.any():
+        return labels
+    pairs = zip(labels.to_pylist(), results.trials["after"].to_pylist(), several.tolist(), strict=True)
+    return pa.array([f"{label} · after {after}" if told else label for label, after, told in pairs], pa.string())

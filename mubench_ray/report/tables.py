@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mubench_ray.errors import flat
-from mubench_ray.report.columns import DIFFERENCES, SHOWN, difference_name
-from mubench_ray.report.frontier import CURVES_SHOWN
+from mubench_ray.report.columns import ACCURACIES, shown_in
+from mubench_ray.report.marks import ALL, of_row
 from mubench_ray.report.report import Report
-from mubench_ray.report.scopes import ALL
-from mubench_ray.report.sections import Block, TextTable
 from mubench_ray.report.summary import ordered
+from mubench_ray.report.texts import Block, TextTable, doubted, fixed, trial_count
 from mubench_ray.results.configurations import spoken
+from mubench_ray.results.schema import STATUSES
 
 #: Significant digits of the hub's JSON.
 DIGITS = 8
+#: What its rows say beside statuses and metrics.
+TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "group", "n", "planned"]
+TOLD += ["interval_over"]
 #: More leaderboard rows than this are in no paper: they are left to the CSV and the page.
 CONFIGURATIONS = 5_000
 LATEX = {
@@ -30,6 +32,11 @@ LATEX = {
     "±": r"$\pm$",
     "−": "$-$",
     "·": r"$\cdot$",
+    "°": r"$^{\circ}$",
+    "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
+    "§": r"\S{}",
+    "≈": r"$\approx$",
 }
 LATEX |= {letter: "\\" + letter for letter in "&%$#_{}"}
 
@@ -51,69 +58,36 @@ def paper_tables(report: Report, shown: list[Block]) -> Iterator[tuple[str, Text
 
 
 def by_cell(report: Report) -> dict[str, TextTable]:
-    """One table a (task, model, ratio) with every shown metric."""
-    shown = [column for column in SHOWN if column.name in report.results.metrics and not column.folded]
-    difference = difference_name("forget_accuracy")
-    headers = ["method"]
-    for column in shown:
-        headers += [column.title] + (["D_F − retrain"] if column.name == "forget_accuracy" else [])
+    """One table a (task, model, ratio) with every metric of the leaderboard."""
+    shown, marks = shown_in("board", report.results.columns), report.marks
     tables: dict[str, TextTable] = {}
     for row in report.rows:
         cell = f"{row['task']}, {row['model']}, {spoken(row['ratio'])} % deleted"
-        table = tables.setdefault(cell, TextTable([*headers, "trials"], []))
-        texts = [row["label"]]
-        for column in shown:
-            texts.append(
-                with_doubt(row[column.name], row[f"{column.name}_low"], row[f"{column.name}_high"], column.share)
-            )
-            if column.name == "forget_accuracy":
-                texts.append(with_doubt(row[difference], row[f"{difference}_low"], row[f"{difference}_high"]))
-        table.rows.append([*texts, trial_count(row)])
+        table = tables.setdefault(cell, TextTable(["method", *(column.title for column in shown), "trials"], []))
+        texts = (doubted(row, column, marks.value(row, column)) for column in shown)
+        table.rows.append([row["label"] + of_row(row), *texts, trial_count(row)])
     return tables
 
 
 def ratio_tables(report: Report) -> Iterator[tuple[str, TextTable]]:
-    """D_Test, D_F, D_R against the ratio: MU-Bench's figures as numbers, a (task, model) and averaged over them."""
-    ratios = report.ratios
+    """The metrics of the curves against the ratio: MU-Bench's figures as numbers, a (task, model) and averaged over them."""
+    ratios, columns = report.ratios, shown_in("curves", report.results.columns)
     if len(ratios) < 2 or not len(report.scopes):
         return
-    metrics = [name for name in CURVES_SHOWN if name in report.scopes.column_names]
-    title = {column.name: column.title for column in report.results.columns}
-    rows = [
-        row
-        for row in report.scopes.select(["task", "model", "ratio", "label", *metrics]).to_pylist()
-        if row["ratio"] != ALL
-    ]
+    scopes = report.scopes.select(["task", "model", "ratio", "label", *(column.name for column in columns)])
+    rows = [row for row in scopes.to_pylist() if row["ratio"] != ALL]
     pairs = sorted({(row["task"], row["model"]) for row in rows if ALL not in (row["task"], row["model"])})
     value = {(row["task"], row["model"], float(row["ratio"]), row["label"]): row for row in rows}
     for task, model in ([(ALL, ALL)] if len(pairs) > 1 else []) + pairs:
         where = f"average of {len(pairs)} (task, model) pairs" if task == ALL else f"{task}, {model}"
-        for metric in metrics:
+        for column in columns:
             body = []
             for style in report.styles:
-                found = [value.get((task, model, ratio, style.label), {}).get(metric) for ratio in ratios]
+                found = [value.get((task, model, ratio, style.label), {}).get(column.name) for ratio in ratios]
                 if any(number is not None for number in found):
-                    body.append([style.label, *(with_doubt(mean, None, None) for mean in found)])
-            yield (
-                f"{title[metric]} against the deleted share, {where}",
-                TextTable(["method", *(f"{spoken(ratio)} %" for ratio in ratios)], body),
-            )
-
-
-def trial_count(row: dict[str, Any]) -> str:
-    """``5``, or ``4 of 5`` where a trial was not usable."""
-    return str(row["n"]) if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}"
-
-
-def with_doubt(mean: float | None, low: float | None, high: float | None, share: bool = False) -> str:
-    """``0.981 ± 0.004`` (half the interval's width), the mean alone without an interval, a dash without a mean; in
-    percent for a ``share``."""
-    if mean is None:
-        return "–"
-    scale, digits, unit = (100, 1, " %") if share else (1, 3, "")
-    if low is None or high is None:
-        return f"{scale * mean:.{digits}f}{unit}"
-    return f"{scale * mean:.{digits}f} ± {scale * (high - low) / 2:.{digits}f}{unit}"
+                    body.append([report.marks.name(style.label, task, model), *(fixed(mean, 3) for mean in found)])
+            headers = ["method", *(f"{spoken(ratio)} %" for ratio in ratios)]
+            yield f"{column.title} against the deleted share, {where}", TextTable(headers, body)
 
 
 def left_out(report: Report) -> str:
@@ -138,6 +112,7 @@ def markdown(report: Report, tables: list[tuple[str, TextTable]]) -> str:
             line(["---", *["---:"] * (len(table.headers) - 1)]),
             *(line(row) for row in table.rows),
             "",
+            *([f"Marks: {table.legend}.", ""] if table.legend else []),
         ]
     return "\n".join(parts)
 
@@ -158,11 +133,12 @@ def latex(report: Report, tables: list[tuple[str, TextTable]]) -> str:
     for caption, table in tables:
         rows = [" & ".join(map(escape, row)) + r" \\" for row in table.rows]
         columns = "l" + "r" * (len(table.headers) - 1)
+        told = f" Marks: {escape(table.legend)}." if table.legend else ""
         head = " & ".join(map(escape, table.headers)) + r" \\"
         parts += [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{escape(caption)}. Means over seeds $\pm$ half the 95\% interval.}}",
+            rf"\caption{{{escape(caption)}. Means over seeds $\pm$ half the 95\% interval.{told}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             head,
@@ -197,7 +173,7 @@ def hub_json(report: Report) -> str:
     """The leaderboard for a hub: what each metric means, and a row a configuration with mean, sd, low, high, n and
     statuses."""
     results, names = report.results, report.results.metrics
-    names = [*names, *(difference_name(name) for name in DIFFERENCES if name in names)]
+    names = [*names, *(column.difference for column in ACCURACIES if column.name in names)]
     rows = []
     for row in ordered(shortened(report.board)):
         metrics = {
@@ -205,34 +181,11 @@ def hub_json(report: Report) -> str:
             for name in names
             if row[name] is not None
         }
-        fixed = {
-            name: row[name]
-            for name in (
-                "task",
-                "model",
-                "method",
-                "label",
-                "ratio",
-                "lr",
-                "control",
-                "uses_validation",
-                "group",
-                "n",
-                "planned",
-                "interval_over",
-            )
+        told = {name: row[name] for name in TOLD} | {
+            "untrusted": [name for name in row["untrusted"].split(", ") if name]
         }
-        statuses = {name: row[name] for name in ("ok", "truncated", "diverged", "out_of_memory", "failed")}
-        hyperparameters = json.loads(row["hyperparameters"] or "{}")
-        rows.append(
-            fixed
-            | {
-                "hyperparameters": hyperparameters,
-                "options": json.loads(row["options"] or "{}"),
-                "statuses": statuses,
-                "metrics": metrics,
-            }
-        )
+        told |= {name: json.loads(row[name] or "{}") for name in ("hyperparameters", "options")}
+        rows.append(told | {"statuses": {name: row[name] for name in STATUSES}, "metrics": metrics})
     content = {
         "suite": results.manifest.get("suite"),
         "schema_version": results.manifest.get("schema_version"),
@@ -240,7 +193,7 @@ def hub_json(report: Report) -> str:
         "interval": "95% of the mean over seeds",
         "metrics": {
             c.name: {"title": c.title, "direction": c.direction, "summary": c.summary, "cites": c.cites}
-            for c in results.columns
+            for c in map(results.column.__getitem__, results.metrics)
         },
     }
     head = json.dumps(content, indent=1, allow_nan=False).removesuffix("\n}")

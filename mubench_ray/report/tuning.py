@@ -6,7 +6,7 @@ from typing import Any
 
 from mubench_ray.report.load import read_json
 from mubench_ray.report.report import Report
-from mubench_ray.report.sections import Block, TextTable, cell_name, duration, fixed
+from mubench_ray.report.texts import Block, TextTable, cell_name, duration, fixed
 from mubench_ray.results.configurations import spoken
 
 
@@ -21,10 +21,11 @@ def tuning_block(report: Report) -> Block:
     for choice in content.get("choices") or []:
         trials, flos = trials + choice["trials"], flos + choice["flos"]
         if choice["trials"]:
+            cell = choice | {"task": task_name(choice)} | names.get(choice.get("configuration"), {})
             rows.append(
                 [
-                    cell_name(choice | {"task": task_name(choice)} | names.get(choice.get("configuration"), {})),
-                    titles.get(choice["method"], choice["method"]),
+                    cell_name(cell),
+                    report.marks.name(titles.get(method := str(choice["method"]), method), cell["task"], cell["model"]),
                     f"{choice['usable']} of {choice['configurations']}",
                     configuration(choice) if choice["usable"] else "none usable; the given one was run",
                     fixed(choice["loss"]),

@@ -11,17 +11,17 @@ import pyarrow as pa
 import pyarrow.csv
 
 from mubench_ray.errors import ResultsError
+from mubench_ray.report.columns import shown_in
 from mubench_ray.report.figures import figures, missing, png
 from mubench_ray.report.load import load
+from mubench_ray.report.marks import Marks, of_row
 from mubench_ray.report.page import render
 from mubench_ray.report.report import make_report
 from mubench_ray.report.sections import blocks
 from mubench_ray.report.summary import ordered, summarise
-from mubench_ray.report.tables import hub_json, latex, markdown, paper_tables, trial_count, with_doubt
+from mubench_ray.report.tables import hub_json, latex, markdown, paper_tables
+from mubench_ray.report.texts import doubted, trial_count
 from mubench_ray.results.configurations import spoken
-
-#: Metrics of the table on the screen.
-SUMMARISED = ("test_accuracy", "forget_accuracy", "retain_accuracy", "u_mia", "retention_deviation", "flos_share")
 
 
 class NotDrawn(UserWarning):
@@ -92,20 +92,18 @@ def summary_rows(root: str | Path) -> list[dict[str, str]]:
     """The leaderboard in short, as texts under their headings, for a table on the screen.
 
     Values are ``mean ± half the 95% interval`` (the mean alone where one seed gives no interval, a dash where no trial
-    was usable); controls come first in each (task, model, ratio).
+    was usable); controls come first in each (task, model, ratio). ``legend`` of the texts says what their marks mean.
     """
     results = load(root)
-    columns = [column for column in results.columns if column.name in SUMMARISED]
-    rows = []
-    for row in ordered(summarise(results)):
+    columns, board = shown_in("screen", results.columns), summarise(results)
+    rows, marks = [], Marks(board)
+    for row in ordered(board):
         shown = {
             "task": row["task"],
             "model": row["model"],
-            "method": row["label"] + (" (control)" if row["control"] else ""),
+            "method": row["label"] + of_row(row),
             "ratio": f"{spoken(row['ratio'])} %",
         }
-        for column in columns:
-            name = column.name
-            shown[column.title] = with_doubt(row[name], row[f"{name}_low"], row[f"{name}_high"], column.share)
+        shown |= {column.title: doubted(row, column, marks.value(row, column)) for column in columns}
         rows.append(shown | {"trials": trial_count(row)})
     return rows

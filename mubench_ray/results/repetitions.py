@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mubench_ray.metrics.base import timed
+from mubench_ray.metrics.base import timed_columns
 from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.results.configurations import configuration, setting_names, tuned
 from mubench_ray.results.observations import with_observations
@@ -28,7 +28,7 @@ def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
     """The trials of a folder: every column of this version, ``configuration`` filled in, each repetition once; and a line for each cell that is left out
     because a trial of it has two results."""
     trials = of_every_suite(configured(with_all_columns(store.read("trials")), store), store)
-    trials, refused = without_contradictions(trials)
+    trials, refused = without_contradictions(trials, timed_columns(store.read_object("metrics.json")))
     trials, outdated = without_superseded(once_each(trials))
     trials, unseen = with_observations(trials, store)
     return trials, refused + outdated + unseen
@@ -38,14 +38,14 @@ def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
 ROUNDING = 1e-6
 
 
-def without_contradictions(trials: pa.Table) -> tuple[pa.Table, list[str]]:
+def without_contradictions(trials: pa.Table, timed: set[str]) -> tuple[pa.Table, list[str]]:
     """The rows without those of cells in which an id stands twice with different numbers; a line for each such id. A row
-    without a result contradicts nothing."""
+    without a result contradicts nothing, nor do the ``timed`` columns."""
     counted = pc.value_counts(trials["trial_id"])
     twice = counted.filter(pc.greater(counted.field("counts"), 1)).field("values")
     if not len(twice):
         return trials, []
-    numbers = [field.name for field in trials.schema if pa.types.is_floating(field.type) and not timed(field.name)]
+    numbers = [field.name for field in trials.schema if pa.types.is_floating(field.type) and field.name not in timed]
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in trials.filter(
         pc.and_(pc.is_in(trials["trial_id"], twice), pc.is_in(trials["status"], pa.array(FINISHED)))

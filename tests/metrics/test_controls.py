@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from mubench_ray.metrics import METRICS
 from mubench_ray.metrics.controls import chance_tolerance, check_metric, gate, mean_interval, sampling_tolerance
 from mubench_ray.metrics.mia_auc import mia_auc
 
@@ -89,10 +88,9 @@ def test_the_sampling_tolerance_is_what_chance_does_to_an_auc():
 
 
 def test_the_tolerance_is_on_the_metrics_own_scale():
-    auc, indisc, gap = (METRICS.get(name) for name in ("mia_auc", "indisc", "knowledge_gap"))
-    assert chance_tolerance(auc, 100) == pytest.approx(sampling_tolerance(100))
-    assert chance_tolerance(indisc, 100) == pytest.approx(2 * sampling_tolerance(100))  # 1 - |2 MIA - 1|
-    assert chance_tolerance(gap, 100) == 0.0  # no bound, nothing known of chance
+    assert chance_tolerance(0.5, 0.0, 1.0, 100) == pytest.approx(sampling_tolerance(100))  # an AUC
+    assert chance_tolerance(1.0, 0.0, 1.0, 100) == pytest.approx(2 * sampling_tolerance(100))  # 1 - |2 MIA - 1|
+    assert chance_tolerance(0.0, 0.0, None, 100) == 0.0  # no bound, nothing known of chance
 
 
 def row(method, seed, **values):
@@ -152,3 +150,10 @@ def test_the_gate_knows_which_metrics_compare_with_the_retrain_and_how_indisc_sc
     assert "own reference" in verdicts["retention_deviation"]["reason"]
     assert verdicts["indisc"]["verdict"] == "trusted"
     assert [each["metric"] for each in gate(rows, ["indisc"])] == ["indisc"]
+
+
+def test_the_gate_holds_a_plugins_metric_to_what_the_folder_says_of_it():
+    """Its code is not there: `mubench report` of a folder that was run with it."""
+    declared = {"theirs": {"ideal": 0.5, "low": 0.0, "high": 1.0}, "odd": {"ideal": "0.5"}, "odder": None}
+    (verdict,) = gate(controls(theirs=leaky, odd=leaky), declared=declared)
+    assert (verdict["metric"], verdict["verdict"]) == ("theirs", "trusted")

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.results.schema import CURVE_METRICS, EXAMPLES
 from mubench_ray.results.store import Outcome, Store
 
@@ -30,6 +31,7 @@ class Folder:
         self.root = root
         self.store = Store(root)
         self.store.create({"suite": "hand-made", "trials": 0, "provenance": {"numpy": "2"}})
+        self.store.write_text("metrics.json", json.dumps(describe_metrics()))
         self.count = 0
 
     def add(
@@ -73,7 +75,8 @@ class Folder:
                 ],
                 EXAMPLES,
             )
-        self.store.write(Outcome(row | columns, points, table), METRICS)
+        metrics = METRICS + [name for name in columns if name.startswith("their_")]
+        self.store.write(Outcome(row | columns, points, table), metrics)
         return trial_id
 
     def controls(self, seeds: tuple[int, ...] = (0, 1, 2), **columns: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import METRICS
-from mubench_ray.report.columns import difference_name
+from mubench_ray.report.columns import COLUMN
 from mubench_ray.report.load import load
 from mubench_ray.report.report import make_report
 from mubench_ray.report.sections import blocks
@@ -107,7 +107,7 @@ def test_every_part_of_the_report_sees_the_same_lines(folder):
     assert set(report.scopes["model"].to_pylist()) == models | {"all"}
     assert set(report.noise["test_accuracy"].to_pylist()) == {0.0}  # retrains of one training, all alike
     # Each against the retrain of its own training, as high as it is itself.
-    assert set(report.board[difference_name("forget_accuracy")].to_pylist()) == {0.0}
+    assert set(report.board[COLUMN["forget_accuracy"].difference].to_pylist()) == {0.0}
 
 
 def test_a_sequence_is_one_contender_over_its_steps(folder):

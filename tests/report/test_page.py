@@ -15,8 +15,7 @@ import pytest
 
 from mubench_ray.report import write_report
 from mubench_ray.report.load import load
-from mubench_ray.report.rerun import rerun_command, ui_command
-from mubench_ray.report.runs import RUNS_FILE, UI
+from mubench_ray.report.runs import RUNS_FILE, UI, rerun_command, ui_command
 
 EVIL = "<script>alert(1)</script> & </script><img src=x onerror=alert(2)>"
 
@@ -253,6 +252,6 @@ def test_filters_sorting_and_rows_work(folder, tmp_path):
     assert table.count(rerun_command(folder.root, "")[: -len(" ''")]) == 3  # the trials of the row that was clicked
     links = re.findall(r'<a href="([^"]+)"', table)
     assert links == [f"http://127.0.0.1:5000/#/experiments/7/runs/{'c' * 32}"]
-    glance = page[page.index('id="glance"') : page.index('data-chart="ratio"')]
+    glance = page[page.index('id="glance-panels"') : page.index('data-chart="ratio"')]
     assert "ft" in re.findall(r"<text[^>]*>([^<]*)</text>", glance)
     assert "salun" not in glance and "digits · cnn · 5 %" in page

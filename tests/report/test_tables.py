@@ -6,7 +6,8 @@ import pytest
 
 from mubench_ray.report.report import make_report
 from mubench_ray.report.sections import blocks
-from mubench_ray.report.tables import escape, hub_json, latex, line, markdown, paper_tables, with_doubt
+from mubench_ray.report.tables import escape, hub_json, latex, line, markdown, paper_tables
+from mubench_ray.report.texts import with_doubt
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def test_rows_for_the_screen(folder):
     for seed in range(3):
         folder.add(seed=seed, test_accuracy=0.7, flos_share=0.25, status="failed" if seed == 2 else "ok")
     rows = summary_rows(folder.root)
-    assert [row["method"] for row in rows] == ["retrain (control)", "original (control)", "ft"]
+    assert [row["method"] for row in rows] == ["retrain°", "original°", "ft"]
     assert rows[2]["D_Test"] == "0.700 ± 0.000" and rows[2]["FLOs share"] == "25.0 ± 0.0 %"
     assert rows[2]["D_F"] == "–" and rows[2]["trials"] == "2 of 3" and rows[2]["ratio"] == "10 %"
     assert all(row.keys() == rows[0].keys() for row in rows)

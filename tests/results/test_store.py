@@ -15,9 +15,8 @@ import pytest
 from mubench_ray import load_results
 from mubench_ray.console import show_trial
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run import describe_metrics
 from mubench_ray.errors import ResultsError
-from mubench_ray.metrics.base import METRICS
+from mubench_ray.metrics.base import METRICS, describe_metrics
 from mubench_ray.results.folder import Folder
 from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, STATUSES, table_of, trials_schema
 from mubench_ray.results.store import Outcome, Store

@@ -53,9 +53,9 @@
   }
 
   // The table
-  const shown = new Set(data.columns.filter(c => c.shown).map(c => c.name));
+  const shown = new Set(data.columns.filter(c => c.board).map(c => c.name));
   let sortBy = "", direction = 1, limit = 200;
-  const text = (value, column) => value === null || value === undefined ? "–" : column.share ? (100 * value).toFixed(1) + " %" : Math.abs(value) >= 1000 ? value.toExponential(2) : Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(3);
+  const text = (value, column) => value === null || value === undefined ? "–" : column.format === "signed" ? signed(value) : column.format === "share" ? (100 * value).toFixed(1) + " %" : Math.abs(value) >= 1000 ? value.toExponential(2) : Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(3);
   const signed = value => (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(3);
   for (const column of data.columns) {
     const box = make("input", { type: "checkbox", checked: shown.has(column.name) });
@@ -78,31 +78,29 @@
     const arrows = { higher: " ↑", lower: " ↓", neither: "" };
     for (const c of columns) {
       heading(c.name, c.title + arrows[c.direction], c.summary + (c.cites ? " (" + c.cites + ")" : ""), true);
-      if (c.name === "retention_deviation") heading("group", "Group", "Letters by RetDev: methods without a common letter differ (paired over seeds, 5% jointly over all pairs of the cell)", false);
-      if (c.name === "forget_accuracy") heading("forget_accuracy_minus_retrain", "D_F − retrain", "Mean difference to the retrain of the same seed and forget set; 0 is the goal.", true);
+      if (c.letters) heading("group", "Group", "Letters by " + c.title + ": methods without a common letter differ (paired over seeds, 5% jointly over all pairs of the cell)", false);
     }
     const rows = board.filter(r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr")) && !hidden.has(r.label));
-    if (sortBy) rows.sort((a, b) => { const [x, y] = sortBy.endsWith("minus_retrain") ? [a, b].map(r => r[sortBy] === null ? null : Math.abs(r[sortBy])) : [a[sortBy], b[sortBy]]; if (x === null || y === null) return (x === null) - (y === null); return direction * (typeof x === "string" ? x.localeCompare(y) : x - y); });
+    if (sortBy) rows.sort((a, b) => { const [x, y] = (data.columns.find(c => c.name === sortBy) || {}).format === "signed" ? [a, b].map(r => r[sortBy] === null ? null : Math.abs(r[sortBy])) : [a[sortBy], b[sortBy]]; if (x === null || y === null) return (x === null) - (y === null); return direction * (typeof x === "string" ? x.localeCompare(y) : x - y); });
     const body = rows.slice(0, limit).map(r => {
       const s = style.get(r.label), tr = make("tr", { className: "row" + (r.control ? " control" : "") });
       for (const [key] of fixed) {
         const td = make("td", { className: key === "label" ? "method" : key === "ratio" || key === "n" ? "n" : "" });
         if (key === "label") {
           td.append(make("span", { className: "swatch", style: "background:" + (s ? s.colour : "#999") }), r.label);
-          if (r.control) td.append(make("span", { className: "badge", textContent: "control" }));
-          if (r.uses_validation) td.append(make("span", { className: "badge warn", textContent: "uses D_V", title: "This method reads the validation set, which is also the selection set" }));
+          if (r.control) td.append(badge("control"));
+          if (r.uses_validation) td.append(badge("uses D_V", "warn"));
         } else if (key === "n") {
           td.append(r.n === r.planned ? String(r.n) : r.n + " of " + r.planned);
           const lost = r.planned - r.n;
           if (lost) td.append(make("span", { className: "badge bad", textContent: lost + " failed" }));
-          if (r.truncated) td.append(make("span", { className: "badge warn", textContent: r.truncated + " truncated", title: "Stopped by the budget" }));
+          if (r.truncated) td.append(badge("truncated", "warn", r.truncated + " "));
         } else td.append(key === "ratio" ? r.ratio + " %" : r[key]);
         tr.append(td);
       }
       for (const c of columns) {
         tr.append(cell(r, c));
-        if (c.name === "retention_deviation") tr.append(make("td", { textContent: r.group || "", className: "letters" }));
-        if (c.name === "forget_accuracy") tr.append(distance(r));
+        if (c.letters) tr.append(make("td", { textContent: r.group || "", className: "letters" }));
       }
       tr.addEventListener("click", () => toggle(tr, r));
       return tr;
@@ -116,20 +114,15 @@
       $("more").append(`The first ${limit} of ${rows.length.toLocaleString("en")} rows. `, all);
     }
   }
+  const badge = (name, kind = "", before = "") => make("span", { className: "badge " + kind, textContent: before + name, title: data.marks[name].words });
+  const sign = (name, kind, title) => make("span", { className: kind, textContent: " " + data.marks[name].symbol, title });
   function cell(r, c) {
-    const value = r[c.name], td = make("td", { className: "n" + (value === null ? " none" : "") }, text(value, c));
+    const value = r[c.name], none = value === null || value === undefined, td = make("td", { className: "n" + (none ? " none" : "") }, text(value, c));
+    const floor = (data.noise[r.task + "\u0000" + r.model + "\u0000" + r.ratio] || {})[c.name];
+    if (!none && floor !== null && floor !== undefined && Math.abs(value) <= floor + 1e-12) td.append(sign("within the noise floor", "within", "Within the noise floor: two retrains differ by " + floor.toFixed(4)));
+    if (!none && r.untrusted.split(", ").includes(c.name)) td.append(sign("untrusted", "untrusted", data.marks.untrusted.words));
     const low = r[c.name + "_low"], high = r[c.name + "_high"];
-    if (low !== null && low !== undefined && !(c.share && text(low, c) === text(high, c))) td.append(make("span", { className: "ci", textContent: text(low, c) + " – " + text(high, c) }));
-    return td;
-  }
-  function distance(r) {
-    const value = r.forget_accuracy_minus_retrain;
-    if (value === null || value === undefined) return make("td", { className: "n none" }, "–");
-    const floor = (data.noise[r.task + "\u0000" + r.model + "\u0000" + r.ratio] || {}).forget_accuracy;
-    const td = make("td", { className: "n" }, signed(value));
-    if (floor !== null && floor !== undefined && Math.abs(value) <= floor + 1e-12) td.append(make("span", { className: "within", textContent: " ≈", title: "Within the noise floor: two retrains differ by " + floor.toFixed(4) }));
-    const low = r.forget_accuracy_minus_retrain_low, high = r.forget_accuracy_minus_retrain_high;
-    if (low !== null && low !== undefined) td.append(make("span", { className: "ci", textContent: signed(low) + " … " + signed(high) }));
+    if (low !== null && low !== undefined && !(c.format === "share" && text(low, c) === text(high, c))) td.append(make("span", { className: "ci", textContent: text(low, c) + (c.format === "signed" ? " … " : " – ") + text(high, c) }));
     return td;
   }
   function toggle(tr, r) {
@@ -152,10 +145,10 @@
   const views = [];
   const scopeOf = name => chosen(name) || (choices[name].length > 1 ? "all" : choices[name][0]);
   const inScope = (row, names) => names.every(name => row[name] === scopeOf(name)) && (!chosen("lr") || row.lr === null || String(row.lr) === chosen("lr")) && !hidden.has(row.label);
-  const shares = [...new Set(Object.keys(data.scopes.columns).filter(f => f.startsWith("spent@") && !f.includes("_")).map(f => f.slice(6)))];
+  const along = Object.keys(data.scopes.columns).filter(f => f.includes("@")).map(f => f.split("@")), shares = [...new Set(along.map(([, share]) => share))];
   const melt = row => shares.map(share => {
-    const point = { label: row.label, method: row.method, ratio: row.ratio, n: row.n, share: Math.round(1e4 * Number(share)) / 100, spent: row["spent@" + share] };
-    for (const metric of ["test_accuracy", "forget_accuracy", "retain_accuracy"]) point[metric] = row[metric + "@" + share];
+    const point = { label: row.label, method: row.method, ratio: row.ratio, n: row.n, share: Math.round(1e4 * Number(share)) / 100 };
+    for (const [name, at] of along) if (at === share) point[name] = row[name + "@" + share];
     return point;
   });
   const histograms = unpack(data.histograms), pooled = choices.ratio.length > 1 ? "all" : choices.ratio[0];
@@ -171,11 +164,10 @@
     capacity: () => data.capacity.filter(r => r.task === one("task") && r.model === one("model") && !hidden.has(r.label)),
     scaling: () => data.scaling.filter(r => r.task === one("task") && !hidden.has(r.label)),
   };
-  const boxes = { glance: "glance", ratio: "ratio-panels", frontier: "frontier", budget: "budget", resisting: "resisting", lira: "lira", capacity: "capacity", scaling: "scaling" };
   async function draw() {
     for (const [kind, specs] of Object.entries(data.panels)) {
       const section = document.querySelector(`section[data-chart="${kind}"]`);
-      if (!specs.length || (kind === "ratio" && choices.ratio.length < 2)) {
+      if (!specs.length) {
         const how = section.querySelector(".how");
         how ? (how.hidden = false) : section.remove();
         continue;
@@ -186,7 +178,7 @@
         if (kind === "resisting" && narrow) spec = JSON.parse(JSON.stringify(spec).replaceAll('"orient":"right"', '"orient":"bottom"').replaceAll('"labelAngle":-35', '"labelAngle":-90'));
         if (kind === "glance" && narrow) spec = JSON.parse(JSON.stringify(spec).replaceAll('"labels":false', '"labels":true'));
         const box = make("div", { className: "panel" });
-        $(boxes[kind]).append(box);
+        section.querySelector(".panels").append(box);
         if (typeof vegaEmbed === "undefined") { box.textContent = "Not drawn: vl-convert was missing where this page was made."; continue; }
         if (kind === "lira") spec = { ...spec, columns: Math.max(1, Math.floor((box.clientWidth - 50) / 272)) };
         const { view } = await vegaEmbed(box, { ...spec, datasets: { rows: rowsFor[kind]() } }, { actions: false, renderer: "svg" });
@@ -201,7 +193,7 @@
       const kind = section.dataset.chart;
       if (["resisting", "lira", "capacity", "scaling"].includes(kind)) {
         const drawn = kind === "lira" ? rowsFor.lira() : [];
-        if (kind === "lira") $("lira-score").textContent = !drawn.length ? "" : drawn[0].score.startsWith("log l") ? "The score is the log likelihood ratio of the two, by shadow models of other training seeds: above 0 the attack says forgotten, whether it gives itself away by remembering or by forgetting too much." : "The score is the logit-scaled confidence in the true label: orange to the right is still remembered, to the left forgotten beyond retraining. Likelihood ratios need at least 4 training seeds, each with its retrain.";
+        if (kind === "lira") section.querySelector(".more").textContent = !drawn.length ? "" : drawn[0].score.startsWith("log l") ? "The score is the log likelihood ratio of the two, by shadow models of other training seeds: above 0 the attack says forgotten, whether it gives itself away by remembering or by forgetting too much." : "The score is the logit-scaled confidence in the true label: orange to the right is still remembered, to the left forgotten beyond retraining. Likelihood ratios need at least 4 training seeds, each with its retrain.";
         const ratio = !drawn.length ? [] : [drawn[0].ratio === "all" ? `all ${choices.ratio.length} ratios` : drawn[0].ratio + " %"];
         section.querySelector(".scope").textContent = [one("task"), ...(kind === "scaling" ? [] : [one("model")]), ...ratio].join(" · ");
         continue;
