@@ -40,6 +40,7 @@ class Kind(StrEnum):
     models = "models"
     methods = "methods"
     metrics = "metrics"
+    samplers = "samplers"
 
 
 def _here(where: str) -> Path:
@@ -89,7 +90,7 @@ def list_(
     name: Annotated[str | None, typer.Argument(help="Say all about this one.")] = None,
     plugin: Plugins = [],
 ) -> None:
-    """List the registered tasks, models, methods or metrics, or say all about one of them."""
+    """List the registered tasks, models, methods, metrics or samplers, or say all about one of them."""
     _load(plugin)
     from mubench_ray.console import show_registry
 

@@ -56,7 +56,8 @@ TELL_EVERY = 30.0
 
 def show_registry(kind: str, name: str | None) -> None:
     """The table of ``mubench list``, or all about one name."""
-    registry = importlib.import_module(f"mubench_ray.{kind}").__dict__[kind.upper()]
+    package = {"samplers": "forget"}.get(kind, kind)
+    registry = importlib.import_module(f"mubench_ray.{package}").__dict__[kind.upper()]
     if name is not None:
         for label, value in DESCRIBE[kind](registry.canonical(name), registry.get(name)).items():
             console.print(styled((label, "bold"), f": {value}"))
@@ -133,7 +134,18 @@ def _metric(name: str, metric: Any) -> dict[str, str]:
     return {"metric": name, "better": metric.direction, "range": span, "what": metric.summary, "cites": metric.cites}
 
 
-DESCRIBE = {"tasks": _task, "models": _model, "methods": _method, "metrics": _metric}
+def _sampler(name: str, sampler: Any) -> dict[str, str]:
+    options = {key: "needed" if field.is_required() else field.default for key, field in sampler.model_fields.items()}
+    shown = ", ".join(f"{key} ({value})" for key, value in options.items())
+    return {
+        "sampler": name,
+        "forgets": sampler.title,
+        "options": shown,
+        "what": " ".join((sampler.__doc__ or "").split()),
+    }
+
+
+DESCRIBE = {"tasks": _task, "models": _model, "methods": _method, "metrics": _metric, "samplers": _sampler}
 DETAILS = {"tasks", "counts"}
 ROOMY = {
     "hub id",
@@ -156,6 +168,8 @@ def show_plan(plan: Plan, trials: bool) -> None:
 
     suite = plan.suite
     made = f"{len(plan.originals):,} originals and {len(plan.retrains):,} retrains"
+    if scoring := sum(recipe.kind == "scoring" for recipe in plan.recipes.values()):
+        made += f" and {scoring:,} scoring networks"
     console.print(styled((suite.name, "bold"), f": {len(plan.trials):,} trials, after {made}"))
     table = Table(box=None, header_style="bold", pad_edge=False)
     for label in ("task", "model", "method", "trials"):

@@ -32,6 +32,7 @@ def run(*arguments):
         ("models", ["cnn-small", "resnet18", "vit-tiny"]),
         ("methods", ["original", "retrain", "ft", "neggrad", "neggrad_plus", "rand_label", "bad_t", "scrub", "salun"]),
         ("metrics", ["test_accuracy", "u_mia", "indisc", "retention_deviation"]),
+        ("samplers", ["uniform", "class", "from_file", "hardest", "memorised"]),
     ],
 )
 def test_list_names_everything(kind, names):

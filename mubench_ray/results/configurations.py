@@ -130,7 +130,9 @@ def _task_name(setting: Mapping[str, Any], say_how: bool) -> str:
         sampler = setting["sampler"].replace("_", " ")
         if setting["sampler"] == "class" and "classes" in options:
             classes = options.pop("classes")
-            sampler = f"class{'es' if len(classes) > 1 else ''} {', '.join(map(str, classes))}"
+            by, part = options.pop("by", "class"), "part of " if options.pop("part", False) else ""
+            plural = ("es" if by == "class" else "s") if len(classes) > 1 else ""
+            sampler = f"{part}{by}{plural} {', '.join(map(str, classes))}"
         if "sha256" in options:
             sampler += f" {options.pop('sha256')[:8]}"
         parts = [sampler, *(f"{name} {spoken(value)}" for name, value in options.items())]

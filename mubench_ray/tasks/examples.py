@@ -24,11 +24,13 @@ class Examples:
     """The rows of one split as columns of equal length.
 
     ``columns`` maps a name (``image`` uint8 (N, C, H, W), ``labels`` int64 (N,), ...) to a tensor; ``source_index`` holds each row's
-    position in the data set's own training or test list, the numbering that released forget lists use.
+    position in the data set's own training or test list, the numbering that released forget lists use. ``groups`` are what the data knows of its
+    examples and no network is shown (``superclass``): int64 (N,) each, for samplers of forget sets.
     """
 
     columns: Columns
     source_index: Tensor
+    groups: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.source_index)
@@ -45,7 +47,8 @@ class Examples:
     def select(self, positions: Tensor) -> Examples:
         """The rows at ``positions`` as a smaller set."""
         columns = {name: column[positions] for name, column in self.columns.items()}
-        return Examples(columns, self.source_index[positions])
+        groups = {name: group[positions] for name, group in self.groups.items()}
+        return Examples(columns, self.source_index[positions], groups=groups)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class MappedExamples(Examples):
     def select(self, positions: Tensor) -> MappedExamples:
         """The rows at ``positions`` as a smaller set on the same file."""
         part = super().select(positions)
-        return MappedExamples(part.columns, part.source_index, self.mapped, self.rows[positions])
+        rows = self.rows[positions]
+        return MappedExamples(part.columns, part.source_index, self.mapped, rows, groups=part.groups)
 
 
 @dataclass(frozen=True)
