@@ -36,7 +36,7 @@ def trials(**changes) -> dict[str, Trial]:
 
 def test_nothing_above_one_stands_in_no_id():
     assert all(trial.versions == {} for trial in trials().values())
-    assert all(recipe.versions == {} for trial in trials().values() for recipe in trial.artifacts)
+    assert all(recipe.versions == {} for trial in trials().values() for recipe in (trial.original, trial.retrain))
 
 
 #: Whose version is raised, and which ids of ft's trial it moves.
