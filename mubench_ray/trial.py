@@ -7,7 +7,7 @@ import json
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 #: Versions of what decides an outcome, by what has them: ``method``, ``task``, ``model``, ``checkpoint`` (the model as it reads
 #: ``original_checkpoint``), ``sampler``, and for the loop ``unlearning`` and the kinds of artifact. Only those above 1 stand here; of a plugin's things
@@ -300,8 +300,7 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if "classes" in options:  # a set
         options["classes"] = sorted(set(options["classes"]))
     setting |= {"sampler": forget.get("sampler", ForgetSet.model_fields["sampler"].default), "sampler_options": options}
-    if forget.get("scored_by"):
-        setting["scored_by"] = Recipe.model_validate(forget["scored_by"]).id
+    setting["scored_by"] = _network(forget.get("scored_by"))
     setting |= {"shadow": trial.get("half") is not None, "training": _changed(Training, trial.get("training"))}
     setting["versions"] = {key: versions[key] for key in ("task", "model", "checkpoint", "sampler") if key in versions}
     contender = {"method": method}
@@ -319,6 +318,16 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "setting": plain({name: value for name, value in setting.items() if value not in (None, {}, False)}),
         "contender": plain({name: value for name, value in contender.items() if value not in (None, {}, False)}),
     }
+
+
+def _network(recipe: Any) -> str | None:
+    """The id of a scoring network's recipe that is given as plain data; of what is no recipe of this version, a digest."""
+    if recipe is None:
+        return None
+    try:
+        return Recipe.model_validate(recipe).id
+    except ValidationError:
+        return digest(recipe)
 
 
 def plain(content: Any) -> Any:

@@ -157,6 +157,8 @@ def described(name: str, value: str) -> str:
         return f"original {value}"
     if name == "sequence":
         return "in sequence"
+    if name == "scored_by":
+        return f"scored by {value.removeprefix('scoring-')[:6]}"
     if name.startswith("budget."):
         return f"budget {100 * float(value):g} %" if short == "flos" and value != "none" else f"budget {short} {value}"
     if name.startswith("versions."):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mubench_ray.forget import SAMPLERS
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import timed
 from mubench_ray.models import MODELS
@@ -44,7 +45,7 @@ def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
 
     Returns status, FLOs and every metric that does not depend on the clock and is known on either side, those of its observations among them, and first the
     versions, where the row was made by others than those of here (another code of its method, say). Nothing is written to the folder's tables. No plugin of
-    its suite is loaded: raises UnknownName, naming them, for a row of a task, model or method that is not registered here.
+    its suite is loaded: raises UnknownName, naming them, for a row of a task, model, method or sampler that is not registered here.
     """
     folder = Path(folder)
     suite = json.loads((folder / "suite.json").read_text()) if (folder / "suite.json").is_file() else {}
@@ -53,7 +54,8 @@ def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
     with plugins_told(folder):
         for record in records:
             OBSERVATIONS.canonical(record["observation"])
-        for registry, name in ((TASKS, trial.task), (MODELS, trial.model), (METHODS, trial.method)):
+        named = ((TASKS, trial.task), (MODELS, trial.model), (METHODS, trial.method), (SAMPLERS, trial.forget.sampler))
+        for registry, name in named:
             registry.canonical(name)
     prepare_network_process()
     # What is made here is of the versions here: as such it may be kept beside the artifacts that are there.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -410,12 +411,15 @@ def test_another_schema_version_is_refused(suite_file, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
-def test_a_forget_set_that_a_network_decides(tiny, tmp_path):
+def test_a_forget_set_of_a_plugin_that_a_network_decides(tiny, repository, tmp_path):
     """Its network is made once, before all retrains, by whichever worker."""
-    content = {**tiny, "methods": ["retrain", "ft"], "ratios": [5, 10], "seeds": [1, 2], "sampler": "hardest"}
-    path, out = tmp_path / "hardest.yaml", tmp_path / "out"
+    page = (repository / "docs" / "add-a-sampler.md").read_text()
+    plugin = tmp_path / "my_sampler.py"
+    plugin.write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    content = {**tiny, "methods": ["retrain", "ft"], "ratios": [5, 10], "seeds": [1, 2], "sampler": "unsure"}
+    path, out = tmp_path / "unsure.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump({**content, "resources": {"concurrency": 2}}))
-    finish("run", path, "--out", out)
+    finish("run", "--plugin", plugin, path, "--out", out)
     rows = load_results(out).to_pylist()
     assert len(rows) == 8 and {row["status"] for row in rows} <= {"ok", "truncated"}
     assert len({(row["ratio"], row["forget_sha256"]) for row in rows}) == 2

@@ -1,5 +1,6 @@
 """docs/add-a-sampler.md: its files are samplers of under 30 lines, from a plugin, its suite is valid and its trials run."""
 
+import json
 import re
 
 import numpy as np
@@ -7,13 +8,15 @@ import pytest
 import yaml
 
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.errors import SuiteError
+from mubench_ray.errors import SuiteError, UnknownName
 from mubench_ray.forget import SAMPLERS
-from mubench_ray.registry import load_plugin
+from mubench_ray.registry import fold, load_plugin
+from mubench_ray.results.store import Store
 from mubench_ray.suite import make_suite
-from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
 from mubench_ray.trials.data import load_task
 from mubench_ray.trials.originals import forget_split, scores_for
+from mubench_ray.trials.rerun import rerun_trial
 from mubench_ray.trials.run_trial import run_trial
 
 
@@ -39,6 +42,19 @@ def test_the_page_s_sampler_runs_in_its_suite(page, tmp_path):
     train = load_task("digits", 500, None)[1].train
     drawn = train.labels[forget_split(trial, ArtifactStore(tmp_path)).forget] == 3
     assert drawn.float().mean() > 1.5 * (train.labels == 3).float().mean()
+
+
+def test_a_row_of_it_runs_again_where_it_is_loaded_and_names_it_where_it_is_not(page, tmp_path):
+    trial = next(iter(make_plan(make_suite({**page, "methods": "retrain", "training": {"epochs": 1}})).trials.values()))
+    out = tmp_path / "out"
+    row = run_trial(trial, ArtifactStore(default_artifacts(out))).row
+    store = Store(out)
+    store.create({"suite": "lopsided"})
+    store.write_text("suite.json", json.dumps({"plugins": ["my_sampler.py"]}))
+    assert all(each.same for each in rerun_trial(out, row))
+    del SAMPLERS._spellings[fold("lopsided")]
+    with pytest.raises(UnknownName, match=r"Unknown sampler 'lopsided'.*--plugin my_sampler\.py"):
+        rerun_trial(out, row)
 
 
 def test_the_page_s_options_are_held_to_what_is_declared(page):

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from mubench_ray.console import show_plan
 from mubench_ray.engine.plan import make_plan, split_name
 from mubench_ray.engine.schedule import Schedule
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.forget import SAMPLERS, Draw, halves, split_forget
 from mubench_ray.forget.scored import scoring_networks
 from mubench_ray.models import MODELS
+from mubench_ray.results.configurations import setting_names
+from mubench_ray.results.submission import forget_name, redraw
 from mubench_ray.suite import make_suite
 from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore
@@ -163,3 +166,17 @@ def test_without_scores_nothing_is_drawn(base):
     (trial, _) = trials(base, sampler="hardest")
     with pytest.raises(MubenchError, match="reads the scores of a network, and none are at hand"):
         split_forget(load_task("digits", 300, None)[1].train, trial.forget)
+
+
+def test_reports_and_leaderboards_tell_networks_apart(base):
+    own, named = (trials(base, sampler={"name": "hardest", "model": name})[0] for name in ("cnn-small", "vit-tiny"))
+    assert forget_name(own) != forget_name(named) and own.forget.scored_by.id in forget_name(own)
+    assert redraw(own, None) is None, "its manifest is what counts where the network is not at hand"
+    names = setting_names([own.configuration, named.configuration])
+    assert [model.rpartition(" ")[0] for _, model in names.values()] == ["cnn-small, scored by"] * 2
+    assert len(set(names.values())) == 2
+
+
+def test_the_plan_says_what_is_trained_for_scores_alone(base, capsys):
+    show_plan(make_plan(make_suite({**base, "sampler": {"name": "memorised", "halves": 4}})), False)
+    assert "2 originals and 2 retrains and 4 scoring networks" in " ".join(capsys.readouterr().out.split())
