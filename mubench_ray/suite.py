@@ -369,7 +369,8 @@ def check_sampler(suite: Suite, where: str) -> Suite:
         suite = suite.model_copy(update={"ratios": []})
     if sampler.whole and len(suite.ratios) > 1:
         raise SuiteError(
-            f"{where}: ratios: sampler {sampler.name} forgets a whole, which has one ratio: leave `ratios` out, or say part: true beside the classes."
+            f"{where}: ratios: sampler {sampler.name} forgets a whole, which has one ratio: leave `ratios` out; "
+            f"`mubench list samplers {sampler.name}` says whether a part can be asked for."
         )
     if not suite.ratios and not sampler.whole:
         raise SuiteError(f"{where}: ratios: name at least one, in percent of the training set.")
@@ -391,7 +392,8 @@ def check_halves(suite: Suite, where: str) -> None:
         "search": suite.search and "tune the methods in a suite of its own and give their hyperparameters here",
         "sampler": suite.sampler.name == "from_file"
         and "a list of ids lies in no random half; draw forget sets from seeds",
-        "a whole class": not suite.ratios and "it is another share of every half; say part: true beside the classes",
+        "a whole that the data gives": suite.sampler.configured().whole
+        and "it is another share of every half; ask for a part of it",
     }
     for key, reason in wrong.items():
         if reason:

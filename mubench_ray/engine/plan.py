@@ -130,7 +130,7 @@ class Cell:
         if suite.ratios not in ([], [share]):
             raise SuiteError(
                 f"{suite.name}: ratios: {suite.ratios[0]:g} is given, and what sampler {sampler.name} forgets of {task.name} is {share:g} %: leave `ratios` "
-                f"out to forget the whole, or say part: true beside the classes for a ratio below {share:g}."
+                f"out to forget the whole; `mubench list samplers {sampler.name}` says whether a part, below that, can be asked for."
             )
         return share
 

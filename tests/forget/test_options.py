@@ -126,7 +126,7 @@ def test_seeds_that_draw_nothing_are_no_repetitions(base, sampler):
 
 def test_a_pool_of_halves_has_no_whole_class(base):
     content = {name: value for name, value in base.items() if name != "ratios"}
-    with pytest.raises(SuiteError, match="halves cannot go with a whole class"):
+    with pytest.raises(SuiteError, match="halves cannot go with a whole that the data gives"):
         make_suite({**content, "halves": 4, "sampler": {"name": "class", "classes": [3]}})
 
 
