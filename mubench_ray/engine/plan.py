@@ -127,6 +127,10 @@ class Cell:
             share = whole_ratio(type(sampler), sampler.model_dump_json(), task.name, task.subset, suite.data_dir)
         except MubenchError as error:
             raise SuiteError(f"{suite.name}: {error}") from error
+        if share >= 100:
+            raise SuiteError(
+                f"{suite.name}: sampler {sampler.name} forgets all of {task.name}: nothing is left to keep."
+            )
         if suite.ratios not in ([], [share]):
             raise SuiteError(
                 f"{suite.name}: ratios: {suite.ratios[0]:g} is given, and what sampler {sampler.name} forgets of {task.name} is {share:g} %: leave `ratios` "

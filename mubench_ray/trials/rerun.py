@@ -66,9 +66,15 @@ def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
     again = run_trial(now, ArtifactStore(default_artifacts(folder)), suite.get("data_dir"), wanted=wanted).values
     names = [name for name in ("status", "flos", *metric_names()) if not timed(name)]
     compared = [Compared(name, stored.get(name), again.get(name)) for name in names]
-    if now.versions != trial.versions:
-        compared.insert(0, Compared("versions above 1", canonical(trial.versions), canonical(now.versions)))
+    if (then := versions_told(trial)) != (here := versions_told(now)):
+        compared.insert(0, Compared("versions above 1", then, here))
     return [each for each in compared if each.stored is not None or each.again is not None]
+
+
+def versions_told(trial: Trial) -> str:
+    """The versions that a trial is made of, those of the network that scores D for its forget set among them."""
+    network = trial.forget.scored_by
+    return canonical(trial.versions | ({"scoring network": network.versions} if network and network.versions else {}))
 
 
 def observations_of(probes: Probes) -> dict[str, dict[str, Any]]:

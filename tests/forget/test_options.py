@@ -99,6 +99,12 @@ def test_a_ratio_that_is_not_the_share_is_refused_before_anything_runs(base):
         make_plan(suite)
 
 
+def test_all_classes_leave_nothing_to_keep(base):
+    content = {name: value for name, value in base.items() if name != "ratios"}
+    with pytest.raises(SuiteError, match="forgets all of digits: nothing is left to keep"):
+        make_plan(make_suite({**content, "sampler": {"name": "class", "classes": list(range(10))}}))
+
+
 def test_a_part_of_a_class_is_said():
     sets = [set(drawn(ratio, classes=[3, 4], part=True).forget.tolist()) for ratio in (5, 10)]
     assert sets[0] < sets[1] and len(sets[1]) == 100

@@ -21,6 +21,7 @@ from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_task
 from mubench_ray.trials.originals import forget_split, scores_for
+from mubench_ray.trials.rerun import versions_told
 from mubench_ray.trials.run_trial import run_trial
 from mubench_ray.trials.versions import versioned
 
@@ -92,6 +93,7 @@ def test_a_raised_version_of_the_network_s_model_is_another_forget_set(base, mon
     monkeypatch.setattr(MODELS.get("vit-tiny"), "version", 2, raising=False)
     now = versioned(trial)
     assert now.forget.scored_by.versions == {"model": 2} and now.versions == trial.versions
+    assert (versions_told(trial), versions_told(now)) == ("{}", '{"scoring network":{"model":2}}')
     assert now.id != trial.id and now.id == trials(base, sampler={"name": "hardest", "model": "vit-tiny"})[0].id
 
 
