@@ -82,6 +82,8 @@ def show_plan(plan: Plan, trials: bool) -> None:
 
     suite = plan.suite
     made = f"{len(plan.originals):,} originals and {len(plan.retrains):,} retrains"
+    if scoring := sum(recipe.kind == "scoring" for recipe in plan.recipes.values()):
+        made += f" and {scoring:,} scoring networks"
     console.print(styled((suite.name, "bold"), f": {len(plan.trials):,} trials, after {made}"))
     table = Table(box=None, header_style="bold", pad_edge=False)
     for label in ("task", "model", "method", "trials"):

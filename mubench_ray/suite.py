@@ -10,12 +10,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
+from mubench_ray.forget import SAMPLERS, Sampler
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
 from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.registry import load_plugin
 from mubench_ray.search import OBJECTIVES, check_objectives
-from mubench_ray.splits import check_sampler
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Budget, Unlearning
 
@@ -134,22 +134,21 @@ class ObservationEntry(BaseModel):
         return self.model_extra or {}
 
 
-class SamplerEntry(Part):
-    """A sampler of forget sets and its options."""
+class SamplerEntry(BaseModel):
+    """A sampler of forget sets; every further key is one of its options."""
+
+    model_config = ConfigDict(extra="allow")
 
     name: str = "class_balanced"
-    path: str | None = None
-    classes: list[int] | None = None
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        return check_sampler(name)
+        return SAMPLERS.canonical(name)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options that are set."""
-        return {key: value for key in ("path", "classes") if (value := getattr(self, key)) is not None}
+    def configured(self) -> Sampler:
+        """The sampler with its options; raises MubenchError."""
+        return SAMPLERS.get(self.name).configure(self.model_extra or {})
 
 
 class Resources(Part):
@@ -225,7 +224,8 @@ class Suite(Part):
     #: Models for every task that does not name its own.
     models: Annotated[list[Annotated[ModelEntry, Named]], Listed] = []
     methods: Annotated[list[Annotated[MethodEntry, Named]], Listed] = Field(min_length=1)
-    ratios: Annotated[list[Ratio], Listed] = Field(default=RATIOS, min_length=1)
+    #: Percent of D to forget; none where the sampler takes a whole that the data gives (a class), whose ratio is what it is.
+    ratios: Annotated[list[Ratio], Listed] = RATIOS
     seeds: Annotated[list[Seed], Listed] = Field(default=SEEDS, min_length=1)
     lrs: Annotated[list[Rate], Listed] = Field(default=LRS, min_length=1)
     #: The ratios are steps of one sequence of deletions (2, 4, 6: forget 2 %, then 2 % more, then 2 % more), a row a step.
@@ -313,6 +313,7 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
         raise SuiteError(f"{where}: {error}") from error
     except ValidationError as error:
         raise SuiteError("\n".join(f"{where}: {_explain(fault)}" for fault in error.errors())) from None
+    suite = check_sampler(suite, where)
     for number, task in enumerate(suite.tasks):
         if not task.models and not suite.models:
             raise SuiteError(f"{where}: tasks[{number}]: no models: name them in the suite or beside the task.")
@@ -356,6 +357,32 @@ def check_entries(suite: Suite, where: str) -> None:
             )
 
 
+def check_sampler(suite: Suite, where: str) -> Suite:
+    """The suite with the ratios that its sampler leaves to choose: none where it takes a whole that the data gives, and they are left out.
+
+    Raises SuiteError for options that the sampler has not, and for ratios and seeds that would give the same forget set twice.
+    """
+    try:
+        sampler = suite.sampler.configured()
+    except MubenchError as error:
+        raise SuiteError(f"{where}: sampler: {error}") from error
+    if sampler.whole and "ratios" not in suite.model_fields_set:
+        suite = suite.model_copy(update={"ratios": []})
+    if sampler.whole and len(suite.ratios) > 1:
+        raise SuiteError(
+            f"{where}: ratios: sampler {sampler.name} forgets a whole, which has one ratio: leave `ratios` out; "
+            f"`mubench list samplers {sampler.name}` says whether a part can be asked for."
+        )
+    if not suite.ratios and not sampler.whole:
+        raise SuiteError(f"{where}: ratios: name at least one, in percent of the training set.")
+    if len(suite.forget_seeds) > 1 and not sampler.random:
+        raise SuiteError(
+            f"{where}: forget_seeds: sampler {sampler.name} draws nothing at random, and {len(suite.forget_seeds)} seeds are the same set so many times: "
+            "name one."
+        )
+    return suite
+
+
 def check_halves(suite: Suite, where: str) -> None:
     """Raises SuiteError for what a pool of shadow models cannot be combined with."""
     wrong = {
@@ -366,6 +393,8 @@ def check_halves(suite: Suite, where: str) -> None:
         "search": suite.search and "tune the methods in a suite of its own and give their hyperparameters here",
         "sampler": suite.sampler.name == "from_file"
         and "a list of ids lies in no random half; draw forget sets from seeds",
+        "a whole that the data gives": suite.sampler.configured().whole
+        and "it is another share of every half; ask for a part of it",
     }
     for key, reason in wrong.items():
         if reason:
@@ -407,7 +436,6 @@ def _explain(fault: ErrorDetails) -> str:
         owner = {
             "tasks": TaskEntry,
             "models": ModelEntry,
-            "sampler": SamplerEntry,
             "unlearning": Unlearning,
             "budget": Budget,
             "resources": Resources,

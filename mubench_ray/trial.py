@@ -7,7 +7,7 @@ import json
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 #: Versions of what decides an outcome, by what has them: ``method``, ``task``, ``model``, ``checkpoint`` (the model as it reads
 #: ``original_checkpoint``), ``sampler``, and for the loop ``unlearning`` and the kinds of artifact. Only those above 1 stand here; of a plugin's things
@@ -86,12 +86,22 @@ class Probes(Frozen):
 
 
 class ForgetSet(Frozen):
-    """How D_F is drawn: a named sampler, its options and the seed of the draw."""
+    """How D_F is drawn: a named sampler, its options and the seed of the draw.
+
+    ``scored_by``, of a sampler that reads the scores of a network, is the recipe of that network: the same for all training seeds, and never f_O.
+    """
 
     sampler: str = "class_balanced"
     ratio: float = Field(gt=0, lt=100)
     seed: int = 42
     options: dict[str, Any] = Field(default_factory=dict)
+    scored_by: Recipe | None = None
+
+    @property
+    def drawn_from(self) -> dict[str, Any]:
+        """What decides the draw beside sampler, ratio and seed: a file counts by its content's hash, not by where it lies, a network by its recipe."""
+        found = {key: value for key, value in self.options.items() if key != "path"}
+        return found | ({"scored_by": self.scored_by.id} if self.scored_by else {})
 
 
 def digest(content: Any, length: int = 16) -> str:
@@ -102,7 +112,7 @@ def digest(content: Any, length: int = 16) -> str:
 class Recipe(Frozen):
     """What an artifact is made from: a task, a model, its training and, for a retrain, the forget set left out.
 
-    Without ``training`` it is the checkpoint as it is.
+    Without ``training`` it is the checkpoint as it is. ``scoring`` makes it a network that no trial starts from: it scores D for a sampler of forget sets.
     """
 
     task: str
@@ -114,6 +124,7 @@ class Recipe(Frozen):
     forget: ForgetSet | None = None
     half: int | None = None
     on: Literal["forget", "validation"] | None = None
+    scoring: Literal[True] | None = None
     #: Those of the task, the model, the sampler and, as ``training``, of the loop.
     versions: Versions = Field(default_factory=dict)
 
@@ -129,8 +140,14 @@ class Recipe(Frozen):
 
     @property
     def kind(self) -> str:
-        """``original`` (trained on everything), ``retrain`` (on D_R only), ``forget-only`` (on D_F only) or ``validation-only`` (on D_V only)."""
+        """``original``, ``scoring`` (both trained on everything), ``retrain`` (on D_R), ``forget-only`` (on D_F) or ``validation-only`` (on D_V)."""
+        if self.scoring:
+            return "scoring"
         return f"{self.on}-only" if self.on else "original" if self.forget is None else "retrain"
+
+
+ForgetSet.model_rebuild()
+Recipe.model_rebuild()
 
 
 class Trial(Frozen):
@@ -258,7 +275,7 @@ ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts",
     "original_checkpoint": "setting",
     "method": "contender",
     "hyperparameters": "contender",
-    "forget": "parts",  # the sampler and its options: setting; the seed of the draw: repetition
+    "forget": "parts",  # the sampler, its options and network: setting; the seed of the draw: repetition
     "seed": "repetition",
     "training_seed": "repetition",
     "lr": "contender",
@@ -283,6 +300,7 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if "classes" in options:  # a set
         options["classes"] = sorted(set(options["classes"]))
     setting |= {"sampler": forget.get("sampler", ForgetSet.model_fields["sampler"].default), "sampler_options": options}
+    setting["scored_by"] = _network(forget.get("scored_by"))
     setting |= {"shadow": trial.get("half") is not None, "training": _changed(Training, trial.get("training"))}
     setting["versions"] = {key: versions[key] for key in ("task", "model", "checkpoint", "sampler") if key in versions}
     contender = {"method": method}
@@ -300,6 +318,16 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "setting": plain({name: value for name, value in setting.items() if value not in (None, {}, False)}),
         "contender": plain({name: value for name, value in contender.items() if value not in (None, {}, False)}),
     }
+
+
+def _network(recipe: Any) -> str | None:
+    """The id of a scoring network's recipe that is given as plain data; of what is no recipe of this version, a digest."""
+    if recipe is None:
+        return None
+    try:
+        return Recipe.model_validate(recipe).id
+    except ValidationError:
+        return digest(recipe)
 
 
 def plain(content: Any) -> Any:
@@ -324,9 +352,7 @@ def canonical(content: Any) -> str:
 
 
 def _identity(forget: ForgetSet | None) -> dict[str, Any] | None:
-    """A forget set by what it draws: a file counts by its content's hash, not by where it lies."""
+    """A forget set by what it draws; its options and its network are ``options`` of the id."""
     if forget is None:
         return None
-    content = forget.model_dump()
-    content["options"] = {key: value for key, value in forget.options.items() if key != "path"}
-    return content
+    return {**forget.model_dump(exclude={"scored_by"}), "options": forget.drawn_from}

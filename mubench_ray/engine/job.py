@@ -19,13 +19,11 @@ from mubench_ray.errors import MubenchError, ends_process, one_line
 from mubench_ray.registry import load_plugin
 from mubench_ray.results.storage import Place, StorageLost
 from mubench_ray.results.store import Store
-from mubench_ray.splits import split_forget
 from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.trial import Recipe, Trial
 from mubench_ray.trials.artifacts import ArtifactStore
-from mubench_ray.trials.data import load_half
 from mubench_ray.trials.observing import Asked, failed_record, feeding
-from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.originals import forget_split, get_artifact
 from mubench_ray.trials.run_trial import (
     Keep,
     failed_outcome,
@@ -200,8 +198,7 @@ class Job:
         """The manifest of a forget set (indices, SHA-256), beside the results."""
         store, name = Store(self.out), f"splits/{split_name(recipe)}.json"
         if not store.place.exists(name):
-            _, splits = load_half(recipe.task, recipe.subset, self.data_dir, recipe.half)
-            manifest = split_forget(splits.train, recipe.forget).manifest
+            manifest = forget_split(recipe, self._store, self.data_dir, self.device).manifest
             store.write_text(name, json.dumps({"task": recipe.task, "subset": recipe.subset, **manifest}))
 
 

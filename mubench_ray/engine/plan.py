@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from mubench_ray.errors import SuiteError
+from mubench_ray.errors import MubenchError, SuiteError
+from mubench_ray.forget import Sampler, Scored
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
 from mubench_ray.models.base import check_checkpoint
@@ -21,12 +21,12 @@ from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.observations.base import Kind, refusal
 from mubench_ray.results.configurations import how
 from mubench_ray.search import Configuration
-from mubench_ray.splits import list_file
 from mubench_ray.suite import MethodEntry, ModelEntry, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
+from mubench_ray.trials.data import load_task
 from mubench_ray.trials.observing import Asked, asked, recipes
-from mubench_ray.trials.versions import step_before, versioned
+from mubench_ray.trials.versions import scoring, step_before, versioned
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,59 @@ class Cell:
             else None
         )
 
+    @functools.cached_property
+    def forget_sets(self) -> list[ForgetSet]:
+        """The forget sets that every method is given on this model of this task."""
+        suite, sampler = self.suite, self.suite.sampler.configured()
+        ratios = [self._whole(sampler)] if sampler.whole else suite.ratios
+        scored_by = self._scoring(sampler) if isinstance(sampler, Scored) else None
+        return [
+            ForgetSet(
+                sampler=sampler.name,
+                ratio=ratio,
+                seed=seed,
+                options=sampler.prepared(ratio).options,
+                scored_by=scored_by,
+            )
+            for ratio in ratios
+            for seed in suite.forget_seeds
+        ]
+
+    def _whole(self, sampler: Sampler) -> float:
+        """The ratio of a whole that the data gives; raises SuiteError where the suite gives another, or the data has not what is named."""
+        suite, task = self.suite, self.task
+        try:
+            share = whole_ratio(type(sampler), sampler.model_dump_json(), task.name, task.subset, suite.data_dir)
+        except MubenchError as error:
+            raise SuiteError(f"{suite.name}: {error}") from error
+        if share >= 100:
+            raise SuiteError(
+                f"{suite.name}: sampler {sampler.name} forgets all of {task.name}: nothing is left to keep."
+            )
+        if suite.ratios not in ([], [share]):
+            raise SuiteError(
+                f"{suite.name}: ratios: {suite.ratios[0]:g} is given, and what sampler {sampler.name} forgets of {task.name} is {share:g} %: leave `ratios` "
+                f"out to forget the whole; `mubench list samplers {sampler.name}` says whether a part, below that, can be asked for."
+            )
+        return share
+
+    def _scoring(self, sampler: Scored) -> Recipe:
+        """The network that scores D: trained as an original of this model, or of the one that the sampler names."""
+        model, training = self.model, self.training
+        if sampler.model is not None:
+            name = MODELS.canonical(sampler.model)
+            model = next((entry for entry in self.suite.models if entry.name == name), ModelEntry(name=name))
+            training = resolve_training(self.suite, self.task, model)
+        if reason := MODELS.get(model.name).refusal(TASKS.get(self.task.name)):
+            raise SuiteError(f"{self.suite.name}: sampler: model {model.name} cannot score {self.task.name}: {reason}.")
+        if self.budget_epochs is not None:
+            raise SuiteError(
+                f"{self.suite.name}: sampler {sampler.name} needs a network that is trained on D and is not the original, and the original of "
+                f"{self.task.name} is the checkpoint of {self.model.name} as it is."
+            )
+        half = 0 if sampler.pool else None
+        return scoring(self.task.name, self.task.subset, model.name, model.checkpoint, training, half)
+
     def given(self) -> list[Configuration]:
         """What a suite without a search runs: the hyperparameters as they are set, at every learning rate."""
         return [Configuration(self.method.hyperparameters(), lr) for lr in self.lrs]
@@ -146,12 +199,11 @@ def make_plan(suite: Suite, configurations: Callable[[Cell, ForgetSet], list[Con
     """
     plan = Plan(suite)
     per_cell = configurations or (lambda cell, forget: cell.given()[: 1 if suite.search else None])
-    forgets = forget_sets(suite)
     for cell in cells(suite, plan.left_out):
         make = cell.tuned_trial if suite.search else cell.trial
         made = [
             make(forget, seed, training_seed, configuration)
-            for forget, (seed, training_seed) in product(forgets, seed_pairs(suite))
+            for forget, (seed, training_seed) in product(cell.forget_sets, seed_pairs(suite))
             for configuration in per_cell(cell, forget)
         ]
         if made and all(trial.id in plan.trials for trial in made):
@@ -199,15 +251,16 @@ def unobservable(plan: Plan) -> Iterator[LeftOut]:
             yield LeftOut(f"{task} x {each.name}", number, reason)
 
 
-def forget_sets(suite: Suite) -> list[ForgetSet]:
-    """The forget sets that every method is given."""
-    return [forget_set(suite, ratio, seed) for ratio in suite.ratios for seed in suite.forget_seeds]
+@functools.lru_cache(maxsize=64)
+def whole_ratio(sampler: type[Sampler], options: str, task: str, subset: int | None, data_dir: str | None) -> float:
+    """The ratio of a whole that the data gives, for which the data is read."""
+    return sampler.model_validate_json(options).share(load_task(task, subset, data_dir)[1].train)
 
 
 def cells(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Cell]:
     """Every cell of the suite that can apply; the others go into ``left_out`` with their reason."""
     left_out = [] if left_out is None else left_out
-    each = len(suite.ratios) * len(suite.forget_seeds) * len(list(seed_pairs(suite)))
+    each = max(1, len(suite.ratios)) * len(suite.forget_seeds) * len(list(seed_pairs(suite)))
 
     def trials(lrs: int) -> int:
         return each * (1 if suite.search else lrs)
@@ -298,18 +351,6 @@ def steps_before(suite: Suite, ratio: float) -> tuple[float, ...]:
     return tuple(sorted(r for r in set(suite.ratios) if r < ratio)) if suite.sequence else ()
 
 
-def forget_set(suite: Suite, ratio: float, seed: int) -> ForgetSet:
-    """The forget set of a ratio; a list file counts by the hash of its content."""
-    options = suite.sampler.options
-    forget = ForgetSet(sampler=suite.sampler.name, ratio=ratio, seed=seed, options=options)
-    if suite.sampler.name == "from_file":
-        sha = hashlib.sha256(list_file(forget).read_bytes()).hexdigest()
-        forget = forget.model_copy(update={"options": {**options, "sha256": sha}})
-    if suite.sampler.name == "class" and not options.get("classes"):
-        raise SuiteError(f"{suite.name}: sampler 'class' needs classes: [0, ...] beside its name.")
-    return forget
-
-
 def resolve_training(suite: Suite, task: TaskEntry, model: ModelEntry) -> Training:
     """The task's training, changed by what the architecture asks for, then by the suite, then by the suite's model entry."""
     own = TASKS.get(task.name).training.model_dump()
@@ -327,5 +368,6 @@ def split_name(recipe: Recipe | Trial) -> str:
     forget = recipe.forget
     cut = f"-{recipe.subset}" if recipe.subset else ""
     cut += f"-half{recipe.half}" if recipe.half is not None else ""
-    tail = f"-{digest(forget.options, 8)}" if forget.options else ""
+    options = forget.options | ({"scored_by": forget.scored_by.id} if forget.scored_by else {})
+    tail = f"-{digest(options, 8)}" if options else ""
     return f"{recipe.task}{cut}-{forget.sampler}-{forget.ratio:g}-seed{forget.seed}{tail}"

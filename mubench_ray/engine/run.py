@@ -25,6 +25,7 @@ from mubench_ray.engine.plan import Plan, make_plan, recipes_of
 from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.engine.tuning import Tuning, planned_search
 from mubench_ray.errors import ResultsError
+from mubench_ray.forget.scored import scoring_networks
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.metrics.controls import FINISHED
@@ -261,10 +262,9 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
         needed = recipes_of(trials.values(), plan.observations)
         recipes = {name: recipe for name, recipe in needed.items() if not made.has(recipe)}
         things.update(trials | recipes)
-        return {
-            name: tuple(node for node in plan.needs(trial) if node in things and node != name)
-            for name, trial in trials.items()
-        }
+        wanted = {name: plan.needs(trial) for name, trial in trials.items()}
+        wanted |= {name: [r.id for r in scoring_networks(recipe.forget)] for name, recipe in recipes.items()}
+        return {name: tuple(n for n in nodes if n in things and n != name) for name, nodes in wanted.items()}
 
     def then(node: str, observed: dict[str, Any] | None) -> dict[str, tuple[str, ...]]:
         return needs(work.ended(node, observed))

@@ -27,9 +27,10 @@ class Progress:
 class Schedule:
     """Hands out nodes whose needs are met and learns of their ends.
 
-    ``needs`` maps a trial to the artifacts and trials it waits for (only those still to be made). Artifacts are started ahead of trials while fewer
-    than four trials for each of the ``slots`` are ready, so that no worker idles for want of an artifact and rows still come early. At most ``limit``
-    nodes are handed out at a time; None leaves it to the cluster's resources, and some nodes wait there for a free slot.
+    ``needs`` maps a trial, and an artifact that is made with others, to the artifacts and trials it waits for (only those still to be made). Artifacts
+    are started ahead of trials while fewer than four trials for each of the ``slots`` are ready, so that no worker idles for want of an artifact and
+    rows still come early. At most ``limit`` nodes are handed out at a time; None leaves it to the cluster's resources, and some nodes wait there for a
+    free slot.
     ``on_lost(trial, reason)`` is told of every trial that could not be run to its end. ``then(node, observed)``, if given, is told of every trial
     that ended, with what it observed (None of a lost one), and returns the trials that now follow, like ``needs``: a search goes on so.
     """
@@ -48,28 +49,38 @@ class Schedule:
         self._ready: deque[str] = deque()
         self._running: set[str] = set()
         self._made: set[str] = set()
+        self._known: set[str] = set()
         self._lost: dict[str, str] = {}
         self._slots, self._limit = slots, limit
         self._on_lost, self._then = on_lost, then
-        self.progress = Progress(total=len(needs))
+        self.progress = Progress(total=sum(not is_artifact(node) for node in needs))
         self.add(needs)
 
     def add(self, needs: Mapping[str, tuple[str, ...]]) -> None:
         """Take more trials in; what they need may have been made, or lost, already."""
-        for trial, nodes in needs.items():
-            if lost := [self._lost[node] for node in nodes if node in self._lost]:
-                self._lose(trial, lost[0])
-                continue
-            waits = set(nodes) - self._made
-            for node in nodes:
-                if node in waits and node not in self._dependents and is_artifact(node):
-                    self._artifacts.append(node)
-                    self.progress.artifacts_total += 1
-                self._dependents.setdefault(node, []).append(trial)
-            if waits:
-                self._waiting[trial] = waits
-            else:
-                self._ready.append(trial)
+        for node in needs:
+            if not is_artifact(node):
+                self._take(node, needs)
+
+    def _take(self, node: str, needs: Mapping[str, tuple[str, ...]]) -> None:
+        nodes = needs.get(node, ())
+        for needed in nodes:
+            if is_artifact(needed) and needed not in self._known:
+                self._known.add(needed)
+                self.progress.artifacts_total += 1
+                self._take(needed, needs)
+        if lost := [self._lost[needed] for needed in nodes if needed in self._lost]:
+            self._lose(node, lost[0])
+            return
+        for needed in nodes:
+            self._dependents.setdefault(needed, []).append(node)
+        if waits := set(nodes) - self._made:
+            self._waiting[node] = waits
+        else:
+            self._queue(node)
+
+    def _queue(self, node: str) -> None:
+        (self._artifacts if is_artifact(node) else self._ready).append(node)
 
     def next(self) -> str | None:
         """The next node to run, or None while all that is left waits for running ones (or nothing is left)."""
@@ -120,27 +131,31 @@ class Schedule:
 
     def _unlock(self, node: str) -> None:
         self._made.add(node)
-        for trial in self._dependents.get(node, []):
-            waits = self._waiting.get(trial)
+        for dependent in self._dependents.get(node, []):
+            waits = self._waiting.get(dependent)
             if waits is None:
                 continue
             waits.discard(node)
             if not waits:
-                del self._waiting[trial]
-                self._ready.append(trial)
+                del self._waiting[dependent]
+                self._queue(dependent)
 
     def _give_up(self, node: str, reason: str) -> None:
-        """Every trial that waited for a lost node is lost with it, and what waited for those."""
+        """Everything that waited for a lost node is lost with it, and what waited for that."""
         self._lost[node] = (
             reason if is_artifact(node) else f"the step before it ({node}) ended without a network: {reason}"
         )
-        for trial in self._dependents.get(node, []):
-            if trial in self._waiting:
-                del self._waiting[trial]
-                self._lose(trial, self._lost[node], reason)
+        for dependent in self._dependents.get(node, []):
+            if dependent in self._waiting:
+                del self._waiting[dependent]
+                self._lose(dependent, self._lost[node], reason)
 
     def _lose(self, trial: str, why: str, first_reason: str | None = None) -> None:
-        """A trial that cannot run."""
+        """A trial that cannot run, or an artifact that cannot be made; an artifact has no row."""
+        if is_artifact(trial):
+            self.progress.artifacts_done += 1
+            self._give_up(trial, why)
+            return
         self._on_lost(trial, why)
         self._count("failed")
         self._give_up(trial, first_reason or why)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from mubench_ray.engine.plan import Cell, cells, forget_sets, seed_pairs
+from mubench_ray.engine.plan import Cell, cells, seed_pairs
 from mubench_ray.search import (
     Configuration,
     Ranges,
@@ -62,7 +62,7 @@ class Tuning:
             self._go_on(subject)
 
     def _pairs(self) -> Iterable[tuple[Cell, ForgetSet]]:
-        return product(list(cells(self.suite)), forget_sets(self.suite))
+        return [(cell, forget) for cell in cells(self.suite) for forget in cell.forget_sets]
 
     def _sweeps(self, cell: Cell) -> list[Sweep]:
         """The sweeps of a cell; none where there is nothing to tune."""
@@ -191,7 +191,7 @@ def outline(suite: Suite) -> Iterator[tuple[Trial, int]]:
             continue
         grid = search.strategy == "grid"
         each = len(grid_sweep(searched, search.points, search.trials, 0).ask()) if grid else search.trials
-        for forget, seed in product(forget_sets(suite), search.seeds):
+        for forget, seed in product(cell.forget_sets, search.seeds):
             yield cell.trial(forget, seed, seed, cell.given()[0]), each * search.sweeps
 
 

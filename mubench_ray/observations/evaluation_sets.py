@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mubench_ray.forget import ForgetSplit
 from mubench_ray.observations.base import Observation, Seen, observation
-from mubench_ray.splits import ForgetSplit
 from mubench_ray.tasks.base import Splits
 from mubench_ray.training.data import Rows
 from mubench_ray.training.evaluate import Observed, evaluate

@@ -130,7 +130,9 @@ def _task_name(setting: Mapping[str, Any], say_how: bool) -> str:
         sampler = setting["sampler"].replace("_", " ")
         if setting["sampler"] == "class" and "classes" in options:
             classes = options.pop("classes")
-            sampler = f"class{'es' if len(classes) > 1 else ''} {', '.join(map(str, classes))}"
+            by, part = options.pop("by", "class"), "part of " if options.pop("part", False) else ""
+            plural = ("es" if by == "class" else "s") if len(classes) > 1 else ""
+            sampler = f"{part}{by}{plural} {', '.join(map(str, classes))}"
         if "sha256" in options:
             sampler += f" {options.pop('sha256')[:8]}"
         parts = [sampler, *(f"{name} {spoken(value)}" for name, value in options.items())]
@@ -155,6 +157,8 @@ def described(name: str, value: str) -> str:
         return f"original {value}"
     if name == "sequence":
         return "in sequence"
+    if name == "scored_by":
+        return f"scored by {value.removeprefix('scoring-')[:6]}"
     if name.startswith("budget."):
         return f"budget {100 * float(value):g} %" if short == "flos" and value != "none" else f"budget {short} {value}"
     if name.startswith("versions."):

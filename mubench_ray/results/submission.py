@@ -126,7 +126,7 @@ def read_trial(text: str) -> Trial | None:
 def forget_name(trial: Trial) -> str:
     """What decides a forget set, as one text: equal names must be equal sets, in every folder."""
     forget = trial.forget
-    options = {key: value for key, value in forget.options.items() if key != "path"}
+    options = forget.drawn_from
     cut = f"[{trial.subset}]" * (trial.subset is not None) + f" half {trial.half}" * (trial.half is not None)
     tail = f" {json.dumps(options, sort_keys=True)}" if options else ""
     return f"{trial.task}{cut}, {forget.sampler}, {forget.ratio:g} %, seed {forget.seed}{tail}"
@@ -349,8 +349,8 @@ def faulty_forget_sets(submission: Submission, data_dir: str | Path | None) -> I
 
 
 def redraw(trial: Trial, data_dir: str | Path | None) -> str | None:
-    """The SHA-256 of a trial's forget set, drawn anew; None where its data or its list is not at hand."""
-    from mubench_ray.splits import halves, split_forget
+    """The SHA-256 of a trial's forget set, drawn anew; None where its data, its list or the network that scores it is not at hand."""
+    from mubench_ray.forget import halves, split_forget
 
     try:
         train = training_set(trial.task, trial.subset, data_dir)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,12 +42,15 @@ class ArraysOnly(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def read_batch(where: Path, content: bytes, label_key: str, classes: int) -> Columns:
-    """``image`` uint8 (N, 3, 32, 32) and ``labels`` of one pickled batch; raises DataError naming the file."""
+def read_batch(
+    where: Path, content: bytes, label_key: str, classes: int, groups: Mapping[str, str] = MappingProxyType({})
+) -> Examples:
+    """``image`` uint8 (N, 3, 32, 32) and ``labels`` of one pickled batch, with the ``groups`` whose keys are given; raises DataError naming the file."""
     try:
         batch = ArraysOnly(io.BytesIO(content), encoding="bytes").load()
         batch = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
         data, labels = np.asarray(batch["data"]), torch.as_tensor(batch[label_key], dtype=torch.int64)
+        told = {name: torch.as_tensor(batch[key], dtype=torch.int64) for name, key in groups.items()}
     except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"{where}: not a CIFAR batch ({type(error).__name__}: {error}); fetch it again.") from error
     if data.dtype != np.uint8 or data.shape != (len(labels), 3072) or not len(labels):
@@ -54,7 +59,10 @@ def read_batch(where: Path, content: bytes, label_key: str, classes: int) -> Col
         )
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise DataError(f"{where}: labels {int(labels.min())}..{int(labels.max())} are out of range 0..{classes - 1}.")
-    return {"image": torch.from_numpy(data.reshape(-1, 3, 32, 32).copy()), "labels": labels}
+    if wrong := next((name for name, group in told.items() if group.shape != labels.shape), None):
+        raise DataError(f"{where}: holds {len(labels)} labels and {len(told[wrong])} of {groups[wrong]}.")
+    columns = {"image": torch.from_numpy(data.reshape(-1, 3, 32, 32).copy()), "labels": labels}
+    return Examples(columns, torch.arange(len(labels)), groups=told)
 
 
 class Cifar(ImageClassification):
@@ -74,27 +82,27 @@ class Cifar(ImageClassification):
     label_key: ClassVar[str]
     #: The label's column where the data set comes from the hub.
     hub_label: ClassVar[str]
+    #: Groups of examples that the data knows beside their labels: their keys in a batch (on the hub without the s).
+    groups: ClassVar[dict[str, str]] = {}
 
     def load(self) -> Splits:
         """Read the batches from the unpacked folder or from the archive, or from the hub where a ``hub.json`` in the folder says so; raises
         DataError naming what is missing or malformed."""
         if pin := hub_pin(self.data_dir, self.folder):
-            train, test = (
-                self._hub_part(pin, part) for part in from_hub(pin, ("train", "test"), ("img", self.hub_label))
-            )
+            columns = ("img", self.hub_label, *(key.removesuffix("s") for key in self.groups.values()))
+            train, test = (self._hub_part(pin, part) for part in from_hub(pin, ("train", "test"), columns))
             return Splits(*carve_validation(train), test)
         place, contents = self._contents()
         parts = {}
         for name in (*self.train_files, self.test_file):
             if name not in contents:
                 raise DataError(f"{place}: lacks {name}; fetch {self.archive} again.")
-            parts[name] = read_batch(place / name, contents[name], self.label_key, self.classes)
-        train = {
-            column: torch.cat([parts[name][column] for name in self.train_files]) for column in ("image", "labels")
-        }
-        examples = Examples(train, torch.arange(len(train["labels"])))
-        test = parts[self.test_file]
-        return Splits(*carve_validation(examples), Examples(test, torch.arange(len(test["labels"]))))
+            parts[name] = read_batch(place / name, contents[name], self.label_key, self.classes, self.groups)
+        batches = [parts[name] for name in self.train_files]
+        train = {column: torch.cat([batch.columns[column] for batch in batches]) for column in ("image", "labels")}
+        groups = {name: torch.cat([batch.groups[name] for batch in batches]) for name in self.groups}
+        examples = Examples(train, torch.arange(len(train["labels"])), groups=groups)
+        return Splits(*carve_validation(examples), parts[self.test_file])
 
     def augment(self, columns: Columns, generator: torch.Generator) -> Columns:
         """Random crop after padding by 4, random horizontal flip."""
@@ -107,7 +115,9 @@ class Cifar(ImageClassification):
                 f"{pin.path}: {pin.id} holds pictures of {images.shape[2]} x {images.shape[3]}, expected {self.size} x {self.size}."
             )
         labels = torch.tensor(checked_labels(pin, rows[self.hub_label], self.classes))
-        return Examples({"image": torch.from_numpy(images.copy()), "labels": labels}, torch.arange(len(labels)))
+        groups = {name: torch.tensor(rows[key.removesuffix("s")]) for name, key in self.groups.items()}
+        columns = {"image": torch.from_numpy(images.copy()), "labels": labels}
+        return Examples(columns, torch.arange(len(labels)), groups=groups)
 
     def _contents(self) -> tuple[Path, dict[str, bytes]]:
         places = data_places(self.data_dir, self.folder)
@@ -181,6 +191,7 @@ class Cifar100(Cifar):
     test_file = "test"
     label_key = "fine_labels"
     hub_label = "fine_label"
+    groups = {"superclass": "coarse_labels"}
     shifted = ("cifar100_c",)
 
     def load(self) -> Splits:
@@ -190,6 +201,32 @@ class Cifar100(Cifar):
             (place for place in data_places(self.data_dir, "CIFAR-100-C") if (place / "labels.npy").is_file()), None
         )
         return replace(splits, shifted={"cifar100_c": read_corrupted(place)}) if place else splits
+
+
+@task("cifar20", "cifar-20", "cifar100-super")
+class Cifar20(Cifar):
+    """CIFAR-100 by its twenty superclasses; the hundred classes are their sub-classes, of which one can be forgotten alone."""
+
+    card = Card(
+        title="CIFAR-20 (CIFAR-100 by superclass)",
+        source="https://www.cs.toronto.edu/~kriz/cifar.html",
+        licence="none stated; research use",
+        citation=CITATION,
+        revision="cifar-100-python.tar.gz, MD5 eb9058c3a382ffc7106e4002c42a8d85",
+        sizes={"train": 42500, "validation": 7500, "test": 10000},
+        traps="Near-duplicates lie in both train and test. D_V is carved by superclass: of a sub-class a little more or less than 15 % lies in it.",
+    )
+    classes = 20
+    mean = Cifar100.mean
+    std = Cifar100.std
+    folder = Cifar100.folder
+    archive = Cifar100.archive
+    md5 = Cifar100.md5
+    train_files = Cifar100.train_files
+    test_file = Cifar100.test_file
+    label_key = "coarse_labels"
+    hub_label = "coarse_label"
+    groups = {"subclass": "fine_labels"}
 
 
 #: Of CIFAR-100-C: which of the five severities, and how many pictures of each corruption.

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mubench_ray.forget import ForgetSplit, Scores, halves, split_forget
 from mubench_ray.models import get_model
-from mubench_ray.splits import ForgetSplit, halves, split_forget
 from mubench_ray.tasks import TASKS, Splits, Task
 from mubench_ray.tasks.base import limit
 from mubench_ray.training.data import Rows, UnlearningData
-from mubench_ray.trial import Recipe, Trial
+from mubench_ray.trial import ForgetSet, Recipe, Trial
 
 
 @functools.lru_cache(maxsize=2)
@@ -35,12 +35,24 @@ def load_half(name: str, subset: int | None, data_dir: str | Path | None, half: 
     return task, dataclasses.replace(splits, train=splits.train.select(seen), unseen=splits.train.select(unseen))
 
 
+def split_of(
+    cell: Trial | Recipe, forget: ForgetSet, data_dir: str | Path | None, scores: tuple[Scores, ...] = ()
+) -> ForgetSplit:
+    """A forget set drawn from what the cell trains on; ``scores`` are those of its scoring networks on all of D, of which a half reads its own."""
+    _, splits = load_half(cell.task, cell.subset, data_dir, cell.half)
+    if cell.half is not None and scores:
+        size = len(load_task(cell.task, cell.subset, data_dir)[1].train)
+        own = halves(size, cell.half)[0].numpy()
+        scores = tuple({name: values[own] for name, values in each.items()} for each in scores)
+    return split_forget(splits.train, forget, scores)
+
+
 def data_for(
-    cell: Trial | Recipe, data_dir: str | Path | None, device: str
+    cell: Trial | Recipe, data_dir: str | Path | None, device: str, scores: tuple[Scores, ...] = ()
 ) -> tuple[UnlearningData, Splits, ForgetSplit | None]:
-    """What training or unlearning of this cell may see, all splits for its evaluation, and its forget set."""
+    """What training or unlearning of this cell may see, all splits for its evaluation, and its forget set, drawn with the ``scores`` that it reads."""
     task, splits = load_half(cell.task, cell.subset, data_dir, cell.half)
-    forget = split_forget(splits.train, cell.forget) if cell.forget else None
+    forget = split_of(cell, cell.forget, data_dir, scores) if cell.forget else None
     if isinstance(cell, Recipe) and cell.on:
         part = {"forget": forget and Rows(splits.train, forget.forget), "validation": Rows.all_of(splits.validation)}
         sets = {cell.on: part[cell.on]}
@@ -50,15 +62,15 @@ def data_for(
         sets = {"retain": Rows(splits.train, forget.retain)}
         if isinstance(cell, Trial):
             sets |= {
-                "forget": Rows(splits.train, new_to_forget(cell, splits, forget)),
+                "forget": Rows(splits.train, new_to_forget(cell, forget, data_dir, scores)),
                 "validation": Rows.all_of(splits.validation),
             }
     return UnlearningData(task, get_model(cell.model, cell.pretrained), sets, device), splits, forget
 
 
-def new_to_forget(trial: Trial, splits: Splits, forget: ForgetSplit) -> Tensor:
+def new_to_forget(trial: Trial, forget: ForgetSplit, data_dir: str | Path | None, scores: tuple[Scores, ...]) -> Tensor:
     """D_F of this trial: in a sequence only what the steps before did not forget already."""
     if not trial.after:
         return forget.forget
-    before = split_forget(splits.train, trial.previous.forget).forget
+    before = split_of(trial, trial.previous.forget, data_dir, scores).forget
     return forget.forget[~torch.isin(forget.forget, before)]

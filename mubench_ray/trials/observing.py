@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mubench_ray.errors import Diverged, MubenchError, ends_process, one_line
+from mubench_ray.forget.scored import scoring_networks
 from mubench_ray.metrics import compute_all
 from mubench_ray.metrics.base import metric_versions, reads
 from mubench_ray.observations import OBSERVATIONS, Observation, Seen
@@ -88,9 +89,10 @@ KINDS: tuple[Kind, ...] = ("original", "retrain", "forget-only", "validation-onl
 
 
 def recipes(trial: Trial, wanted: Iterable[Asked] = (), also: Iterable[Kind] = ()) -> list[Recipe]:
-    """The artifacts that looking at a trial needs, and those of the kinds that are needed ``also``, in the order in which they are made."""
+    """The artifacts that looking at a trial needs (the networks that its D_F is drawn with among them), and those of the kinds that are needed ``also``, in
+    the order in which they are made."""
     kinds = {*also, *(kind for look in looks(trial, wanted) for kind in look.needs)}
-    return [recipe_of(trial, kind) for kind in KINDS if kind in kinds]
+    return [*scoring_networks(trial.forget), *(recipe_of(trial, kind) for kind in KINDS if kind in kinds)]
 
 
 def recipe_of(trial: Trial, kind: Kind) -> Recipe:

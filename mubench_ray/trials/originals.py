@@ -1,13 +1,16 @@
-"""How originals and retrains are trained, and what is looked at of them once they are."""
+"""How originals, retrains and scoring networks are trained, and what is looked at of them once they are."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from mubench_ray.forget import ForgetSplit, Scores, halves
+from mubench_ray.forget.scored import scoring_networks
 from mubench_ray.models.flos import count_flos
 from mubench_ray.observations.evaluation_sets import flatten, held_out
 from mubench_ray.observations.shifted_sets import shifted_rows
@@ -22,9 +25,9 @@ from mubench_ray.training.loop import Loop
 from mubench_ray.training.meter import Meter
 from mubench_ray.training.phase import Optimizer, Phase
 from mubench_ray.training.recompute import recompute_activations
-from mubench_ray.trial import Recipe
+from mubench_ray.trial import ForgetSet, Recipe, Trial
 from mubench_ray.trials.artifacts import Artifact, ArtifactStore
-from mubench_ray.trials.data import data_for
+from mubench_ray.trials.data import data_for, load_task, split_of
 
 
 def get_artifact(
@@ -45,8 +48,28 @@ def get_artifact(
     return _make(recipe, store, data_dir, device, world)
 
 
+def scores_for(
+    forget: ForgetSet | None,
+    store: ArtifactStore,
+    data_dir: str | Path | None = None,
+    device: str = "cpu",
+    world: World | None = None,
+) -> tuple[Scores, ...]:
+    """What the scoring networks of a forget set do on every example of D; those that are missing are trained. None for most samplers."""
+    made = [get_artifact(recipe, store, data_dir, device, world) for recipe in scoring_networks(forget)]
+    return tuple({name.removeprefix("train_"): values for name, values in each.observed.items()} for each in made)
+
+
+def forget_split(
+    cell: Trial | Recipe, store: ArtifactStore, data_dir: str | Path | None = None, device: str = "cpu"
+) -> ForgetSplit:
+    """The forget set of a trial or a retrain."""
+    return split_of(cell, cell.forget, data_dir, scores_for(cell.forget, store, data_dir, device))
+
+
 def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, device: str, world: World) -> Artifact:
-    data, splits, forget = data_for(recipe, data_dir, device)
+    scores = scores_for(recipe.forget, store, data_dir, device, world)
+    data, splits, forget = data_for(recipe, data_dir, device, scores)
     extra: dict[str, Any] = {}
     progress: Checkpoint | None = None
     if recipe.training is None:
@@ -63,15 +86,27 @@ def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, dev
         elif forget is not None:
             sets = {"forget": Rows(splits.train, forget.forget), "retain": data.rows("retain")} | held_out(splits)
             told = {"forget_sha256": forget.manifest["sha256"], "forget_size": len(forget.forget)}
+        elif recipe.scoring:
+            sets = {"train": Rows.all_of(load_task(recipe.task, recipe.subset, data_dir)[1].train)}
         else:
             sets = shifted_rows(splits)
         observed = flatten({name: evaluate(network, data, rows) for name, rows in sets.items()})
+        if recipe.scoring:
+            observed["train_seen"] = seen_by(recipe.half, len(observed["train_loss"]))
         store.save(recipe, network, meter, observed, {"workers": world.size, **told})
         if progress is not None:
             progress.remove()
 
     world.first(observe_and_save)
     return store.load(recipe)
+
+
+def seen_by(half: int | None, size: int) -> np.ndarray:
+    """1.0 for each of ``size`` examples of D that a network of this half (of all of D for None) was trained on, else 0.0."""
+    seen = np.ones(size)
+    if half is not None:
+        seen[halves(size, half)[1].numpy()] = 0.0
+    return seen
 
 
 def checkpoint(recipe: Recipe, data: UnlearningData) -> nn.Module:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mubench_ray.forget import SAMPLERS
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import timed
 from mubench_ray.models import MODELS
@@ -44,7 +45,7 @@ def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
 
     Returns status, FLOs and every metric that does not depend on the clock and is known on either side, those of its observations among them, and first the
     versions, where the row was made by others than those of here (another code of its method, say). Nothing is written to the folder's tables. No plugin of
-    its suite is loaded: raises UnknownName, naming them, for a row of a task, model or method that is not registered here.
+    its suite is loaded: raises UnknownName, naming them, for a row of a task, model, method or sampler that is not registered here.
     """
     folder = Path(folder)
     suite = json.loads((folder / "suite.json").read_text()) if (folder / "suite.json").is_file() else {}
@@ -53,7 +54,8 @@ def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
     with plugins_told(folder):
         for record in records:
             OBSERVATIONS.canonical(record["observation"])
-        for registry, name in ((TASKS, trial.task), (MODELS, trial.model), (METHODS, trial.method)):
+        named = ((TASKS, trial.task), (MODELS, trial.model), (METHODS, trial.method), (SAMPLERS, trial.forget.sampler))
+        for registry, name in named:
             registry.canonical(name)
     prepare_network_process()
     # What is made here is of the versions here: as such it may be kept beside the artifacts that are there.
@@ -64,9 +66,15 @@ def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
     again = run_trial(now, ArtifactStore(default_artifacts(folder)), suite.get("data_dir"), wanted=wanted).values
     names = [name for name in ("status", "flos", *metric_names()) if not timed(name)]
     compared = [Compared(name, stored.get(name), again.get(name)) for name in names]
-    if now.versions != trial.versions:
-        compared.insert(0, Compared("versions above 1", canonical(trial.versions), canonical(now.versions)))
+    if (then := versions_told(trial)) != (here := versions_told(now)):
+        compared.insert(0, Compared("versions above 1", then, here))
     return [each for each in compared if each.stored is not None or each.again is not None]
+
+
+def versions_told(trial: Trial) -> str:
+    """The versions that a trial is made of, those of the network that scores D for its forget set among them."""
+    network = trial.forget.scored_by
+    return canonical(trial.versions | ({"scoring network": network.versions} if network and network.versions else {}))
 
 
 def observations_of(probes: Probes) -> dict[str, dict[str, Any]]:

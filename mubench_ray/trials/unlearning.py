@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from mubench_ray.errors import MubenchError
+from mubench_ray.forget import ForgetSplit
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.randomness import derive
-from mubench_ray.splits import ForgetSplit
 from mubench_ray.tasks import Splits
 from mubench_ray.training.checkpoint import Checkpoint
 from mubench_ray.training.context import Context
@@ -26,7 +26,7 @@ from mubench_ray.training.superloss import SuperLoss
 from mubench_ray.trial import Trial, Unlearning
 from mubench_ray.trials.artifacts import Artifact, ArtifactStore
 from mubench_ray.trials.data import data_for
-from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.originals import get_artifact, scores_for
 from mubench_ray.trials.versions import step_before
 
 
@@ -52,7 +52,8 @@ def prepare(
 ) -> Prepared:
     """Data, artifacts, the network to start from and the meter of a trial; makes the artifacts that are missing. ``world``: the processes that share it."""
     method = METHODS.get(trial.method).configure(trial.hyperparameters)
-    data, splits, forget = data_for(trial, data_dir, device)
+    scores = scores_for(trial.forget, artifacts, data_dir, device, world)
+    data, splits, forget = data_for(trial, data_dir, device, scores)
     retrain = get_artifact(trial.retrain, artifacts, data_dir, device, world) if trial.retrain else None
     starts = method.start != "retrain" and not trial.after
     original = (

@@ -14,12 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from mubench_ray.forget import SAMPLERS
+from mubench_ray.forget.scored import scoring_seed
 from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
-from mubench_ray.splits import SAMPLERS
 from mubench_ray.tasks import TASKS
 from mubench_ray.training.data import joins
-from mubench_ray.trial import Recipe, Trial, Versions
+from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, Versions
 
 #: Of the loop, where a set's last batch of one example joins the batch before it (2; before, it was a batch of its own).
 LOOP = 2
@@ -27,9 +28,25 @@ PACKAGE = __name__.partition(".")[0]
 
 
 def versioned(trial: Trial) -> Trial:
-    """The trial with the versions of what it is made with here and now."""
-    versions = versions_of(trial)
-    return trial if versions == trial.versions else Trial.model_validate(trial.model_dump() | {"versions": versions})
+    """The trial with the versions of what it is made with here and now; of its scoring network, too."""
+    found: dict[str, Any] = {"versions": versions_of(trial)}
+    if old := trial.forget.scored_by:
+        network = scoring(old.task, old.subset, old.model, old.pretrained, old.training, old.half)
+        found["forget"] = ForgetSet.model_validate(trial.forget.model_dump() | {"scored_by": network.model_dump()})
+    if all(getattr(trial, name) == value for name, value in found.items()):
+        return trial
+    return Trial.model_validate(trial.model_dump() | found)
+
+
+def scoring(
+    task: str, subset: int | None, model: str, pretrained: str | None, training: Training, half: int | None = None
+) -> Recipe:
+    """The recipe of a network that scores D for samplers: an original with a training seed that no suite can name, as it is made here and now."""
+    seed = scoring_seed(half)
+    given = {"task": task, "subset": subset, "model": model, "pretrained": pretrained, "training": training}
+    forget = ForgetSet(ratio=1)
+    trial = Trial(**given, method="original", forget=forget, seed=0, training_seed=seed, lr=None, half=half)
+    return Recipe.model_validate(versioned(trial).original.model_dump() | {"scoring": True})
 
 
 def step_before(trial: Trial) -> Trial:
@@ -52,7 +69,7 @@ def versions_of(trial: Trial) -> Versions:
         "checkpoint": with_weights(
             version_of(model, model.version_for(task, trial.original_checkpoint is not None)), trial.original_checkpoint
         ),
-        "sampler": version_of(sampler := SAMPLERS[trial.forget.sampler], getattr(sampler, "version", 1)),
+        "sampler": version_of(sampler := SAMPLERS.get(trial.forget.sampler), sampler.version),
         **loop_versions(trial),
     }
     if trial.original_checkpoint is None:
@@ -137,7 +154,7 @@ def sizes_of(trial: Trial) -> dict[str, int] | None:
     task = TASKS.get(trial.task)
     train = task.train_size if trial.subset is None else min(trial.subset, task.train_size or trial.subset)
     train = train // 2 if trial.half is not None else train
-    if not train or trial.forget.sampler not in ("uniform", "class_balanced"):
+    if not train or not SAMPLERS.get(trial.forget.sampler).exact:
         return None
     forgotten = round(train * trial.forget.ratio / 100)
     before = round(train * trial.after[-1] / 100) if trial.after else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -408,3 +409,22 @@ def test_another_schema_version_is_refused(suite_file, tmp_path):
     output = finish("run", suite_file, "--out", tmp_path, expect=2)
     assert "schema 99" in output and "--out" in output
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_forget_set_of_a_plugin_that_a_network_decides(tiny, repository, tmp_path):
+    """Its network is made once, before all retrains, by whichever worker."""
+    page = (repository / "docs" / "add-a-sampler.md").read_text()
+    plugin = tmp_path / "my_sampler.py"
+    plugin.write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    content = {**tiny, "methods": ["retrain", "ft"], "ratios": [5, 10], "seeds": [1, 2], "sampler": "unsure"}
+    path, out = tmp_path / "unsure.yaml", tmp_path / "out"
+    path.write_text(yaml.safe_dump({**content, "resources": {"concurrency": 2}}))
+    finish("run", "--plugin", plugin, path, "--out", out)
+    rows = load_results(out).to_pylist()
+    assert len(rows) == 8 and {row["status"] for row in rows} <= {"ok", "truncated"}
+    assert len({(row["ratio"], row["forget_sha256"]) for row in rows}) == 2
+    (network,) = (out / "artifacts").glob("scoring-*")
+    retrains = list((out / "artifacts").glob("retrain-*"))
+    assert len(retrains) == 4 and all(network.stat().st_mtime < retrain.stat().st_mtime for retrain in retrains)
+    manifests = [json.loads(file.read_text()) for file in (out / "splits").glob("*.json")]
+    assert {manifest["scored_by"] for manifest in manifests} == {network.name} and len(manifests) == 2

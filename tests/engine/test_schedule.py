@@ -70,3 +70,31 @@ def test_steps_of_a_sequence_follow_each_other_and_fall_together():
     assert drain(schedule, lambda node: ("diverged", "nan") if node == "one" else ("ok", None)) == ["original-a", "one"]
     assert lost == ["two", "three"]
     assert schedule.progress.done == schedule.progress.failed == 3
+
+
+def test_an_artifact_waits_for_those_that_it_is_made_with():
+    needs = {"a": ("scoring-x", "original-a", "retrain-a"), "b": ("retrain-b",), "retrain-a": ("scoring-x",)}
+    needs |= {"retrain-b": ("scoring-x",)}
+    schedule = Schedule(needs, slots=4, on_lost=lambda *_: None)
+    assert schedule.progress.total == 2 and schedule.progress.artifacts_total == 4
+    assert [schedule.next(), schedule.next(), schedule.next()] == ["scoring-x", "original-a", None]
+    schedule.complete("scoring-x", "ok")
+    assert [schedule.next(), schedule.next(), schedule.next()] == ["retrain-a", "retrain-b", None]
+    for node in ("original-a", "retrain-a", "retrain-b"):
+        schedule.complete(node, "ok")
+    assert {schedule.next(), schedule.next()} == {"a", "b"}
+
+
+def test_what_a_lost_artifact_was_needed_for_is_lost_once_and_later_trials_too():
+    needs = {"a": ("scoring-x", "retrain-a"), "b": ("original-b",), "retrain-a": ("scoring-x",)}
+    lost = []
+    schedule = Schedule(needs, slots=4, on_lost=lambda *told: lost.append(told))
+    assert drain(schedule, lambda node: ("failed", "no data") if node == "scoring-x" else ("ok", None)) == [
+        "scoring-x",
+        "original-b",
+        "b",
+    ]
+    assert lost == [("a", "no data")]
+    assert (schedule.progress.done, schedule.progress.artifacts_done, schedule.progress.artifacts_total) == (2, 3, 3)
+    schedule.add({"c": ("retrain-c",), "retrain-c": ("scoring-x",), "d": ("retrain-a",)})
+    assert lost == [("a", "no data"), ("c", "no data"), ("d", "no data")] and schedule.finished

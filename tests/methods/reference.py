@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.forget import split_forget
 from mubench_ray.models import MODELS
 from mubench_ray.randomness import derive, torch_generator
-from mubench_ray.splits import split_forget
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
 from mubench_ray.tasks.examples import limit

@@ -70,13 +70,15 @@ def test_two_classes_and_two_budgets(folder):
     """Two seeds counted as six once. The controls know no budget: they are there once a class."""
     for classes, value in (([3], 0.2), ([5], 0.4)):
         for flos, more in ((0.2, 0.0), (1.0, 0.1)):
-            add(folder, value + more, sampler={"name": "class", "classes": classes}, budget={"flos": flos})
+            add(
+                folder, value + more, sampler={"name": "class", "classes": classes, "part": True}, budget={"flos": flos}
+            )
     found = lines(folder)
     assert {(task, label): round(value, 3) for task, _, label, value, _ in found if label.startswith("ft")} == {
-        ("digits (class 3)", "ft · budget 20 %"): 0.2,
-        ("digits (class 3)", "ft"): 0.3,
-        ("digits (class 5)", "ft · budget 20 %"): 0.4,
-        ("digits (class 5)", "ft"): 0.5,
+        ("digits (part of class 3)", "ft · budget 20 %"): 0.2,
+        ("digits (part of class 3)", "ft"): 0.3,
+        ("digits (part of class 5)", "ft · budget 20 %"): 0.4,
+        ("digits (part of class 5)", "ft"): 0.5,
     }
     assert {planned for *_, planned in found} == {3}
     assert len(found) == 2 * (2 + 2)

@@ -43,7 +43,9 @@ def test_seeds_halves_and_ratios_are_no_part_of_it():
 DIFFERENT = {
     "training of a model": ({"models": {"name": "cnn-small", "training": {"epochs": 2}}}, "cnn-small, epochs 2"),
     "training of the suite": ({"training": {"lr": 0.5}}, "cnn-small, lr 0.5"),
-    "a forget set of a class": ({"sampler": {"name": "class", "classes": [3]}}, "digits (class 3)"),
+    "a forget set of a class": ({"sampler": {"name": "class", "classes": [3]}, "ratios": 10.2}, "digits (class 3)"),
+    "a part of a class": ({"sampler": {"name": "class", "classes": [3], "part": True}}, "digits (part of class 3)"),
+    "what a network finds hardest": ({"sampler": "hardest"}, "digits (hardest)"),
     "another sampler": ({"sampler": "uniform"}, "digits (uniform)"),
     "a cut task": ({"tasks": {"name": "digits", "subset": 300}}, "digits[300]"),
     "a pool of halves": ({"halves": 2}, "shadow pool"),
@@ -182,7 +184,7 @@ def test_two_tuned_entries_of_one_method_are_two_lines_or_refused():
 
 
 def test_a_set_of_classes_and_a_number_are_what_they_are_however_they_are_written():
-    classes = [{"sampler": {"name": "class", "classes": each}} for each in ([3, 5], [5, 3], [3, 5, 5])]
+    classes = [{"sampler": {"name": "class", "classes": each, "part": True}} for each in ([3, 5], [5, 3], [3, 5, 5])]
     assert len(configurations(*classes)) == 1
     (trial,) = trials(methods="ft", seeds=[1])
     as_integer = json.dumps({"epochs": 5})

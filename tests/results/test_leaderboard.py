@@ -18,13 +18,13 @@ from mubench_ray.cli import app
 from mubench_ray.engine.plan import make_plan, split_name
 from mubench_ray.engine.run import describe_plan, manifest
 from mubench_ray.errors import ResultsError
+from mubench_ray.forget import split_forget
 from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.report import summary_rows, write_report
 from mubench_ray.results.leaderboard import entries, merge, submit
 from mubench_ray.results.schema import SCHEMA_VERSION
 from mubench_ray.results.store import Store
 from mubench_ray.results.submission import forget_name, pack
-from mubench_ray.splits import split_forget
 from mubench_ray.suite import make_suite
 from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore

@@ -37,12 +37,14 @@ def write_idx_images(folder: Path, suffix: str = ".gz") -> Path:
 
 
 def write_cifar(folder: Path, files: dict[str, int], label_key: str, classes: int) -> Path:
-    """Python 2 would have pickled byte strings as keys; so does this."""
+    """Python 2 would have pickled byte strings as keys; so does this. Of fine labels every five are one of twenty coarse ones."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for name, rows in files.items():
         data = rng.integers(0, 256, (rows, 3072), dtype=np.uint8)
         batch = {b"data": data, label_key.encode(): [i % classes for i in range(rows)], b"batch_label": name.encode()}
+        if label_key == "fine_labels":
+            batch[b"coarse_labels"] = [i % classes // 5 for i in range(rows)]
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
     return folder
 

@@ -30,7 +30,8 @@ def pictures(size, label, classes, rows=20):
     labels = [i % classes for i in range(rows)]
     column = "img" if label != "label" or size == 32 else "image"
     features = Features({column: Image(), label: ClassLabel(num_classes=classes)})
-    return Dataset.from_dict({column: images, label: labels}, features=features)
+    rows = Dataset.from_dict({column: images, label: labels}, features=features)
+    return rows.add_column("coarse_label", [i // 2 for i in labels]) if label == "fine_label" else rows
 
 
 @pytest.fixture(autouse=True)

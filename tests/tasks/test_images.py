@@ -106,6 +106,20 @@ def test_cifar100_reads_fine_labels(tmp_path):
     assert splits.shifted == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "label", "group"), [("cifar100", "fine", "superclass"), ("cifar20", "coarse", "subclass")]
+)
+def test_superclasses_and_subclasses_are_groups_that_no_network_is_shown(tmp_path, name, label, group):
+    write_cifar(tmp_path / "cifar-100-python", {"train": 1000, "test": 200}, "fine_labels", 100)
+    train = TASKS.get(name)(tmp_path).load().train
+    fine = train.source_index % 100
+    told = {"fine": fine, "coarse": fine // 5}
+    assert torch.equal(train.labels, told.pop(label)) and torch.equal(train.groups[group], *told.values())
+    assert set(train.take(torch.arange(2))) == {"image", "labels", "index"}
+    some = torch.tensor([7, 3])
+    assert torch.equal(train.select(some).groups[group], train.groups[group][some])
+
+
 def test_cifar100_c_is_the_shifted_set(tmp_path):
     write_cifar(tmp_path / "cifar-100-python", {"train": 200, "test": 100}, "fine_labels", 100)
     folder = tmp_path / "CIFAR-100-C"
@@ -142,7 +156,7 @@ def test_malformed_cifar_batches_are_refused_by_name(tmp_path):
         return pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 1]} | changes, protocol=2)
 
     where = tmp_path / "test_batch"
-    assert read_batch(where, batch(), "labels", 10)["image"].shape == (2, 3, 32, 32)
+    assert read_batch(where, batch(), "labels", 10).columns["image"].shape == (2, 3, 32, 32)
     for content, message in (
         (batch()[:-30], "not a CIFAR batch"),
         (batch(**{}).replace(b"labels", b"labelz"), "labels"),

@@ -6,11 +6,11 @@ import torch
 
 from mubench_ray.engine.plan import make_plan, split_name
 from mubench_ray.errors import SuiteError
+from mubench_ray.forget import halves
 from mubench_ray.metrics.u_lira import u_lira
 from mubench_ray.results.folder import Folder
 from mubench_ray.results.score import score, stack
 from mubench_ray.results.store import Store
-from mubench_ray.splits import halves
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import data_for, load_task

@@ -7,10 +7,10 @@ import functools
 import pytest
 
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.forget import SAMPLERS
 from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
 from mubench_ray.registry import load_plugin
-from mubench_ray.splits import SAMPLERS
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Trial
@@ -43,7 +43,7 @@ def test_nothing_above_one_stands_in_no_id():
 AFFECTED = {
     "task": (lambda: TASKS.get("digits"), {"original", "retrain", "ft"}, {"original", "retrain"}),
     "model": (lambda: MODELS.get("cnn-small"), {"original", "retrain", "ft"}, {"original", "retrain"}),
-    "sampler": (lambda: SAMPLERS["class_balanced"], {"original", "retrain", "ft"}, {"retrain"}),
+    "sampler": (lambda: SAMPLERS.get("class_balanced"), {"original", "retrain", "ft"}, {"retrain"}),
     "method": (lambda: METHODS.get("ft"), {"ft"}, set()),
 }
 

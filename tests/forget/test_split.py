@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.splits import split_forget
+from mubench_ray.forget import split_forget
 from mubench_ray.tasks import Examples
 from mubench_ray.trial import ForgetSet
 
-RELEASED = Path(__file__).parent.parent.parent / "shared" / "data" / "mubench_forget_lists"
+RELEASED = Path(__file__).parents[3] / "shared" / "data" / "mubench_forget_lists"
 
 
 def examples(size=1000, classes=10, source=None):

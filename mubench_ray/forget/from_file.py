@@ -1,0 +1,109 @@
+"""Forget sets that somebody released: lists of ids, or masks."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mubench_ray.errors import DataError, MubenchError
+from mubench_ray.forget.base import Draw, Sampler, sampler
+from mubench_ray.tasks.examples import Examples
+
+
+@sampler("from_file", title="A list of ids, one a line in order of deletion, or a 0/1 mask with a line an example")
+class FromFile(Sampler):
+    """The lists that MU-Bench released, and yours in their form.
+
+    Ids count positions of the data set's original training list. Those that fall into D_V were never trained on and are passed over; the manifest says
+    how many. ``path`` is a file, or a folder with one mask a ratio (``1.txt``, ``10.0.txt``, ...); ``sha256`` is that of its content, by which it counts: found
+    when it is planned, and held to when it is read.
+    """
+
+    exact = False
+
+    path: str
+    sha256: str | None = None
+
+    def order(self, train: Examples, draw: Draw) -> Tensor:
+        """The listed examples; raises DataError naming the file and what is wrong in it."""
+        path = self.file(draw.ratio)
+        if self.sha256 not in (None, sha256(path)):
+            raise DataError(
+                f"{path}: is not the list that was planned with, whose SHA-256 is {self.sha256[:12]}...; its content has changed."
+            )
+        numbers = read_numbers(path)
+        if is_mask(numbers):
+            numbers = [row for row, chosen in enumerate(numbers) if chosen]
+        position = {source: row for row, source in enumerate(train.source_index.tolist())}
+        if len(set(numbers)) != len(numbers):
+            raise DataError(f"{path}: an id is listed twice.")
+        largest = max(position)
+        if (top := max(numbers, default=0)) > largest * 1.02 + 20:
+            raise DataError(
+                f"{path}: id {top} does not fit a training list of about {largest + 1} examples; is it another data set's?"
+            )
+        return torch.tensor([position[i] for i in numbers if i in position], dtype=torch.int64)
+
+    def size(self, order: Tensor, train: Examples, draw: Draw) -> int:
+        """The ratio's part of a list, which may lack a tenth for what lies in D_V; a mask is one ratio's whole set, not a prefix."""
+        path, wanted = self.file(draw.ratio), round(len(train) * draw.ratio / 100)
+        if len(order) < 0.9 * wanted:
+            covered = 100 * len(order) / len(train)
+            raise MubenchError(
+                f"{path} covers {covered:.2f}% of the training split; ratio {draw.ratio:g}% asks for more."
+            )
+        return len(order) if is_mask(read_numbers(path)) else wanted
+
+    @property
+    def random(self) -> bool:
+        """A list is what it is."""
+        return False
+
+    def prepared(self, ratio: float) -> FromFile:
+        """With the hash of this ratio's list."""
+        return FromFile(path=self.path, sha256=sha256(self.file(ratio)))
+
+    def file(self, ratio: float) -> Path:
+        """The file of a ratio; raises DataError where there is none."""
+        path = Path(self.path)
+        if path.is_dir():
+            for name in (f"{ratio:g}.txt", f"{ratio:.1f}.txt"):
+                if (path / name).is_file():
+                    return path / name
+            raise DataError(
+                f"{path}: has no list for ratio {ratio:g}; it holds {sorted(f.name for f in path.glob('*.txt'))}."
+            )
+        if not path.is_file():
+            raise DataError(f"{path}: no such forget list.")
+        return path
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_numbers(path: Path) -> list[int]:
+    """The numbers of a list file, one a line; raises DataError naming the line."""
+    numbers = []
+    for line_number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            number = int(line)
+        except ValueError:
+            raise DataError(f"{path}:{line_number}: {line.strip()[:40]!r} is not an id.") from None
+        if number < 0:
+            raise DataError(f"{path}:{line_number}: id {number} is negative.")
+        numbers.append(number)
+    if not numbers:
+        raise DataError(f"{path}: lists no ids.")
+    return numbers
+
+
+def is_mask(numbers: list[int]) -> bool:
+    """Whether the numbers are a line of 0 or 1 for each example."""
+    return len(numbers) > 2 and set(numbers) <= {0, 1}

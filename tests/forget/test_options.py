@@ -1,0 +1,151 @@
+"""Options that a sampler has not, ids that stay, and sets that the data gives as a whole."""
+
+import hashlib
+
+import pytest
+import torch
+
+from mubench_ray.engine.plan import make_plan, split_name
+from mubench_ray.errors import MubenchError, SuiteError
+from mubench_ray.forget import split_forget
+from mubench_ray.suite import make_suite
+from mubench_ray.tasks import Examples
+from mubench_ray.trial import ForgetSet
+from mubench_ray.trials.data import load_task
+
+
+@pytest.mark.parametrize(
+    ("sampler", "said"),
+    [
+        ({"name": "uniform", "classes": [3]}, r"sampler: sampler uniform has no option 'classes'\. It has none"),
+        ({"name": "class_balanced", "path": "x"}, "sampler class_balanced has no option 'path'"),
+        ({"name": "class", "clases": [3]}, r"no option 'clases'\. Did you mean 'classes'\?"),
+        ({"name": "class"}, "sampler class needs its option classes"),
+        ({"name": "class", "classes": []}, "at least 1 item"),
+        ({"name": "class", "classes": ["dog"]}, r"classes\.0 = 'dog'"),
+        ({"name": "memorised", "halves": 3}, "multiple of 2"),
+    ],
+)
+def test_what_a_sampler_has_not_is_refused_when_the_suite_is_read(base, sampler, said):
+    with pytest.raises(SuiteError, match=said):
+        make_suite({**base, "sampler": sampler})
+
+
+def test_and_where_a_forget_set_is_drawn():
+    with pytest.raises(MubenchError, match="uniform has no option 'classes'"):
+        split_forget(examples(), ForgetSet(sampler="uniform", ratio=10, options={"classes": [3]}))
+
+
+#: Id of the trial and of its retrain, the hashes of its forget set and of its configuration, as they were before samplers had options of their own.
+IDS = {
+    "uniform": ("a8b6146d7ac4db84", "retrain-25929ea080fe2908", "d2ec2ccde3322a99", "315cfd28"),
+    "class_balanced": ("dc4cf8214dbf0b80", "retrain-8a57aa4085dab088", "5945db051d8d8092", "f948dca0"),
+    "class": ("ac3b0e5a6255921a", "retrain-21b4da2329adb9d0", "5e0921b65b710a92", "7505654a"),
+    "from_file": ("aa5f0c96220fc4da", "retrain-c98566d0ff0c6ef5", "5b9f6b6cc20e0fb5", "7c651eda"),
+}
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_ids_of_earlier_releases_stay(name, tmp_path):
+    path = tmp_path / "ids.txt"
+    path.write_text("\n".join(map(str, range(150))) + "\n")
+    more = {"class": {"classes": [3]}, "from_file": {"path": str(path)}}.get(name, {})
+    ratio = 10.2 if name == "class" else 5
+    content = {"name": "t", "tasks": "digits", "models": "cnn-small", "methods": "ft", "seeds": 1, "lrs": 5e-4}
+    (trial,) = make_plan(make_suite({**content, "ratios": ratio, "sampler": {"name": name, **more}})).trials.values()
+    drawn = split_forget(load_task("digits", None, None)[1].train, trial.forget).manifest["sha256"]
+    told = hashlib.sha256(trial.configuration.encode()).hexdigest()
+    assert (trial.id, trial.retrain.id, drawn[:16], told[:8]) == IDS[name]
+
+
+def examples(size=1000, classes=10):
+    index = torch.arange(size)
+    return Examples({"labels": index % classes}, index, groups={"superclass": index % classes // 5})
+
+
+def drawn(ratio, **options):
+    return split_forget(examples(), ForgetSet(sampler="class", ratio=ratio, options=options))
+
+
+def test_a_class_is_a_whole_with_one_ratio(base):
+    (trial,) = make_plan(
+        make_suite(
+            {**base, "tasks": "digits", "methods": "ft", "seeds": 1, "sampler": {"name": "class", "classes": [3]}}
+            | {"ratios": []}
+        )
+    ).trials.values()
+    left_out = {name: value for name, value in base.items() if name != "ratios"}
+    same = make_plan(make_suite({**left_out, "tasks": "digits", "sampler": {"name": "class", "classes": [3]}}))
+    assert {each.ratio for each in same.trials.values()} == {trial.ratio} == {10.2}
+    train = load_task("digits", None, None)[1].train
+    split = split_forget(train, trial.forget)
+    assert torch.equal(split.forget, (train.labels == 3).nonzero().flatten())
+    assert "digits-class-10.2" in split_name(trial)
+
+
+def test_ratios_that_would_give_the_same_set_twice_are_refused(base):
+    """20 and 50 were the same 10.2 %, each with its own retrain; 10 left three pictures of the class in D_R."""
+    with pytest.raises(SuiteError, match="forgets a whole, which has one ratio"):
+        make_suite({**base, "ratios": [20, 50], "sampler": {"name": "class", "classes": [3]}})
+    for ratio in (20, 50, 9.9, 10.1):
+        with pytest.raises(MubenchError, match=rf"class 3 is 10 % of D \(100 of 1000\), and ratio {ratio}"):
+            drawn(ratio, classes=[3])
+    assert len(drawn(10, classes=[3]).forget) == 100
+
+
+def test_a_ratio_that_is_not_the_share_is_refused_before_anything_runs(base):
+    suite = make_suite({**base, "tasks": "digits", "ratios": 20, "sampler": {"name": "class", "classes": [3]}})
+    with pytest.raises(SuiteError, match=r"20 is given, and what sampler class forgets of digits is 10\.2 %"):
+        make_plan(suite)
+
+
+def test_all_classes_leave_nothing_to_keep(base):
+    content = {name: value for name, value in base.items() if name != "ratios"}
+    with pytest.raises(SuiteError, match="forgets all of digits: nothing is left to keep"):
+        make_plan(make_suite({**content, "sampler": {"name": "class", "classes": list(range(10))}}))
+
+
+def test_a_part_of_a_class_is_said():
+    sets = [set(drawn(ratio, classes=[3, 4], part=True).forget.tolist()) for ratio in (5, 10)]
+    assert sets[0] < sets[1] and len(sets[1]) == 100
+    assert {row % 10 for row in sets[1]} == {3, 4}
+    for ratio in (20, 30):
+        with pytest.raises(MubenchError, match=r"class 3, 4 is 20 % of D .* part: true asks for"):
+            drawn(ratio, classes=[3, 4], part=True)
+
+
+def test_superclasses_are_the_data_s_own():
+    split = drawn(50, classes=[1], by="superclass")
+    assert set((split.forget % 10).tolist()) == {5, 6, 7, 8, 9} and len(split.forget) == 500
+    with pytest.raises(MubenchError, match="superclass 7 is not in the training set"):
+        drawn(50, classes=[7], by="superclass")
+    with pytest.raises(MubenchError, match=r"by = 'superclas' is no grouping.*Did you mean 'superclass'"):
+        drawn(50, classes=[1], by="superclas")
+
+
+@pytest.mark.parametrize("sampler", [{"name": "class", "classes": [3]}, "hardest", "memorised"])
+def test_seeds_that_draw_nothing_are_no_repetitions(base, sampler):
+    content = {name: value for name, value in base.items() if name != "ratios"}
+    with pytest.raises(SuiteError, match="draws nothing at random"):
+        make_suite({**content, "sampler": sampler, "forget_seeds": [1, 2]})
+
+
+def test_a_pool_of_halves_has_no_whole_class(base):
+    content = {name: value for name, value in base.items() if name != "ratios"}
+    with pytest.raises(SuiteError, match="halves cannot go with a whole that the data gives"):
+        make_suite({**content, "halves": 4, "sampler": {"name": "class", "classes": [3]}})
+
+
+def test_no_ratio_at_all_is_refused(base):
+    with pytest.raises(SuiteError, match="ratios: name at least one"):
+        make_suite({**base, "ratios": []})
+
+
+def test_a_list_that_has_changed_since_it_was_planned_is_refused(base, tmp_path):
+    path = tmp_path / "ids.txt"
+    path.write_text("\n".join(map(str, range(150))))
+    suite = make_suite({**base, "tasks": "digits", "sampler": {"name": "from_file", "path": str(path)}, "ratios": 5})
+    trial = next(iter(make_plan(suite).trials.values()))
+    path.write_text("\n".join(map(str, range(1, 151))))
+    with pytest.raises(MubenchError, match=r"ids\.txt: is not the list that was planned with"):
+        split_forget(load_task("digits", None, None)[1].train, trial.forget)
