@@ -109,7 +109,7 @@ def bare(count: int) -> float:
 def measure(trials: int) -> None:
     """Run one count in this process and print its line."""
     from mubench_ray.engine.run import run_suite
-    from mubench_ray.results.store import load_results
+    from mubench_ray.results.observations import load_results
 
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()

@@ -20,7 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run import run_suite
-from mubench_ray.results.store import Store, load_results
+from mubench_ray.results.observations import load_results
+from mubench_ray.results.store import Store
 from mubench_ray.suite import Suite, make_suite
 from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore

@@ -18,7 +18,7 @@ _PUBLIC = {
     "run_trial": ("mubench_ray.trials.run_trial", "run_trial"),
     "load_suite": ("mubench_ray.suite", "load_suite"),
     "make_suite": ("mubench_ray.suite", "make_suite"),
-    "load_results": ("mubench_ray.results.store", "load_results"),
+    "load_results": ("mubench_ray.results.observations", "load_results"),
     "write_report": ("mubench_ray.report", "write_report"),
     "Suite": ("mubench_ray.suite", "Suite"),
     "Trial": ("mubench_ray.trial", "Trial"),

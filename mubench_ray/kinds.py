@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from mubench_ray.errors import MubenchError, UnknownName
@@ -25,7 +24,7 @@ def registries(kind: str) -> list[Registry[Any]]:
     """The registries of a kind; raises MubenchError for one that is none."""
     if kind not in KINDS:
         raise MubenchError(f"{kind!r} is no kind of thing: {', '.join(KINDS)} are.")
-    return [getattr(import_module(package), name) for package, name in KINDS[kind] if find_spec(package)]
+    return [getattr(import_module(package), name) for package, name in KINDS[kind]]
 
 
 def named(name: str, kinds: list[str] | None = None) -> dict[str, str]:

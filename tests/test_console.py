@@ -11,7 +11,7 @@ from mubench_ray.errors import MubenchError, harmless
 from mubench_ray.kinds import KINDS, registries
 from mubench_ray.listing import in_columns, lines
 from mubench_ray.metrics import metric
-from mubench_ray.results.store import load_results
+from mubench_ray.results.observations import load_results
 from tests.conformance.conftest import apart  # noqa: F401 - a fixture
 from tests.engine.processes import finish
 from tests.report.conftest import Folder

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,13 @@ def with_observations(trials: pa.Table, store: Store) -> tuple[pa.Table, list[st
             own = json.loads(record["metric_versions"] or "{}")
             versions[record["trial_id"]] |= {metric: own[metric] for metric in found if metric in own}
     return filled(trials, values, versions), told
+
+
+def load_results(root: str | Path, table: str = "trials") -> pa.Table:
+    """A table of a results folder: ``trials`` (a row a trial, with the metrics of its observations), ``curves``, ``examples`` or ``observations``."""
+    store = Store(root)
+    content = store.read(table)
+    return with_observations(content, store)[0] if table == "trials" else content
 
 
 def asked_for(store: Store) -> dict[str, tuple[str, ...]]:

@@ -301,12 +301,3 @@ class Store:
 def _once(content: pa.Table) -> pa.Table:
     """The table without rows that are equal in every column to an earlier one."""
     return content.group_by(content.column_names, use_threads=False).aggregate([])
-
-
-def load_results(root: str | Path, table: str = "trials") -> pa.Table:
-    """A table of a results folder: ``trials`` (a row a trial, with the metrics of its observations), ``curves``, ``examples`` or ``observations``."""
-    from mubench_ray.results.observations import with_observations
-
-    store = Store(root)
-    content = store.read(table)
-    return with_observations(content, store)[0] if table == "trials" else content

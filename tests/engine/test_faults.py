@@ -14,7 +14,8 @@ import psutil
 import pytest
 import yaml
 
-from mubench_ray.results.store import Store, load_results
+from mubench_ray.results.observations import load_results
+from mubench_ray.results.store import Store
 from tests.conftest import outcome_columns
 from tests.engine.processes import finish, mubench, said, title_of, trial_processes, wait_until
 from tests.object_store import free_port, wait_for

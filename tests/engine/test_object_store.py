@@ -14,8 +14,9 @@ import yaml
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run import exclusive, run_suite
 from mubench_ray.errors import ResultsError
+from mubench_ray.results.observations import load_results
 from mubench_ray.results.storage import Place
-from mubench_ray.results.store import Store, load_results
+from mubench_ray.results.store import Store
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.artifacts import ArtifactStore, Damaged
 from mubench_ray.trials.originals import get_artifact

@@ -10,7 +10,7 @@ import yaml
 
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.tune import whole_device
-from mubench_ray.results.store import load_results
+from mubench_ray.results.observations import load_results
 from mubench_ray.suite import Resources
 from tests.conftest import outcome_columns
 from tests.engine.processes import finish

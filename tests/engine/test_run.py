@@ -21,8 +21,9 @@ import yaml
 from mubench_ray.console import show_end
 from mubench_ray.engine.run import Run, exclusive, run_suite
 from mubench_ray.errors import ResultsError
+from mubench_ray.results.observations import load_results
 from mubench_ray.results.storage import Place
-from mubench_ray.results.store import Store, load_results
+from mubench_ray.results.store import Store
 from mubench_ray.suite import make_suite
 from tests.conftest import outcome_columns
 

@@ -17,7 +17,8 @@ import yaml
 
 from mubench_ray.engine.submit import job_name, working_folder
 from mubench_ray.errors import MubenchError
-from mubench_ray.results.store import Store, load_results
+from mubench_ray.results.observations import load_results
+from mubench_ray.results.store import Store
 from mubench_ray.suite import load_suite
 from tests.engine.processes import finish, mubench, said, wait_until
 from tests.object_store import free_port, wait_for

@@ -17,7 +17,7 @@ from mubench_ray.engine.job import Job
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.train import Messages, RankFailed, Team, failure_of
 from mubench_ray.errors import MubenchError, SuiteError
-from mubench_ray.results.store import load_results
+from mubench_ray.results.observations import load_results
 from mubench_ray.suite import Resources, make_suite
 from mubench_ray.training.distributed import World
 from mubench_ray.trials.artifacts import ArtifactStore

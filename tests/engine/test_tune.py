@@ -11,7 +11,7 @@ import yaml
 from mubench_ray.engine import tune
 from mubench_ray.engine.cluster import fitting
 from mubench_ray.engine.run import run_suite
-from mubench_ray.results.store import load_results
+from mubench_ray.results.observations import load_results
 from mubench_ray.suite import Resources, make_suite
 from tests.engine.processes import finish, mubench, said
 

@@ -13,7 +13,8 @@ import yaml
 
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.tuning import Tuning, planned_search
-from mubench_ray.results.store import Store, load_results
+from mubench_ray.results.observations import load_results
+from mubench_ray.results.store import Store
 from mubench_ray.suite import make_suite
 from tests.conftest import outcome_columns
 from tests.engine.test_run import finish, mubench, settle

@@ -6,9 +6,9 @@ import re
 import pyarrow.parquet as pq
 import pytest
 
-from mubench_ray.results.observations import shown_of
+from mubench_ray.results.observations import load_results, shown_of
 from mubench_ray.results.repetitions import read_trials
-from mubench_ray.results.store import Store, load_results
+from mubench_ray.results.store import Store
 from tests.engine.processes import finish
 
 

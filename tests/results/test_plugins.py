@@ -66,7 +66,7 @@ def theirs(tiny, tmp_path_factory):
 
 
 def id_of(out, method):
-    from mubench_ray.results.store import load_results
+    from mubench_ray.results.observations import load_results
 
     return next(row["trial_id"] for row in load_results(out).to_pylist() if row["method"] == method)
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.models import get_model
-from mubench_ray.results.store import load_results
+from mubench_ray.results.observations import load_results
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Recipe
