@@ -49,7 +49,8 @@ def test_the_page_s_observation_is_made_with_a_trial_or_for_one_that_is_there(pa
     # From the stored arrays, without the network.
     finish("score", tmp_path / "out", "--metric", "flatness", "--plugin", tmp_path / "my_observation.py")
     scored = pq.read_table(store.root / "scores" / "flatness.parquet")
-    assert dict(zip(scored["trial_id"].to_pylist(), scored["value"].to_pylist())) == pytest.approx(values)
+    # The stored losses have single precision.
+    assert dict(zip(scored["trial_id"].to_pylist(), scored["value"].to_pylist())) == pytest.approx(values, rel=1e-5)
 
     # The same once more is nothing to do; in a folder of its own it is made with the trials, and is the same.
     assert run(tmp_path, f"{page}\nkeep: all\n") and len(store.read("observations")) == 2
