@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError
 from mubench_ray.results.mlflow_sink import RUNS_FILE
+from mubench_ray.results.plans import PLAN
 from mubench_ray.results.repetitions import configured, with_all_columns
 from mubench_ray.results.schema import SCHEMA_VERSION
 from mubench_ray.results.store import TABLES, Store
@@ -157,12 +158,12 @@ def add(board: Store, name: str, submission: Submission) -> None:
         "hashes": sha256(submission.root / HASHES),
         "provenance": submission.manifest.get("provenance"),
     }
-    planned = board.finished() | {row["trial_id"] for row in submission.rows}
-    board.write_text("plan.json", json.dumps({"trials": sorted(planned)}))
+    held = board.finished() | {row["trial_id"] for row in submission.rows}
+    board.place.delete(PLAN)  # a merge has none; boards of an earlier release had one
     board.write_text(SUBMISSIONS, json.dumps(known | {name: entry}, indent=2))
     board.write_text(
         "manifest.json",
-        json.dumps(board.check() | {"schema_version": SCHEMA_VERSION, "trials": len(planned)}, indent=2),
+        json.dumps(board.check() | {"schema_version": SCHEMA_VERSION, "trials": len(held)}, indent=2),
     )
     for document in DECORATIONS:
         merged = source.read_object(document) | board.read_object(document)

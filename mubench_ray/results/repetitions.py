@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,30 @@ from mubench_ray.trial import canonical
 
 
 def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
-    """The trials of a folder: every column of this version, ``configuration`` filled in, each repetition once; and a line for each cell that is left out
-    because a trial of it has two results."""
-    trials = of_every_suite(configured(with_all_columns(store.read("trials")), store), store)
-    trials, refused = without_contradictions(trials)
+    """The trials of a folder: every column of this version, ``configuration`` filled in, each repetition once; and a line for all that is left out: rows that
+    no suite of the folder plans, cells of which a trial has two results, and rows of an earlier version."""
+    trials, unplanned = without_unplanned(configured(with_all_columns(store.read("trials")), store), store)
+    trials, refused = without_contradictions(of_every_suite(trials, store))
     trials, outdated = without_superseded(once_each(trials))
     trials, unseen = with_observations(trials, store)
-    return trials, refused + outdated + unseen
+    return trials, unplanned + refused + outdated + unseen
+
+
+def without_unplanned(trials: pa.Table, store: Store) -> tuple[pa.Table, list[str]]:
+    """The rows that the folder's plan counts, all of them where it has none (a merge); a line for each task and model of which others are there."""
+    if (plan := read_plan(store)) is None:
+        return trials, []
+    known = pc.is_in(trials["trial_id"], pa.array(plan["trials"], pa.string()))
+    others = trials.filter(pc.invert(known)).select(["task", "model", "method"]).to_pylist()
+    methods: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for row in others:
+        methods[row["task"], row["model"]][row["method"]] += 1
+    told = [
+        f"{task}, {model}: {count.total()} rows are left out, which are of no suite that was run into this folder, or no longer "
+        f"({', '.join(f'{method} {number}' for method, number in sorted(count.items()))}). Run their suite here, which trains nothing anew, or remove them."
+        for (task, model), count in sorted(methods.items())
+    ]
+    return (trials.filter(known), told) if others else (trials, [])
 
 
 #: Two runs of a trial may differ by rounding.

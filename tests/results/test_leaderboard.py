@@ -107,6 +107,7 @@ def test_two_groups_make_one_leaderboard(groups, tmp_path):
     assert {row["method"] for row in summary_rows(board)} >= {"ft", "rand_label"}
     page = write_report(board).read_text()
     assert "from ours" in page and "from theirs" in page and "still missing" not in page
+    assert not (board / "plan.json").exists(), "a merge has no plan: all of its rows count"
 
 
 def test_submitting_one_after_the_other_is_the_same(groups, tmp_path):
