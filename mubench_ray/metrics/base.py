@@ -125,7 +125,7 @@ def metric_versions() -> dict[str, int]:
 
 
 #: What follows the clock of the machine, not the trial.
-CLOCK = {"seconds", "retrain_seconds", "wall_seconds"}
+CLOCK = {"seconds", "retrain_seconds", "wall_seconds", "examples_per_second"}
 
 
 def timed(name: str) -> bool:

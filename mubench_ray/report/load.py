@@ -18,7 +18,7 @@ from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.report.columns import Column, describe_columns
 from mubench_ray.report.grouping import group_by
 from mubench_ray.results.plans import missing
-from mubench_ray.results.repetitions import named, read_trials
+from mubench_ray.results.repetitions import named, read_trials, terms
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
 
@@ -52,10 +52,10 @@ class Results:
 
     def values(self, name: str) -> np.ndarray:
         """A metric of every trial as float64 (N,); NaN where the trial has none, is not usable or was measured by an older version of the metric than
-        others were, and for times where devices differ."""
+        others were, and for times where the terms differ on which they were spent."""
         values = self.trials[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)
         counts = self.usable & np.isfinite(values) & ~self.outdated.get(name, np.zeros(len(values), bool))
-        return np.where(counts & ~self.on_several_devices if timed(name) else counts, values, np.nan)
+        return np.where(counts & ~self.on_several_terms if timed(name) else counts, values, np.nan)
 
     @cached_property
     def outdated(self) -> dict[str, np.ndarray]:
@@ -63,10 +63,11 @@ class Results:
         return outdated(self.trials)
 
     @cached_property
-    def on_several_devices(self) -> np.ndarray:
-        """Mask over the trials: those of a configuration and ratio that ran on more than one kind of device. A mean of their seconds says nothing."""
+    def on_several_terms(self) -> np.ndarray:
+        """Mask over the trials: those of a configuration and ratio that ran on more than one kind of device, in several precisions or ways of execution. A
+        mean of their seconds says nothing."""
         lines = group_by(self.trials, ["configuration", "ratio"])
-        return lines.mixed(self.trials["device"])
+        return lines.mixed(terms(self.trials), self.usable)
 
     @cached_property
     def forget_examples(self) -> pa.Table | None:

@@ -13,6 +13,7 @@ from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.grouping import SeedLevels, combine, encode, group_by, position_within
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import CELL, CONTENDER, LINE, contender_labels, estimates
+from mubench_ray.results.repetitions import terms
 
 #: Stands for "averaged over all of them" in a scope's task, model or ratio.
 ALL = "all"
@@ -62,8 +63,8 @@ def _average(results, kept, scope, cells, contender, seeds, values, means, range
     if groups is None:
         return pa.table({"task": pa.array([], pa.string())})
     first = part.take(pa.array(groups.first))
-    several = groups.mixed(part["device"])
-    # Seconds of two kinds of device have no mean, whatever it is over.
+    several = groups.mixed(terms(part), usable[rows])
+    # Seconds that were spent on two kinds of terms have no mean, whatever it is over.
     values = {name: np.where(several, np.nan, of[rows]) if timed(name) else of[rows] for name, of in values.items()}
     levels = SeedLevels(groups, *(seed[rows] for seed in seeds))
     columns = {

@@ -146,6 +146,15 @@ def of_every_suite(trials: pa.Table, store: Store) -> pa.Table:
     return pa.concat_tables(parts, promote_options="default") if len(parts) > 1 else trials
 
 
+def terms(trials: pa.Table) -> pa.ChunkedArray:
+    """On what terms the seconds of each row were spent, as one text: only those of equal ones have a mean. Null where the device is not known."""
+    half = pc.match_substring_regex(trials["trial"], r'"unlearning":{[^}]*"precision":"bf16"')
+    # Of rows of an earlier release: nothing but eager was there, and a CPU has no TF32.
+    of_cpu = pc.if_else(pc.equal(trials["device"], "cpu"), pc.if_else(half, "bf16", "fp32"), "unknown")
+    compute = pc.coalesce(trials["compute"], of_cpu)
+    return pc.binary_join_element_wise(trials["device"], compute, pc.fill_null(trials["execution"], "eager"), ", ")
+
+
 #: What tells rows of one configuration apart.
 REPETITION = ["configuration", "ratio", "after", "seed", "training_seed", "forget_seed"]
 

@@ -61,7 +61,9 @@ def run_trial(
     started = datetime.now(UTC)
     clock = time.perf_counter()
     row = planned_row(trial) | {"device": device_name(device), "concurrency": concurrency, "started_at": started}
-    row["workers"] = world.size
+    row |= {"workers": world.size, "compute": compute_of(trial, device), "execution": "eager"}
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
     outcome = Outcome(row)
     try:
         _unlearn(trial, artifacts, data_dir, device, concurrency, outcome, keep, world, wanted)
@@ -81,6 +83,8 @@ def run_trial(
         row |= {"status": "failed", "error": one_line(error)}
         outcome.traceback = traceback.format_exc()
     row |= {"finished_at": datetime.now(UTC), "wall_seconds": time.perf_counter() - clock}
+    if device.startswith("cuda"):
+        row["peak_memory"] = torch.cuda.max_memory_allocated(device)
     return outcome
 
 
@@ -116,6 +120,8 @@ def _unlearn(
     ctx.world = ctx.meter.world = World()  # what is looked at from here on is looked at by rank 0 alone
     curve.point(ctx)
     row |= (spent := costs(meter, retrain))
+    if meter.examples and meter.seconds > 0:
+        row["examples_per_second"] = meter.examples / meter.seconds
 
     measured = measure(seen, spent)
     row |= measured.values | {"transfer": transfer_column(seen, measured.arrays)}
@@ -230,6 +236,16 @@ def metric_names() -> list[str]:
 def device_name(device: str) -> str:
     """``cpu`` or the accelerator's product name."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+def compute_of(trial: Trial, device: str) -> str:
+    """The precision of the arithmetic that a trial's seconds are of (a retrain's are its training's): ``fp32``, ``bf16``, or ``tf32`` on a GPU of which
+    torch takes that for convolutions, as it does unless told otherwise, or for products of matrices."""
+    options = trial.training if METHODS.get(trial.method).start == "retrain" else trial.unlearning
+    if options.precision == "bf16" or not device.startswith("cuda"):
+        return options.precision
+    switches = (torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision)
+    return "tf32" if "tf32" in switches else "fp32"
 
 
 def prepare_network_process(threads: int = 1) -> None:
