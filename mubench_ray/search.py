@@ -19,7 +19,7 @@ from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.methods.base import Space
 from mubench_ray.metrics import METRICS
-from mubench_ray.metrics.base import reads
+from mubench_ray.metrics.base import source, unfit_for_search
 from mubench_ray.randomness import numpy_generator
 
 #: Deep Unlearn's four losses and their weights.
@@ -133,7 +133,7 @@ def random_sweep(searched: Ranges, count: int, seed: int) -> Listed:
 
 
 def check_objectives(objectives: Mapping[str, float]) -> dict[str, float]:
-    """Objectives by their metric's name; raises MubenchError for one that is unknown, has no direction or reads a test set."""
+    """Objectives by their metric's name; raises MubenchError for one that is unknown, has no direction or comes from D_Test."""
     checked = {}
     for given, weight in objectives.items():
         name = METRICS.canonical(given)
@@ -142,8 +142,15 @@ def check_objectives(objectives: Mapping[str, float]) -> dict[str, float]:
             raise MubenchError(
                 f"objective {name!r}: neither low nor high values of it are better; take another metric."
             )
-        if seen := [need for need in reads(name) if need.startswith(("test_", "retrain_test_", "shifted", "relearn"))]:
-            raise MubenchError(f"objective {name!r} reads {seen[0]}: a search never sees D_Test. Use D_V's metric.")
+        if need := unfit_for_search(name):
+            told = (
+                "comes from D_Test"
+                if source(need)
+                else "may come from D_Test for all that is declared (metrics.base.declare)"
+            )
+            raise MubenchError(
+                f"objective {name!r} reads {need}, which {told}: a search never sees D_Test. Use D_V's metric."
+            )
         if not weight > 0:
             raise MubenchError(f"objective {name!r}: weight {weight:g} is not above 0.")
         checked[name] = float(weight)
