@@ -26,7 +26,7 @@ from mubench_ray.suite import MethodEntry, ModelEntry, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
 from mubench_ray.trials.observing import Asked, asked, recipes
-from mubench_ray.trials.versions import step_before, versioned
+from mubench_ray.trials.versions import one_look, step_before, versioned
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ class Cell:
         )
 
 
+@one_look()
 def make_plan(suite: Suite, configurations: Callable[[Cell, ForgetSet], list[Configuration]] | None = None) -> Plan:
     """Resolve a suite; raises SuiteError when its training options do not validate or nothing at all can apply.
 

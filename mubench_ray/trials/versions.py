@@ -11,6 +11,9 @@ import ast
 import functools
 import hashlib
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +22,7 @@ from mubench_ray.models import MODELS
 from mubench_ray.splits import SAMPLERS
 from mubench_ray.tasks import TASKS
 from mubench_ray.training.data import joins
-from mubench_ray.trial import Recipe, Trial, Versions
+from mubench_ray.trial import WEIGHTS, Recipe, Trial, Versions
 
 #: Of the loop, where a set's last batch of one example joins the batch before it (2; before, it was a batch of its own).
 LOOP = 2
@@ -63,12 +66,36 @@ def versions_of(trial: Trial) -> Versions:
 def with_weights(version: int | str, source: str | None) -> int | str:
     """The version, of a network from a folder or file on this machine with a hash of what lies there: other weights under one path are another network. A hub
     id is fixed by its revision."""
-    path = Path(source.partition("@")[0]) if source else None
-    if path is None or not path.exists():
+    if source is None:
         return version
+    known = _looks.get()
+    known = {} if known is None else known
+    if source not in known:
+        known[source] = weights_hash(source)
+    return version if known[source] is None else f"{version}{WEIGHTS}{known[source]}"
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """Within it the weights of a checkpoint on this machine are looked at once: a plan names them in every trial."""
+    token = _looks.set({})
+    try:
+        yield
+    finally:
+        _looks.reset(token)
+
+
+_looks: ContextVar[dict[str, str | None] | None] = ContextVar("looks", default=None)
+
+
+def weights_hash(source: str) -> str | None:
+    """SHA-256, shortened, of all that lies in a folder or file on this machine; None where ``source`` is none."""
+    path = Path(source.partition("@")[0])
+    if not path.exists():
+        return None
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     told = [f"{file.relative_to(path)} {content_hash(str(file), *_stamp(file))}" for file in files]
-    return f"{version}:{hashlib.sha256(chr(10).join(told).encode()).hexdigest()[:12]}"
+    return hashlib.sha256(chr(10).join(told).encode()).hexdigest()[:12]
 
 
 def _stamp(file: Path) -> tuple[int, int]:

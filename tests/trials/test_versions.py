@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 
 import pytest
 
@@ -154,6 +155,39 @@ def test_a_checkpoint_on_this_machine_counts_by_what_lies_there(tmp_path):
     assert versions.with_weights(2, str(folder)) != first
     assert versions.with_weights(2, "published") == 2 == versions.with_weights(2, "someone/network@0123abc")
     assert versions.with_weights(1, None) == 1
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A folder with a network, in the folder that commands are typed in."""
+    (tmp_path / "ck").mkdir()
+    (tmp_path / "ck" / "model.safetensors").write_bytes(b"first")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mubench_ray.engine.plan.check_checkpoint", lambda *_: None)  # of what the bytes mean
+    return tmp_path / "ck"
+
+
+@pytest.mark.parametrize("key", ["pretrained", "original"])
+def test_one_checkpoint_is_one_trial_however_its_path_is_spelled(checkpoint, key):
+    """Three trials, three originals and three lines once."""
+    found = [trials(models={"name": "cnn-small", key: name})["ft"] for name in ("ck", "./ck", "ck/", str(checkpoint))]
+    assert len({trial.id for trial in found}) == len({trial.configuration for trial in found}) == 1
+    assert len({recipe.id for trial in found for recipe in trial.artifacts}) == 2
+    assert json.loads(found[2].configuration)["setting"][key if key == "pretrained" else "original_checkpoint"] == "ck"
+    # Anywhere else the row says the same of itself.
+    checkpoint.rename(checkpoint.with_name("gone"))
+    assert Trial.model_validate_json(found[1].model_dump_json()).id == found[0].id
+
+
+def test_a_plan_looks_at_a_checkpoint_once_and_the_next_plan_again(checkpoint, monkeypatch):
+    looks, hashed = [], versions.weights_hash
+    monkeypatch.setattr(versions, "weights_hash", lambda source: looks.append(source) or hashed(source))
+    models = {"name": "cnn-small", "pretrained": "ck"}
+    before = trials(models=models, seeds=[1, 2, 3])
+    assert looks == ["ck"]
+    (checkpoint / "model.safetensors").write_bytes(b"other, longer")
+    after = trials(models=models, seeds=[1, 2, 3])
+    assert looks == ["ck", "ck"] and before["ft"].id != after["ft"].id
 
 
 def test_an_edited_base_class_is_another_method(tmp_path, registered):
