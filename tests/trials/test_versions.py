@@ -110,6 +110,56 @@ def test_two_plugins_whose_files_have_one_name(tmp_path, registered):
     assert trials(methods="of_b")["of_b"].versions != trials(methods="of_a")["of_a"].versions
 
 
+HELPED = '''
+from __future__ import annotations
+import {helper}
+from mubench_ray.methods import Method, method
+from mubench_ray.methods import ft
+
+@method("{name}", title="Mine", cites="a test")
+class Mine(Method):
+    """Nothing."""
+    def phases(self, ctx):
+        from {helper}.late import more
+        return more
+'''
+
+
+def helped(folder, number, **files) -> tuple:
+    """The version of a plugin's method that imports a package lying beside it, and of what this one imports."""
+    helper = f"helper_{number}"
+    texts = {"__init__": "from .deep import x", "deep": "x = 1", "late": "more = []", "unused": "x = 1"} | files
+    (folder / helper).mkdir()
+    for name, text in texts.items():
+        (folder / helper / f"{name}.py").write_text(text)
+    (folder / f"plugin_{number}.py").write_text(HELPED.format(helper=helper, name=f"helped_{number}"))
+    load_plugin(folder / f"plugin_{number}.py")
+    before = versions.version_of(METHODS.get(f"helped_{number}"), 1)
+    METHODS.get(f"helped_{number}")().phases(None)  # what it imports late is loaded now
+    versions.imported_by.cache_clear()
+    assert versions.version_of(METHODS.get(f"helped_{number}"), 1) == before
+    return tuple(before.split(":")[2:])
+
+
+def test_what_a_plugin_imports_and_is_of_its_owner_is_of_its_version(tmp_path, registered, monkeypatch):
+    """An edited helper was the same trial."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hashes = [
+        helped(tmp_path, number, **files)
+        for number, files in enumerate([{}, {"unused": "x = 2"}, {"deep": "x = 2"}, {"late": "more = list()"}])
+    ]
+    assert [len(each) for each in hashes] == [3, 3, 3, 3]  # the package, deep, late
+    assert hashes[0] == hashes[1] and len(set(hashes)) == 3
+
+
+def test_a_plugin_that_imports_libraries_alone_has_one_hash(tmp_path, registered):
+    (tmp_path / "alone.py").write_text(
+        "import os, numpy.linalg\nfrom torch import nn\n" + METHOD.format(name="alone", result="[]")
+    )
+    load_plugin(tmp_path / "alone.py")
+    assert versions.version_of(METHODS.get("alone"), 1) == f"1:{versions.module_hash('mubench_plugin_alone')}"
+
+
 @pytest.mark.parametrize(("other", "same"), [("x = 1  # why\n\n", True), ("x = 2\n", False)])
 def test_a_hash_of_the_syntax_alone(tmp_path, other, same):
     from importlib import import_module
