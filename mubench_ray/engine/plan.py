@@ -213,6 +213,11 @@ def cells(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Cell]
     def trials(lrs: int) -> int:
         return each * (1 if suite.search else lrs)
 
+    for task in suite.tasks:
+        if task.subset and 0 < (there := TASKS.get(task.name).train_size) < task.subset:
+            raise SuiteError(
+                f"{suite.name}: {task.name} has {there} training examples, subset: {task.subset} is more; leave it out for all of them."
+            )
     for task, model in [(entry, model) for entry in suite.tasks for model in suite.models_of(entry)]:
         training = resolve_training(suite, task, model)
         if reason := MODELS.get(model.name).refusal(TASKS.get(task.name)):
