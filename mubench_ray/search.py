@@ -19,7 +19,8 @@ from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
 from mubench_ray.methods.base import Space
 from mubench_ray.metrics import METRICS
-from mubench_ray.metrics.base import source, unfit_for_search
+from mubench_ray.metrics.base import SPLITS, reads, source
+from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.randomness import numpy_generator
 
 #: Deep Unlearn's four losses and their weights.
@@ -142,19 +143,29 @@ def check_objectives(objectives: Mapping[str, float]) -> dict[str, float]:
             raise MubenchError(
                 f"objective {name!r}: neither low nor high values of it are better; take another metric."
             )
-        if need := unfit_for_search(name):
-            told = (
-                "comes from D_Test"
-                if source(need)
-                else "may come from D_Test for all that is declared (metrics.base.declare)"
-            )
-            raise MubenchError(
-                f"objective {name!r} reads {need}, which {told}: a search never sees D_Test. Use D_V's metric."
-            )
+        for need in sorted(reads(name)):
+            come = origin(need)
+            if come is None or "D_Test" in come:
+                told = (
+                    "may come from D_Test for all that is declared (metrics.base.declare)"
+                    if come is None
+                    else "comes from D_Test"
+                )
+                raise MubenchError(
+                    f"objective {name!r} reads {need}, which {told}: a search never sees D_Test. Use D_V's metric."
+                )
         if not weight > 0:
             raise MubenchError(f"objective {name!r}: weight {weight:g} is not above 0.")
         checked[name] = float(weight)
     return checked
+
+
+def origin(need: str) -> frozenset[str] | None:
+    """Where an input of a metric comes from: an observation that is asked for says what it reads; of all else it is declared, or the name says it."""
+    for _, kind in OBSERVATIONS:
+        if kind.asked and kind.is_given(need):
+            return frozenset(SPLITS[word] for read in kind.reads for word in read.split() if word in SPLITS)
+    return source(need)
 
 
 def losses(row: Mapping[str, Any], objectives: Mapping[str, float]) -> tuple[float, ...] | None:

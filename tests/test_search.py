@@ -7,6 +7,7 @@ import pytest
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.methods.base import Space
 from mubench_ray.metrics import METRICS, base
+from mubench_ray.observations import OBSERVATIONS, Observation
 from mubench_ray.search import (
     OBJECTIVES,
     Configuration,
@@ -98,7 +99,7 @@ def plugin(monkeypatch):
     monkeypatch.setattr(base, "_declared", dict(base._declared))
 
 
-def test_nor_through_another_metric_a_probe_or_an_array_that_nobody_declared(plugin):
+def test_nor_through_another_metric_a_probe_or_an_array_that_nobody_declared(plugin, monkeypatch):
     """They went by how a name began: a teacher's or a probe's array of D_Test was read."""
 
     @base.metric("of_a_plugin", direction="lower", cites="a test")
@@ -122,6 +123,18 @@ def test_nor_through_another_metric_a_probe_or_an_array_that_nobody_declared(plu
     with pytest.raises(MubenchError, match=r"reads sharpness, which may come from D_Test for all that is declared"):
         check_objectives({"of_my_observation": 1})
     base.declare("sharpness", of=["D_R"])
+
+    @base.metric("of_an_observation", direction="lower", cites="a test")
+    def of_an_observation(forget_curvature):
+        """Of an array whose name says less than what was read for it."""
+        return 0.0
+
+    assert check_objectives({"of_an_observation": 1})
+    kind = type("Curvature", (Observation,), {"gives": ("forget_curvature",), "reads": ("forget", "test")})
+    monkeypatch.setitem(OBSERVATIONS._things, "curvature", kind)
+    monkeypatch.setitem(OBSERVATIONS._spellings, "curvature", "curvature")
+    with pytest.raises(MubenchError, match="reads forget_curvature, which comes from D_Test"):
+        check_objectives({"of_an_observation": 1})
     assert check_objectives({"of_my_observation": 1, "relearning_area": 1}) == {
         "of_my_observation": 1.0,
         "relearning_area": 1.0,

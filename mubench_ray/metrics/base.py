@@ -133,7 +133,7 @@ _declared: dict[str, frozenset[str]] = {}
 
 def declare(*names: str, of: Iterable[str] = ()) -> None:
     """Say where inputs of these names come from: any of ``D_F``, ``D_R``, ``D_V``, ``D_Test`` and ``clock`` (of the machine, not the trial), or nothing of
-    them. What an observation of one's own gives is declared beside it, where its name does not say so."""
+    them. What an observation gives that is asked for comes from what the observation ``reads``."""
     _declared.update(dict.fromkeys(names, frozenset(of)))
 
 
@@ -146,12 +146,6 @@ def source(need: str) -> frozenset[str] | None:
     """Where an input comes from, as it is declared or as the splits in its name say; None where nothing says it."""
     named = frozenset(SPLITS[word] for word in need.split("_") if word in SPLITS)
     return _declared.get(need, named or None)
-
-
-def unfit_for_search(name: str) -> str | None:
-    """The first input of a metric, its own or another metric's that it reads, that comes from D_Test or is not declared; None where a search may read it."""
-    origins = ((need, source(need)) for need in sorted(reads(name)))
-    return next((need for need, origin in origins if origin is None or "D_Test" in origin), None)
 
 
 def timed(name: str) -> bool:

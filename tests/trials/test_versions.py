@@ -16,6 +16,7 @@ from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Trial
 from mubench_ray.trials import versions
+from mubench_ray.trials.observing import KINDS, recipes
 
 BASE = {"name": "t", "tasks": "digits", "models": "cnn-small", "seeds": 1, "lrs": 5e-4, "ratios": 5}
 
@@ -37,7 +38,7 @@ def trials(**changes) -> dict[str, Trial]:
 
 def test_nothing_above_one_stands_in_no_id():
     assert all(trial.versions == {} for trial in trials().values())
-    assert all(recipe.versions == {} for trial in trials().values() for recipe in trial.artifacts)
+    assert all(recipe.versions == {} for trial in trials().values() for recipe in recipes(trial, also=KINDS[:2]))
 
 
 #: Whose version is raised, and which ids of ft's trial it moves.
@@ -222,7 +223,7 @@ def test_one_checkpoint_is_one_trial_however_its_path_is_spelled(checkpoint, key
     """Three trials, three originals and three lines once."""
     found = [trials(models={"name": "cnn-small", key: name})["ft"] for name in ("ck", "./ck", "ck/", str(checkpoint))]
     assert len({trial.id for trial in found}) == len({trial.configuration for trial in found}) == 1
-    assert len({recipe.id for trial in found for recipe in trial.artifacts}) == 2
+    assert len({recipe.id for trial in found for recipe in (trial.original, trial.retrain)}) == 2
     assert json.loads(found[2].configuration)["setting"][key if key == "pretrained" else "original_checkpoint"] == "ck"
     # Anywhere else the row says the same of itself.
     checkpoint.rename(checkpoint.with_name("gone"))
