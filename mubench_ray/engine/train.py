@@ -22,6 +22,7 @@ from torch.distributed import TCPStore
 from mubench_ray.engine.job import Job, exit_of, is_artifact
 from mubench_ray.errors import MubenchError, ResultsError, one_line
 from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE
 from mubench_ray.suite import Resources
 from mubench_ray.training.distributed import WorkerLost, World
 
@@ -220,7 +221,7 @@ def serve(job: Job, world: World, messages: Messages) -> None:
         except Exception as error:
             raise RankFailed("failed", f"rank {world.rank} of {world.size}: {one_line(error)}") from error
         messages.set(f"done {number} {world.rank}", "")
-        fault = result["status"] not in ("ok", "truncated")
+        fault = result["status"] not in USABLE
         # Most faults befall all ranks. One that some have not seen leaves them waiting for ever: only an exception ends that.
         stuck = fault and not waited(messages, [f"done {number} {rank}" for rank in range(world.size)])
         if world.rank == 0:

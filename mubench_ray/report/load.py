@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mubench_ray.metrics.base import timed
-from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.report.columns import Column, describe_columns
 from mubench_ray.report.grouping import group_by
 from mubench_ray.results.plans import missing
 from mubench_ray.results.repetitions import named, read_trials, terms
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE
 
 #: More rows of ``examples`` than this are not read: what is shown of them is a help, not worth minutes.
 EXAMPLES = 30_000_000
@@ -43,7 +43,7 @@ class Results:
     @cached_property
     def usable(self) -> np.ndarray:
         """Mask over the trials: those whose metrics count."""
-        return pc.is_in(self.trials["status"], pa.array(FINISHED)).to_numpy(zero_copy_only=False).astype(bool)
+        return pc.is_in(self.trials["status"], pa.array(USABLE)).to_numpy(zero_copy_only=False).astype(bool)
 
     @property
     def metrics(self) -> list[str]:

@@ -17,7 +17,7 @@ from mubench_ray.report.load import Results, read_json
 from mubench_ray.report.payload import embedded, payload
 from mubench_ray.report.report import Report
 from mubench_ray.report.sections import Block
-from mubench_ray.results.schema import STATUSES
+from mubench_ray.status import STATUSES
 
 METHOD_NOTE = (
     "95% of the mean over seeds, by a bootstrap stretched to the width that so few seeds need (t instead of normal "

@@ -17,6 +17,7 @@ from mubench_ray.report.scopes import ALL
 from mubench_ray.report.sections import Block, TextTable
 from mubench_ray.report.summary import ordered
 from mubench_ray.results.configurations import spoken
+from mubench_ray.status import STATUSES
 
 #: Significant digits of the hub's JSON.
 DIGITS = 8
@@ -222,7 +223,7 @@ def hub_json(report: Report) -> str:
                 "interval_over",
             )
         }
-        statuses = {name: row[name] for name in ("ok", "truncated", "diverged", "out_of_memory", "failed")}
+        statuses = {name: row[name] for name in STATUSES}
         hyperparameters = json.loads(row["hyperparameters"] or "{}")
         rows.append(
             fixed

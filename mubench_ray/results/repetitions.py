@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mubench_ray.metrics.base import timed
-from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.results.configurations import configuration, setting_names, tuned
 from mubench_ray.results.observations import with_observations
 from mubench_ray.results.plans import read_plan
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE
 from mubench_ray.trial import canonical
 
 
@@ -65,7 +65,7 @@ def without_contradictions(trials: pa.Table) -> tuple[pa.Table, list[str]]:
     numbers = [field.name for field in trials.schema if pa.types.is_floating(field.type) and not timed(field.name)]
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in trials.filter(
-        pc.and_(pc.is_in(trials["trial_id"], twice), pc.is_in(trials["status"], pa.array(FINISHED)))
+        pc.and_(pc.is_in(trials["trial_id"], twice), pc.is_in(trials["status"], pa.array(USABLE)))
     ).to_pylist():
         found[row["trial_id"]].append(row)
     refused, cells = [], set()
@@ -163,7 +163,7 @@ def once_each(trials: pa.Table) -> pa.Table:
     """Of rows that repeat one another (a control that two suites with different budgets have both run, a trial that a later version made anew) the one
     that counts, and of those the latest: one repetition is one value, whoever ran it."""
     order = pc.sort_indices(
-        trials.append_column("counts", pc.is_in(trials["status"], pa.array(FINISHED))),
+        trials.append_column("counts", pc.is_in(trials["status"], pa.array(USABLE))),
         sort_keys=[("counts", "descending"), ("finished_at", "descending"), ("trial_id", "ascending")],
     )
     trials = _with(

@@ -20,8 +20,6 @@ from mubench_ray.errors import ResultsError
 SCHEMA_VERSION = 2
 READ_VERSIONS = (1, 2)
 
-STATUSES = ("ok", "truncated", "diverged", "out_of_memory", "failed")
-
 _string = pa.string()
 _number = pa.float64()
 

@@ -26,6 +26,7 @@ from mubench_ray.provenance import provenance
 from mubench_ray.randomness import torch_generator
 from mubench_ray.results.schema import EXAMPLES
 from mubench_ray.results.storage import StorageLost
+from mubench_ray.status import Status
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Frozen, Recipe, Trial, canonical, digest
 from mubench_ray.trials.artifacts import ArtifactStore
@@ -157,7 +158,7 @@ def observe(seen: Seen, wanted: Iterable[Asked], arrays: Mapping[str, Any]) -> l
         except StorageLost:
             raise
         except (MemoryError, torch.OutOfMemoryError) as error:
-            record |= {"status": "out_of_memory", "error": one_line(error)}
+            record |= {"status": Status.OUT_OF_MEMORY, "error": one_line(error)}
         except BaseException as error:  # whatever a plugin's observation raises is its reason
             if isinstance(error, KeyboardInterrupt) or ends_process(error):
                 raise
@@ -172,7 +173,7 @@ def observe(seen: Seen, wanted: Iterable[Asked], arrays: Mapping[str, Any]) -> l
     return records
 
 
-def failed_record(trial: Trial, each: Asked, reason: str | None, status: str = "failed") -> dict[str, Any]:
+def failed_record(trial: Trial, each: Asked, reason: str | None, status: str = Status.FAILED) -> dict[str, Any]:
     """The record of an observation that was not made."""
     return {
         "trial_id": trial.id,

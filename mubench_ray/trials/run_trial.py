@@ -20,6 +20,7 @@ from mubench_ray.metrics.base import metric_versions
 from mubench_ray.provenance import provenance
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.results.store import Outcome
+from mubench_ray.status import Status
 from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.training.meter import Meter
 from mubench_ray.trial import Trial
@@ -70,17 +71,17 @@ def run_trial(
     except (WorkerLost, StorageLost):
         raise
     except Diverged as error:
-        row |= {"status": "diverged", "error": str(error)}
+        row |= {"status": Status.DIVERGED, "error": str(error)}
     except (MemoryError, torch.OutOfMemoryError) as error:
-        row |= {"status": "out_of_memory", "error": one_line(error)}
+        row |= {"status": Status.OUT_OF_MEMORY, "error": one_line(error)}
         outcome.traceback = traceback.format_exc()
     except MubenchError as error:
-        row |= {"status": "failed", "error": one_line(error, name=False)}
+        row |= {"status": Status.FAILED, "error": one_line(error, name=False)}
         outcome.traceback = traceback.format_exc()
     except BaseException as error:  # any fault of a method is this row's truth: sys.exit() and a panic in Rust, too
         if isinstance(error, KeyboardInterrupt) or ends_process(error):
             raise
-        row |= {"status": "failed", "error": one_line(error)}
+        row |= {"status": Status.FAILED, "error": one_line(error)}
         outcome.traceback = traceback.format_exc()
     row |= {"finished_at": datetime.now(UTC), "wall_seconds": time.perf_counter() - clock}
     if device.startswith("cuda"):
@@ -115,7 +116,7 @@ def _unlearn(
     observer = curve if world.rank == 0 or world.sharded else lambda ctx: None
     truncated = unlearn(ctx, prepared.method, trial, observer, artifacts.checkpoint(trial.id))
     if world.rank:
-        row["status"] = "truncated" if truncated else "ok"
+        row["status"] = Status.TRUNCATED if truncated else Status.OK
         return
     ctx.world = ctx.meter.world = World()  # what is looked at from here on is looked at by rank 0 alone
     curve.point(ctx)
@@ -130,7 +131,7 @@ def _unlearn(
         artifacts.keep(trial.id, ctx.network)
     elif keep == "adapters" and ctx.adapters is not None:
         artifacts.keep_adapters(trial.id, ctx.adapters)
-    row["status"] = "truncated" if truncated else "ok"
+    row["status"] = Status.TRUNCATED if truncated else Status.OK
     outcome.observations = observe(seen, possible(trial, wanted), measured.arrays)
 
 
@@ -192,7 +193,9 @@ def observe_again(
             raise
         memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
         reason = one_line(error, name=not isinstance(error, MubenchError))
-        return [failed_record(trial, each, reason, "out_of_memory" if memory else "failed") for each in wanted]
+        return [
+            failed_record(trial, each, reason, Status.OUT_OF_MEMORY if memory else Status.FAILED) for each in wanted
+        ]
     return observe(seen, wanted, measured.arrays)
 
 
@@ -207,7 +210,7 @@ def planned_row(trial: Trial) -> dict[str, Any]:
         "ratio": trial.ratio,
         "seed": trial.seed,
         "lr": trial.lr,
-        "status": "failed",
+        "status": Status.FAILED,
         "error": None,
         "training_seed": trial.training_seed,
         "forget_seed": trial.forget.seed,
@@ -222,7 +225,7 @@ def planned_row(trial: Trial) -> dict[str, Any]:
     }
 
 
-def failed_outcome(trial: Trial, reason: str, status: str = "failed") -> Outcome:
+def failed_outcome(trial: Trial, reason: str, status: str = Status.FAILED) -> Outcome:
     """The row of a trial that could not run at all."""
     now = datetime.now(UTC)
     return Outcome(planned_row(trial) | {"status": status, "error": reason, "started_at": now, "finished_at": now})

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
+from mubench_ray.files import sha256
 from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
 from mubench_ray.splits import SAMPLERS
@@ -107,8 +108,7 @@ def _stamp(file: Path) -> tuple[int, int]:
 @functools.lru_cache(maxsize=4096)
 def content_hash(file: str, size: int, modified: int) -> str:
     """SHA-256 of a file, once for each of its states."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256(file)
 
 
 def version_of(thing: Any, version: int) -> int | str:

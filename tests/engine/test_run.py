@@ -18,8 +18,9 @@ import pytest
 import yaml
 
 from mubench_ray.console import show_end
-from mubench_ray.engine.run import Run, exclusive, run_suite
+from mubench_ray.engine.run import Run, run_suite
 from mubench_ray.errors import ResultsError
+from mubench_ray.results.locks import exclusive
 from mubench_ray.results.storage import Place
 from mubench_ray.results.store import Store, load_results
 from mubench_ray.suite import make_suite
