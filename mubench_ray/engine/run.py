@@ -29,7 +29,7 @@ from mubench_ray.results.observations import with_observations
 from mubench_ray.results.plans import PLAN, entered, planned
 from mubench_ray.results.storage import StorageLost, absolute
 from mubench_ray.results.store import Store
-from mubench_ray.status import FINAL, RETRIED, USABLE
+from mubench_ray.status import FINAL, RETRIED, USABLE, Status
 from mubench_ray.suite import Suite, load_suite
 from mubench_ray.trial import Recipe, Trial, canonical
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
@@ -190,7 +190,7 @@ class Work:
         if not self.plan.observations:
             return {}
         rows = self.store.read("observations", columns=["trial_id", "observation", "status", "error"]).to_pylist()
-        bad = [row for row in rows if row["status"] != "ok" and row["trial_id"] in self.plan.trials]
+        bad = [row for row in rows if row["status"] != Status.OK and row["trial_id"] in self.plan.trials]
         return dict(Counter(f"{row['observation']}: {row['error'] or row['status']}" for row in bad).most_common())
 
     def _unfinished(self) -> dict[str, Trial]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import traceback
@@ -13,11 +12,8 @@ from typing import Any, Literal
 
 import torch
 
-from mubench_ray.errors import Diverged, MubenchError, ends_process, one_line
-from mubench_ray.methods import METHODS
+from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.metrics import METRICS
-from mubench_ray.metrics.base import metric_versions
-from mubench_ray.provenance import provenance
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.results.store import Outcome
 from mubench_ray.status import Status
@@ -36,6 +32,7 @@ from mubench_ray.trials.observing import (
     seen_of,
     transfer_column,
 )
+from mubench_ray.trials.rows import begun_row, fault_of
 from mubench_ray.trials.unlearning import kept_network, prepare, unlearn
 
 #: Which unlearned networks are kept beside the artifacts: none, of those trained with LoRA their adapters, or all, whole.
@@ -59,30 +56,18 @@ def run_trial(
     dies, StorageLost when artifacts cannot be kept.
     """
     world = world or World()
-    started = datetime.now(UTC)
     clock = time.perf_counter()
-    row = planned_row(trial) | {"device": device_name(device), "concurrency": concurrency, "started_at": started}
-    row |= {"workers": world.size, "compute": compute_of(trial, device), "execution": "eager"}
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
-    outcome = Outcome(row)
+    outcome = Outcome(row := begun_row(trial, device, concurrency, world.size))
     try:
         _unlearn(trial, artifacts, data_dir, device, concurrency, outcome, keep, world, wanted)
     except (WorkerLost, StorageLost):
         raise
-    except Diverged as error:
-        row |= {"status": Status.DIVERGED, "error": str(error)}
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        row |= {"status": Status.OUT_OF_MEMORY, "error": one_line(error)}
-        outcome.traceback = traceback.format_exc()
-    except MubenchError as error:
-        row |= {"status": Status.FAILED, "error": one_line(error, name=False)}
-        outcome.traceback = traceback.format_exc()
-    except BaseException as error:  # any fault of a method is this row's truth: sys.exit() and a panic in Rust, too
-        if isinstance(error, KeyboardInterrupt) or ends_process(error):
-            raise
-        row |= {"status": Status.FAILED, "error": one_line(error)}
-        outcome.traceback = traceback.format_exc()
+    except BaseException as error:  # noqa: BLE001 - fault_of raises what ends the process; all else is this row's truth, a panic in Rust, too
+        row["status"], row["error"] = fault_of(error)
+        if not isinstance(error, Diverged):  # which is an answer
+            outcome.traceback = traceback.format_exc()
     row |= {"finished_at": datetime.now(UTC), "wall_seconds": time.perf_counter() - clock}
     if device.startswith("cuda"):
         row["peak_memory"] = torch.cuda.max_memory_allocated(device)
@@ -188,67 +173,15 @@ def observe_again(
                 )
     except (WorkerLost, StorageLost):
         raise
-    except BaseException as error:  # as in a row: the reason of every record
-        if isinstance(error, KeyboardInterrupt) or ends_process(error):
-            raise
-        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        reason = one_line(error, name=not isinstance(error, MubenchError))
-        return [
-            failed_record(trial, each, reason, Status.OUT_OF_MEMORY if memory else Status.FAILED) for each in wanted
-        ]
+    except BaseException as error:  # noqa: BLE001 - fault_of raises what ends the process; as in a row: the reason of every record
+        status, reason = fault_of(error)
+        return [failed_record(trial, each, reason, status) for each in wanted]
     return observe(seen, wanted, measured.arrays)
-
-
-def planned_row(trial: Trial) -> dict[str, Any]:
-    """The columns of a row that are known before anything runs."""
-    return {
-        "trial_id": trial.id,
-        "configuration": trial.configuration,
-        "task": trial.task,
-        "model": trial.model,
-        "method": trial.method,
-        "ratio": trial.ratio,
-        "seed": trial.seed,
-        "lr": trial.lr,
-        "status": Status.FAILED,
-        "error": None,
-        "training_seed": trial.training_seed,
-        "forget_seed": trial.forget.seed,
-        "after": ", ".join(f"{ratio:g}" for ratio in trial.after),
-        "sampler": trial.forget.sampler,
-        "hyperparameters": json.dumps(trial.hyperparameters, sort_keys=True),
-        "options": json.dumps(trial.unlearning.model_dump(exclude_defaults=True), sort_keys=True),
-        "uses_validation": METHODS.get(trial.method).uses_validation,
-        "trial": trial.model_dump_json(),
-        "provenance": json.dumps(provenance()),
-        "metric_versions": json.dumps(metric_versions(), sort_keys=True),
-    }
-
-
-def failed_outcome(trial: Trial, reason: str, status: str = Status.FAILED) -> Outcome:
-    """The row of a trial that could not run at all."""
-    now = datetime.now(UTC)
-    return Outcome(planned_row(trial) | {"status": status, "error": reason, "started_at": now, "finished_at": now})
 
 
 def metric_names() -> list[str]:
     """The metric columns of the trials table."""
     return METRICS.names()
-
-
-def device_name(device: str) -> str:
-    """``cpu`` or the accelerator's product name."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-
-
-def compute_of(trial: Trial, device: str) -> str:
-    """The precision of the arithmetic that a trial's seconds are of (a retrain's are its training's): ``fp32``, ``bf16``, or ``tf32`` on a GPU of which
-    torch takes that for convolutions, as it does unless told otherwise, or for products of matrices."""
-    options = trial.training if METHODS.get(trial.method).start == "retrain" else trial.unlearning
-    if options.precision == "bf16" or not device.startswith("cuda"):
-        return options.precision
-    switches = (torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision)
-    return "tf32" if "tf32" in switches else "fp32"
 
 
 def prepare_network_process(threads: int = 1) -> None:

@@ -22,7 +22,7 @@ from mubench_ray.report.summary import LINE, ordered, summarise
 from mubench_ray.results.store import Outcome
 from mubench_ray.suite import make_suite
 from mubench_ray.trials import versions
-from mubench_ray.trials.run_trial import planned_row
+from mubench_ray.trials.rows import planned_row
 
 BASE = {
     "name": "t",

@@ -23,7 +23,7 @@ from mubench_ray.results.score import score
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.rerun import rerun_trial
-from mubench_ray.trials.run_trial import planned_row
+from mubench_ray.trials.rows import planned_row
 
 SUITE = {
     "name": "earlier", "tasks": {"name": "digits", "subset": 120}, "models": "cnn-small", "training": {"epochs": 2},

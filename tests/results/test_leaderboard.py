@@ -28,7 +28,8 @@ from mubench_ray.suite import make_suite
 from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_task
-from mubench_ray.trials.run_trial import failed_outcome, metric_names, run_trial
+from mubench_ray.trials.rows import failed_outcome
+from mubench_ray.trials.run_trial import metric_names, run_trial
 
 
 def run(root: Path, suite: dict, artifacts: Path) -> Path:

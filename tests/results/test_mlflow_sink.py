@@ -27,7 +27,8 @@ from mubench_ray.results.mlflow_sink import RUNS_FILE, MlflowSink, default_uri, 
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.artifacts import ArtifactStore
-from mubench_ray.trials.run_trial import failed_outcome, metric_names, run_trial
+from mubench_ray.trials.rows import failed_outcome
+from mubench_ray.trials.run_trial import metric_names, run_trial
 
 
 @pytest.fixture(scope="module")

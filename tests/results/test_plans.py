@@ -15,7 +15,7 @@ from mubench_ray.report.report import make_report
 from mubench_ray.results.plans import PLAN, entered, planned, read_plan
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
-from mubench_ray.trials.run_trial import planned_row
+from mubench_ray.trials.rows import planned_row
 
 BASE = {
     "name": "t",

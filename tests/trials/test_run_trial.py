@@ -10,7 +10,8 @@ from mubench_ray.methods import METHODS, Method, Phase
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_task
-from mubench_ray.trials.run_trial import compute_of, run_trial
+from mubench_ray.trials.rows import compute_of
+from mubench_ray.trials.run_trial import run_trial
 from tests.conftest import CIRCUMSTANCES
 
 
