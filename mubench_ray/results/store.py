@@ -171,8 +171,6 @@ class Store:
         where one has no id but something else in its place."""
         rows = self.read("trials", columns=["trial_id", "status"]).to_pylist()
         gone = {row["trial_id"] for row in rows if row["status"] in statuses}
-        for trial_id in gone:
-            file_of(trial_id)  # which refuses what is none
         for table in TABLES if gone else ():
             self._drop(table, gone)
         return len(gone)

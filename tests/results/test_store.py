@@ -143,7 +143,8 @@ def test_a_path_in_place_of_an_id_names_no_file(store, outcomes, forged):
         show_trial(store.root, forged)
     with pytest.raises(ResultsError, match="is no trial id"):
         Folder(store).examples(forged)
-    store.compact(at_least=2)  # which goes by the names of files, never by ids
+    with pytest.raises(ResultsError, match="is no trial id"):
+        store.compact(at_least=2)
     assert {path.read_text() for path in secret.iterdir()} == {"a secret"}
 
 
