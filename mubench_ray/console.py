@@ -22,6 +22,7 @@ from mubench_ray.results.compaction import file_of
 from mubench_ray.results.observations import standing
 from mubench_ray.results.plans import read_plan
 from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -271,7 +272,7 @@ def show_status(folder: Path) -> None:
 
 def _show_failures(folder: Path, most: int = 10) -> None:
     rows = Store(folder).read("trials", columns=["trial_id", "method", "status", "error"]).to_pylist()
-    bad = [row for row in rows if row["status"] not in ("ok", "truncated")]
+    bad = [row for row in rows if row["status"] not in USABLE]
     for reason, count in Counter((row["method"], row["status"], row["error"]) for row in bad).most_common(most):
         first = next(row["trial_id"] for row in bad if (row["method"], row["status"], row["error"]) == reason)
         method, status, error = reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from functools import cached_property
 from typing import Any, Literal
 
@@ -132,6 +133,8 @@ class Recipe(Frozen):
     def id(self) -> str:
         """The kind and a hash of the recipe, ``original-...`` say."""
         content = {**self.model_dump(exclude_none=True), "forget": _identity(self.forget)}
+        if self.pretrained is not None:
+            content["pretrained"] = checkpoint_name(self.pretrained, self.versions.get("model"))
         if not self.versions:
             del content["versions"]
         if self.training is not None:
@@ -198,7 +201,7 @@ class Trial(Frozen):
         content["hyperparameters"] = self.hyperparameters
         content["training"] = self.training.identity()
         content["forget"] = _identity(self.forget)
-        return digest(content)
+        return digest(content | _checkpoints(content))
 
     @cached_property
     def configuration(self) -> str:
@@ -299,6 +302,7 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     options = {key: value for key, value in (forget.get("options") or {}).items() if key != "path"}
     if "classes" in options:  # a set
         options["classes"] = sorted(set(options["classes"]))
+    setting |= _checkpoints(trial)
     setting |= {"sampler": forget.get("sampler", ForgetSet.model_fields["sampler"].default), "sampler_options": options}
     setting["scored_by"] = _network(forget.get("scored_by"))
     setting |= {"shadow": trial.get("half") is not None, "training": _changed(Training, trial.get("training"))}
@@ -349,6 +353,23 @@ def _changed(kind: type[Frozen], given: dict[str, Any] | None) -> dict[str, Any]
 def canonical(content: Any) -> str:
     """JSON whose text is equal where the content is."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+#: Before the hash of weights that lie on this machine, in the version of their network.
+WEIGHTS = ":weights-"
+
+
+def checkpoint_name(source: str, version: int | str | None) -> str:
+    """A checkpoint as an id names it: one on this machine, the hash of which stands in its network's version, by its last part alone, wherever it lies and
+    however its path is spelled; a hub id as it is."""
+    return os.path.basename(os.path.normpath(source)) if isinstance(version, str) and WEIGHTS in version else source
+
+
+def _checkpoints(trial: dict[str, Any]) -> dict[str, str]:
+    """The checkpoints of a trial given as plain data, as ids name them."""
+    versions = trial.get("versions") or {}
+    named = {"pretrained": "model", "original_checkpoint": "checkpoint"}
+    return {key: checkpoint_name(trial[key], versions.get(of)) for key, of in named.items() if trial.get(key)}
 
 
 def _identity(forget: ForgetSet | None) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ torch.set_num_threads(1)
 #: Columns that say when, where and how fast, and so differ from run to run.
 CIRCUMSTANCES = {
     "seconds", "retrain_seconds", "retrain_time_efficiency", "started_at", "finished_at", "wall_seconds", "provenance", "concurrency", "workers",
+    "examples_per_second", "peak_memory",
 }  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.methods.base import Space
+from mubench_ray.metrics import METRICS, base
+from mubench_ray.observations import OBSERVATIONS, Observation
 from mubench_ray.search import (
     OBJECTIVES,
     Configuration,
@@ -86,6 +88,67 @@ def test_the_best_usable_configuration_is_chosen_and_the_first_of_equals():
 def test_selection_never_sees_the_test_set(name):
     with pytest.raises(MubenchError, match=r"never sees D_Test|reads"):
         check_objectives({name: 1})
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """What a test registers is forgotten after it."""
+    METRICS.names()
+    monkeypatch.setattr(METRICS, "_things", dict(METRICS._things))
+    monkeypatch.setattr(METRICS, "_spellings", dict(METRICS._spellings))
+    monkeypatch.setattr(base, "_declared", dict(base._declared))
+
+
+def test_nor_through_another_metric_a_probe_or_an_array_that_nobody_declared(plugin, monkeypatch):
+    """They went by how a name began: a teacher's or a probe's array of D_Test was read."""
+
+    @base.metric("of_a_plugin", direction="lower", cites="a test")
+    def of_a_plugin(incompetent_test_log_probs, forget_loss):
+        """An array of D_Test that a teacher gives."""
+        return 0.0
+
+    @base.metric("through_it", direction="lower", cites="a test")
+    def through_it(of_a_plugin, retain_gap):
+        """It looks as if it read D_R."""
+        return of_a_plugin
+
+    @base.metric("of_my_observation", direction="lower", cites="a test")
+    def of_my_observation(sharpness, retain_loss):
+        """Of what an observation of a plugin gives."""
+        return 0.0
+
+    for name in ("of_a_plugin", "through_it"):
+        with pytest.raises(MubenchError, match="reads incompetent_test_log_probs, which comes from D_Test"):
+            check_objectives({name: 1})
+    with pytest.raises(MubenchError, match=r"reads sharpness, which may come from D_Test for all that is declared"):
+        check_objectives({"of_my_observation": 1})
+    base.declare("sharpness", of=["D_R"])
+
+    @base.metric("of_an_observation", direction="lower", cites="a test")
+    def of_an_observation(forget_curvature):
+        """Of an array whose name says less than what was read for it."""
+        return 0.0
+
+    assert check_objectives({"of_an_observation": 1})
+    kind = type("Curvature", (Observation,), {"gives": ("forget_curvature",), "reads": ("forget", "test")})
+    monkeypatch.setitem(OBSERVATIONS._things, "curvature", kind)
+    monkeypatch.setitem(OBSERVATIONS._spellings, "curvature", "curvature")
+    with pytest.raises(MubenchError, match="reads forget_curvature, which comes from D_Test"):
+        check_objectives({"of_an_observation": 1})
+    assert check_objectives({"of_my_observation": 1, "relearning_area": 1}) == {
+        "of_my_observation": 1.0,
+        "relearning_area": 1.0,
+    }
+
+
+def test_what_follows_the_clock_is_declared_too(plugin):
+    @base.metric("slowness", direction="lower", cites="a test")
+    def slowness(retrain_time_efficiency):
+        """Through another metric."""
+        return 0.0
+
+    timed = {name for name in METRICS.names() if base.timed(name)}
+    assert timed == {"retrain_time_efficiency", "slowness"} and base.timed("seconds") and not base.timed("flos")
 
 
 @pytest.mark.parametrize(

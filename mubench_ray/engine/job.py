@@ -19,14 +19,15 @@ from mubench_ray.errors import MubenchError, ends_process, one_line
 from mubench_ray.registry import load_plugin
 from mubench_ray.results.storage import Place, StorageLost
 from mubench_ray.results.store import Store
+from mubench_ray.status import Status
 from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.trial import Recipe, Trial
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.observing import Asked, failed_record, feeding
 from mubench_ray.trials.originals import forget_split, get_artifact
+from mubench_ray.trials.rows import failed_outcome
 from mubench_ray.trials.run_trial import (
     Keep,
-    failed_outcome,
     metric_names,
     observe_again,
     prepare_network_process,
@@ -108,7 +109,9 @@ class Job:
         try:
             # Others wait for rank 0 while it evaluates, and it waits for them in every step: watching it is enough.
             if (world or World()).first(lambda: marks.exists(f"{node}-{ATTEMPTS}.txt")):
-                return self._give_up(node, content, folder, marks) if first else {"status": "failed", "error": "hung"}
+                return (
+                    self._give_up(node, content, folder, marks) if first else {"status": Status.FAILED, "error": "hung"}
+                )
             watchdog = self.watchdog if first else None
             with watching(watchdog, lambda stacks: leave_mark(marks, node, stacks)):
                 if is_artifact(node):
@@ -122,9 +125,9 @@ class Job:
                 wanted = feeding(self.observations, self.objectives) if folder else self.observations
                 tenants = 1 if alone else self.tenants
                 outcome = run_trial(trial, store, self.data_dir, self.device, tenants, keep, world, wanted)
-            if outcome.row["status"] == "out_of_memory" and self._crowded(world, alone):
+            if outcome.row["status"] == Status.OUT_OF_MEMORY and self._crowded(world, alone):
                 return {"status": "crowded", "error": outcome.row["error"]}
-            if outcome.row["status"] == "out_of_memory" and alone:
+            if outcome.row["status"] == Status.OUT_OF_MEMORY and alone:
                 outcome.row["error"] += " (also with the device to itself)"
             if first:
                 Store(self.out).part(folder).write(outcome, metric_names())
@@ -140,14 +143,20 @@ class Job:
         trial, wanted = told_look(content, self.observations)
         row, tenants = Store(self.out).row(trial.id), 1 if alone else self.tenants
         records = observe_again(trial, wanted, row, self._store, self.data_dir, self.device, tenants, world)
-        bad = [record for record in records if record["status"] != "ok"]
-        if bad and bad[0]["status"] == "out_of_memory" and self._crowded(world, alone):
+        bad = [record for record in records if record["status"] != Status.OK]
+        if bad and bad[0]["status"] == Status.OUT_OF_MEMORY and self._crowded(world, alone):
             return {"status": "crowded", "error": bad[0]["error"]}
         Store(self.out).write_observations(records)
-        return {"status": bad[0]["status"], "error": bad[0]["error"]} if bad else {"status": "ok", "error": None}
+        return {"status": bad[0]["status"], "error": bad[0]["error"]} if bad else {"status": Status.OK, "error": None}
 
     def give_up(
-        self, node: str, content: str, folder: str, reason: str, status: str = "failed", traceback: str | None = None
+        self,
+        node: str,
+        content: str,
+        folder: str,
+        reason: str,
+        status: str = Status.FAILED,
+        traceback: str | None = None,
     ) -> dict[str, Any]:
         """Write what is left of a node that could not be run: a trial's row, or the records of what it was to be looked at for, with the reason."""
         store = Store(self.out)
@@ -156,8 +165,7 @@ class Job:
             store.write_observations(failed_record(trial, each, reason, status) for each in wanted)
         elif not is_artifact(node):
             trial = Trial.model_validate_json(content)
-            outcome = failed_outcome(trial, reason, status)
-            outcome.traceback, outcome.row["workers"] = traceback, self.workers.get(trial.model, 1)
+            outcome = failed_outcome(trial, reason, status, self.workers.get(trial.model, 1), traceback)
             store.part(folder).write(outcome, metric_names())
         return {"status": status, "error": reason} | {name: None for name in self.objectives}
 
@@ -172,7 +180,7 @@ class Job:
         for attempt in range(1, ATTEMPTS + 1):
             marks.delete(f"{node}-{attempt}.txt")
         if is_artifact(node):
-            return {"status": "failed", "error": f"{node} {reason}"}
+            return {"status": Status.FAILED, "error": f"{node} {reason}"}
         return self.give_up(node, content, folder, reason, traceback=stacks)
 
     def _make(self, recipe: Recipe, world: World | None, alone: bool) -> dict[str, Any]:
@@ -183,16 +191,16 @@ class Job:
         except (WorkerLost, StorageLost):
             raise
         except (MemoryError, torch.OutOfMemoryError) as error:
-            status = "crowded" if self._crowded(world, alone) else "failed"
+            status = "crowded" if self._crowded(world, alone) else Status.FAILED
             return {"status": status, "error": f"its {recipe.kind} ({recipe.id}) could not be made: {one_line(error)}"}
         except BaseException as error:  # the reason goes into the row of every trial that needed it
             if isinstance(error, KeyboardInterrupt) or ends_process(error):
                 raise
             return {
-                "status": "failed",
+                "status": Status.FAILED,
                 "error": f"its {recipe.kind} ({recipe.id}) could not be made: {one_line(error)}",
             }
-        return {"status": "ok", "error": None}
+        return {"status": Status.OK, "error": None}
 
     def _write_split(self, recipe: Recipe | Trial) -> None:
         """The manifest of a forget set (indices, SHA-256), beside the results."""

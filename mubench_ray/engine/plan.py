@@ -26,7 +26,7 @@ from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
 from mubench_ray.trials.data import load_task
 from mubench_ray.trials.observing import Asked, asked, recipes
-from mubench_ray.trials.versions import scoring, step_before, versioned
+from mubench_ray.trials.versions import one_look, scoring, step_before, versioned
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,7 @@ class Cell:
         )
 
 
+@one_look()
 def make_plan(suite: Suite, configurations: Callable[[Cell, ForgetSet], list[Configuration]] | None = None) -> Plan:
     """Resolve a suite; raises SuiteError when its training options do not validate or nothing at all can apply.
 
@@ -265,6 +266,11 @@ def cells(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Cell]
     def trials(lrs: int) -> int:
         return each * (1 if suite.search else lrs)
 
+    for task in suite.tasks:
+        if task.subset and 0 < (there := TASKS.get(task.name).train_size) < task.subset:
+            raise SuiteError(
+                f"{suite.name}: {task.name} has {there} training examples, subset: {task.subset} is more; leave it out for all of them."
+            )
     for task, model in [(entry, model) for entry in suite.tasks for model in suite.models_of(entry)]:
         training = resolve_training(suite, task, model)
         if reason := MODELS.get(model.name).refusal(TASKS.get(task.name)):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
-import socket
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -24,27 +20,23 @@ from mubench_ray.engine.job import LOOK, Job, is_look, tell_look
 from mubench_ray.engine.plan import Plan, make_plan, recipes_of
 from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.engine.tuning import Tuning, planned_search
-from mubench_ray.errors import ResultsError
 from mubench_ray.forget.scored import scoring_networks
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import describe_metrics
-from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.provenance import provenance
+from mubench_ray.results.locks import exclusive
 from mubench_ray.results.observations import with_observations
 from mubench_ray.results.plans import PLAN, entered, planned
-from mubench_ray.results.storage import Place, StorageLost, absolute
+from mubench_ray.results.storage import StorageLost, absolute
 from mubench_ray.results.store import Store
+from mubench_ray.status import FINAL, RETRIED, USABLE, Status
 from mubench_ray.suite import Suite, load_suite
 from mubench_ray.trial import Recipe, Trial, canonical
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
 from mubench_ray.trials.observing import Asked, possible
 
-#: Statuses that ``--retry-failed`` runs again.
-RETRIED = ("failed", "out_of_memory")
 #: Seconds between two looks at how many small files lie about.
 MERGE_EVERY = 5.0
-#: Seconds after which the lease of a driver that is gone ends.
-LEASE = 60.0
 
 Watch = Callable[[Progress], AbstractContextManager]
 
@@ -118,10 +110,10 @@ def run_suite(
         if work.tuning:
             work.write_choices()
         finished = len(store.finished() & plan.trials.keys())
-        failed = failures(store, FINISHED, plan.trials)
+        failed = failures(store, USABLE, plan.trials)
         # In a search a configuration that diverges is an answer.
-        search_failed = failures(work.search_store, (*FINISHED, "diverged")) if work.tuning else {}
-        retriable = sum(failures(store, (*FINISHED, "diverged"), plan.trials).values()) + sum(search_failed.values())
+        search_failed = failures(work.search_store, FINAL) if work.tuning else {}
+        retriable = sum(failures(store, FINAL, plan.trials).values()) + sum(search_failed.values())
         unobserved = work.unobserved()
     left_out = {f"{part.what}: {part.reason}": part.trials for part in plan.left_out}
     retriable += sum(unobserved.values())
@@ -181,7 +173,7 @@ class Work:
 
     def _usable_rows(self) -> set[str]:
         rows = self.store.read("trials", columns=["trial_id", "status"])
-        return set(rows.filter(pc.is_in(rows["status"], pa.array(FINISHED)))["trial_id"].to_pylist())
+        return set(rows.filter(pc.is_in(rows["status"], pa.array(USABLE)))["trial_id"].to_pylist())
 
     def lacks(self, trial: Trial) -> list[Asked]:
         """What a trial that had its row when this run began is still to be looked at for."""
@@ -203,7 +195,7 @@ class Work:
         columns = ["trial_id", "observation", "version", "options", "status", "error"]
         rows = self.store.read("observations", columns=columns).to_pylist()
         rows = [row for row in rows if (row["observation"], row["version"], row["options"]) in wanted]
-        bad = [row for row in rows if row["status"] != "ok" and row["trial_id"] in self.plan.trials]
+        bad = [row for row in rows if row["status"] != Status.OK and row["trial_id"] in self.plan.trials]
         return dict(Counter(f"{row['observation']}: {row['error'] or row['status']}" for row in bad).most_common())
 
     def _unfinished(self) -> dict[str, Trial]:
@@ -321,81 +313,6 @@ def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
         shutil.rmtree(storage, ignore_errors=True)
         with suppress(StorageLost):  # what hung is known; a run that could not write has said so
             store.place.inside("hung").clear()
-
-
-def exclusive(place: Place) -> AbstractContextManager[None]:
-    """Keep a second driver out of the results; raises ResultsError in that one."""
-    return leased(place) if place.remote else locked(place.home)
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """A lock on a folder, which is made if there is none; it goes with the process, however it ends. Whoever is refused has changed nothing."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        opened = (out / ".lock").open("a")
-    except OSError as error:
-        raise ResultsError(
-            f"Results folder {out} cannot be written ({error.strerror or error}); choose another with --out."
-        ) from error
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResultsError(
-                f"Another mubench is writing to {out}; wait for it or choose another folder with --out."
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-@contextmanager
-def leased(place: Place) -> Iterator[None]:
-    """A lease in an object store, which knows no locks: renewed while the process lives, and void LEASE seconds after its death, on its own machine at once."""
-    me = {"host": socket.gethostname(), "pid": os.getpid()}
-    try:
-        held = json.loads(place.read(".lock"))
-    except (FileNotFoundError, ValueError):
-        held = None
-    if held and held["until"] > time.time() and not (held["host"] == me["host"] and not alive(held["pid"])):
-        raise ResultsError(
-            f"Another mubench, process {held['pid']} on {held['host']}, is writing to {place}; wait for it or choose another folder with "
-            f"--out. If it is dead, its lease ends in {held['until'] - time.time():.0f} s."
-        )
-    over = threading.Event()
-
-    def hold() -> None:
-        place.write(".lock", json.dumps({**me, "until": time.time() + LEASE}))
-
-    def renew() -> None:
-        while not over.wait(LEASE / 3):
-            with suppress(StorageLost):  # whoever writes rows says so
-                hold()
-
-    hold()
-
-    renewing = threading.Thread(target=renew, daemon=True)
-    renewing.start()
-    try:
-        yield
-    finally:
-        over.set()
-        renewing.join()
-        with suppress(StorageLost):
-            place.delete(".lock")
-
-
-def alive(process: int) -> bool:
-    """Whether a process of this machine exists."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextmanager

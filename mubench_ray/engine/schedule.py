@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mubench_ray.engine.job import is_artifact
+from mubench_ray.status import USABLE, Status
 
 
 @dataclass
@@ -122,7 +123,7 @@ class Schedule:
             if status == "lost":
                 self._on_lost(node, error)
             self._count(status)
-        if status in ("ok", "truncated"):
+        if status in USABLE:
             self._unlock(node)
         else:
             self._give_up(node, error or status)
@@ -157,12 +158,12 @@ class Schedule:
             self._give_up(trial, why)
             return
         self._on_lost(trial, why)
-        self._count("failed")
+        self._count(Status.FAILED)
         self._give_up(trial, first_reason or why)
         if self._then:
             self.add(self._then(trial, None))
 
     def _count(self, status: str) -> None:
         self.progress.done += 1
-        self.progress.truncated += status == "truncated"
-        self.progress.failed += status not in ("ok", "truncated")
+        self.progress.truncated += status == Status.TRUNCATED
+        self.progress.failed += status not in USABLE

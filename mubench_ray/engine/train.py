@@ -22,6 +22,7 @@ from torch.distributed import TCPStore
 from mubench_ray.engine.job import Job, exit_of, is_artifact
 from mubench_ray.errors import MubenchError, ResultsError, one_line
 from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE, Status
 from mubench_ray.suite import Resources
 from mubench_ray.training.distributed import WorkerLost, World
 
@@ -177,7 +178,7 @@ class Team:
             return {"status": "died", "error": death_of(failures) or exit_of(one_line(self._error))}
         status, reason = failed
         if is_artifact(node):
-            return {"status": "failed", "error": reason}
+            return {"status": Status.FAILED, "error": reason}
         return self.job.give_up(node, content, folder, reason, status)
 
 
@@ -192,12 +193,12 @@ def work(config: dict[str, Any]) -> None:
     try:
         job.make_ready(f"node {ray.util.get_node_ip_address()}")
     except MubenchError as error:
-        raise RankFailed("failed", f"rank {world.rank} of {world.size}: {error}") from error
+        raise RankFailed(Status.FAILED, f"rank {world.rank} of {world.size}: {error}") from error
     messages = Messages(TCPStore(config["host"], config["port"], is_master=False, timeout=PATIENCE), config["secret"])
     try:
         serve(job, world, messages)
     except MubenchError as error:  # of a message
-        raise RankFailed("failed", f"rank {world.rank} of {world.size}: {error}") from error
+        raise RankFailed(Status.FAILED, f"rank {world.rank} of {world.size}: {error}") from error
 
 
 def serve(job: Job, world: World, messages: Messages) -> None:
@@ -218,9 +219,9 @@ def serve(job: Job, world: World, messages: Messages) -> None:
         except WorkerLost:
             raise
         except Exception as error:
-            raise RankFailed("failed", f"rank {world.rank} of {world.size}: {one_line(error)}") from error
+            raise RankFailed(Status.FAILED, f"rank {world.rank} of {world.size}: {one_line(error)}") from error
         messages.set(f"done {number} {world.rank}", "")
-        fault = result["status"] not in ("ok", "truncated")
+        fault = result["status"] not in USABLE
         # Most faults befall all ranks. One that some have not seen leaves them waiting for ever: only an exception ends that.
         stuck = fault and not waited(messages, [f"done {number} {rank}" for rank in range(world.size)])
         if world.rank == 0:

@@ -22,6 +22,7 @@ from mubench_ray.search import (
     random_sweep,
     ranges,
 )
+from mubench_ray.status import Status
 from mubench_ray.suite import Suite
 from mubench_ray.trial import ForgetSet, Trial
 
@@ -123,7 +124,7 @@ class Tuning:
 
         Returns the trials that have become known by it: search trials without a row, and reported ones.
         """
-        self.rows[trial_id] = row or {"status": "failed"}
+        self.rows[trial_id] = row or {"status": Status.FAILED}
         self._fresh = {}
         for subject in self._of.pop(trial_id, []):
             self._go_on(subject)

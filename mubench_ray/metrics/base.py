@@ -8,6 +8,8 @@ The names of a metric's parameters say what it reads, so that adding one touches
 - the name of another metric: its value, computed once;
 - ``seconds``, ``flos``, ``retrain_seconds``, ``retrain_flos``: costs; ``ratio``, ``seed``: of the trial.
 
+Where each of them comes from is declared here too, by ``declare``: what comes from D_Test no search reads, and what comes from the clock no rerun compares.
+
 What an engine does not observe is missing, and so is an array that is empty or holds a NaN; a metric that needs it is
 None. Metrics of many trials at once are in ``group.py``.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -104,9 +106,7 @@ def compute_one(name: str, observed: Mapping[str, Any], values: dict[str, float 
     values[name] = None
     given = {}
     for need in metric.needs:
-        value = (
-            observed[need] if need in observed else compute_one(need, observed, values) if _is_metric(need) else None
-        )
+        value = compute_one(need, observed, values) if _is_metric(need) else observed.get(need)
         given[need] = value if is_observed(value) else None
     if all(value is not None for value in given.values()):
         value = float(metric.compute(**given))
@@ -137,13 +137,35 @@ def metric_versions() -> dict[str, int]:
     return {name: metric.version for name, metric in METRICS if metric.version != 1}
 
 
-#: What follows the clock of the machine, not the trial.
-CLOCK = {"seconds", "retrain_seconds", "wall_seconds"}
+#: Where an array comes from whose name has this word between underscores, unless ``declare`` says otherwise.
+SPLITS = {
+    "forget": "D_F", "retain": "D_R", "unseen": "D_R", "validation": "D_V", "extra": "D_V", "test": "D_Test", "shifted": "D_Test",
+}  # fmt: skip
+_declared: dict[str, frozenset[str]] = {}
+
+
+def declare(*names: str, of: Iterable[str] = ()) -> None:
+    """Say where inputs of these names come from: any of ``D_F``, ``D_R``, ``D_V``, ``D_Test`` and ``clock`` (of the machine, not the trial), or nothing of
+    them. What an observation gives that is asked for comes from what the observation ``reads``."""
+    _declared.update(dict.fromkeys(names, frozenset(of)))
+
+
+#: Columns of the trials that follow the clock.
+CLOCK = ("seconds", "retrain_seconds", "wall_seconds", "examples_per_second")
+declare(*CLOCK, of=["clock"])
+declare("flos", "retrain_flos", "ratio", "seed", "relearn_steps")
+declare("state", "retrain_state")  # the weights themselves
+
+
+def source(need: str) -> frozenset[str] | None:
+    """Where an input comes from, as it is declared or as the splits in its name say; None where nothing says it."""
+    named = frozenset(SPLITS[word] for word in need.split("_") if word in SPLITS)
+    return _declared.get(need, named or None)
 
 
 def timed(name: str) -> bool:
-    """Whether a column of the trials is a time, or a metric that reads one."""
-    return name in CLOCK or (name in METRICS and bool(reads(name) & CLOCK))
+    """Whether a column of the trials follows the clock, or is a metric that reads what does."""
+    return any("clock" in (source(need) or ()) for need in (reads(name) if name in METRICS else (name,)))
 
 
 def describe_metrics() -> dict[str, dict[str, Any]]:

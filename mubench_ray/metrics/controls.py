@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mubench_ray.metrics.base import describe_metrics
+from mubench_ray.status import USABLE
 
 Verdict = Literal["trusted", "untrusted", "not checkable"]
 #: Seeds of either control below which no interval is worth a verdict.
@@ -22,8 +23,6 @@ SEEDS = 3
 #: original has to lie, and the least share of the way to the end of the range.
 TOLD_APART = 2.0
 LEAST_SHARE = 0.05
-#: Statuses of rows whose metrics count.
-FINISHED = ("ok", "truncated")
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def gate(
     cells: dict[tuple, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: {"original": [], "retrain": []})
     for row in rows:
         cell = cells[row["task"], row["model"], row["ratio"], row["sampler"], row["forget_seed"]]
-        if row["method"] in cell and row["status"] in FINISHED:
+        if row["method"] in cell and row["status"] in USABLE:
             cell[row["method"]].append(row)
     names = sorted(told) if metrics is None else metrics
     ideals = {name: ideal for name in names if (ideal := _number(told[name].get("ideal"))) is not None}

@@ -25,10 +25,13 @@ class Groups:
         """Rows (in the mask) a group, (G,)."""
         return np.bincount(self.code if mask is None else self.code[mask], minlength=len(self))
 
-    def mixed(self, column: pa.ChunkedArray) -> np.ndarray:
-        """Mask of the rows (N,) whose group does not have one value of the column throughout, null being a value."""
-        codes = encode(column)
-        return np.isin(self.code, self.code[codes != codes[self.first][self.code]])
+    def mixed(self, column: pa.ChunkedArray, among: np.ndarray | None = None) -> np.ndarray:
+        """Mask of the rows (N,) whose group does not have one value of the column throughout (in the rows of a mask), null being a value."""
+        rows = np.arange(len(self.code)) if among is None else np.flatnonzero(among)
+        codes, owner = encode(column)[rows], self.code[rows]
+        first = np.zeros(len(self), np.int64)
+        first[owner[::-1]] = codes[::-1]
+        return np.isin(self.code, owner[codes != first[owner]])
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean of the finite values a group, (G,); NaN where there are none."""

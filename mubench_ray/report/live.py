@@ -11,8 +11,8 @@ from typing import Any
 
 from mubench_ray.report.columns import shown_in
 from mubench_ray.report.environment import environment
-from mubench_ray.results.schema import STATUSES
 from mubench_ray.results.store import Store
+from mubench_ray.status import STATUSES, USABLE
 
 #: Seconds between two looks of an open page, trials that the rate is taken over, and rows that are listed.
 EVERY, RATED, LISTED = 5, 200, 15
@@ -47,7 +47,7 @@ def snapshot(root: str | Path) -> dict[str, Any]:
         "last": rows[-1]["finished_at"] if rows else None,
         "methods": {name: [found[status] for status in STATUSES] for name, found in sorted(methods.items())},
         "recent": rows[: -LISTED - 1 : -1],
-        "failures": [row for row in reversed(rows) if row["status"] not in ("ok", "truncated")][:LISTED],
+        "failures": [row for row in reversed(rows) if row["status"] not in USABLE][:LISTED],
         "search": (len(search.finished()), searched.get("trials", 0)) if searched else None,
         "now": datetime.now(UTC),
         "statuses": STATUSES,

@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mubench_ray.metrics.base import timed_columns
-from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.report.columns import ACCURACIES, COLUMN, Column, described
 from mubench_ray.report.grouping import group_by, positions
 from mubench_ray.results.plans import missing
-from mubench_ray.results.repetitions import named, read_trials
+from mubench_ray.results.repetitions import named, read_trials, terms
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE
 
 #: More rows of ``examples`` than this are not read: what is shown of them is a help, not worth minutes.
 EXAMPLES = 30_000_000
@@ -44,7 +44,7 @@ class Results:
     @cached_property
     def usable(self) -> np.ndarray:
         """Mask over the trials: those whose metrics count."""
-        return np.isin(self.trials["status"].to_numpy(zero_copy_only=False).astype(str), FINISHED)
+        return np.isin(self.trials["status"].to_numpy(zero_copy_only=False).astype(str), USABLE)
 
     @cached_property
     def column(self) -> dict[str, Column]:
@@ -66,10 +66,10 @@ class Results:
 
     def values(self, name: str) -> np.ndarray:
         """A metric of every trial as float64 (N,); NaN where the trial has none, is not usable or was measured by an older version of the metric than
-        others were, and for times where devices differ."""
+        others were, and for times where the terms differ on which they were spent."""
         values = self.trials[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)
         counts = self.usable & np.isfinite(values) & ~self.outdated.get(name, np.zeros(len(values), bool))
-        return np.where(counts & ~self.on_several_devices if self.column[name].timed else counts, values, np.nan)
+        return np.where(counts & ~self.on_several_terms if self.column[name].timed else counts, values, np.nan)
 
     @cached_property
     def outdated(self) -> dict[str, np.ndarray]:
@@ -77,10 +77,11 @@ class Results:
         return outdated(self.trials)
 
     @cached_property
-    def on_several_devices(self) -> np.ndarray:
-        """Mask over the trials: those of a configuration and ratio that ran on more than one kind of device. A mean of their seconds says nothing."""
+    def on_several_terms(self) -> np.ndarray:
+        """Mask over the trials: those of a configuration and ratio that ran on more than one kind of device, in several precisions or ways of execution. A
+        mean of their seconds says nothing."""
         lines = group_by(self.trials, ["configuration", "ratio"])
-        return lines.mixed(self.trials["device"])
+        return lines.mixed(terms(self.trials), self.usable)
 
     @cached_property
     def forget_examples(self) -> pa.Table | None:

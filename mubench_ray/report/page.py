@@ -19,7 +19,7 @@ from mubench_ray.report.marks import MARKS
 from mubench_ray.report.payload import embedded, payload
 from mubench_ray.report.report import Report
 from mubench_ray.report.texts import Block
-from mubench_ray.results.schema import STATUSES
+from mubench_ray.status import STATUSES
 
 METHOD_NOTE = (
     "95% of the mean over seeds, by a bootstrap stretched to the width that so few seeds need (t instead of normal "

@@ -12,6 +12,7 @@ from mubench_ray.report.grouping import SeedLevels, combine, encode, group_by, p
 from mubench_ray.report.load import Results
 from mubench_ray.report.marks import ALL
 from mubench_ray.report.summary import CELL, CONTENDER, LINE, contender_labels, controls, estimates
+from mubench_ray.results.repetitions import terms
 
 
 def scoped(results: Results, values: dict[str, np.ndarray], means: dict[str, np.ndarray] | None = None) -> pa.Table:
@@ -65,8 +66,8 @@ def _average(
     if groups is None:
         return pa.table({"task": pa.array([], pa.string())})
     first = part.take(pa.array(groups.first))
-    several = groups.mixed(part["device"])
-    # Seconds of two kinds of device have no mean, whatever it is over.
+    several = groups.mixed(terms(part), usable[rows])
+    # Seconds that were spent on two kinds of terms have no mean, whatever it is over.
     values = {name: np.where(several & results.column[name].timed, np.nan, of[rows]) for name, of in values.items()}
     levels = SeedLevels(groups, *(seed[rows] for seed in seeds))
     columns = {

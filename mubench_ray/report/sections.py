@@ -28,10 +28,10 @@ def blocks(report: Report) -> list[Block]:
 
 
 def refused_block(report: Report) -> Block:
-    """Cells that are not in the report, because a trial of theirs has two results."""
+    """Rows and cells that are in no number of the report, and why."""
     return Block(
         "Left out",
-        "A trial that has two results has none: nothing of its task, model and ratio is averaged or compared.",
+        "What is in no number here: rows that nobody planned or that a later version replaces, and cells in which a trial has two results.",
         [TextTable(["why"], [[reason] for reason in report.results.refused])],
     )
 

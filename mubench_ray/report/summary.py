@@ -13,7 +13,7 @@ from mubench_ray.report.columns import ACCURACIES, COLUMN, CONTROLS
 from mubench_ray.report.grouping import Groups, SeedLevels, encode, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.results.configurations import contender_names
-from mubench_ray.results.schema import STATUSES
+from mubench_ray.status import STATUSES
 
 # As ``load.named`` writes them, ``task`` and ``model`` are the setting, and CONTENDER is the contender, of ``Trial.configuration``.
 CELL = ["task", "model", "ratio"]

@@ -15,7 +15,7 @@ from mubench_ray.report.report import Report
 from mubench_ray.report.summary import ordered
 from mubench_ray.report.texts import Block, TextTable, doubted, fixed, trial_count
 from mubench_ray.results.configurations import spoken
-from mubench_ray.results.schema import STATUSES
+from mubench_ray.status import STATUSES
 
 #: Significant digits of the hub's JSON.
 DIGITS = 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from mubench_ray.errors import ResultsError
+from mubench_ray.files import write
 from mubench_ray.report.columns import shown_in
 from mubench_ray.report.figures import figures, missing, png
 from mubench_ray.report.load import load
@@ -73,10 +73,7 @@ def write_report(root: str | Path) -> Path:
 def save(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; raises ResultsError naming it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_bytes(content)
-        partial.replace(path)
+        write(path, content)
     except OSError as error:
         raise ResultsError(f"{path} cannot be written ({error.strerror or error}).") from error
 

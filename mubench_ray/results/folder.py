@@ -12,10 +12,10 @@ import pyarrow.dataset as ds
 from pydantic import ValidationError
 
 from mubench_ray.errors import ResultsError
-from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.results.compaction import file_of, read_table
 from mubench_ray.results.repetitions import read_trials
 from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE
 from mubench_ray.trial import Trial
 
 
@@ -26,7 +26,7 @@ class Folder:
         self.store = store
         self.rows = read_trials(store)[0].to_pylist()
         self.trials = {row["trial_id"]: read_trial(row) for row in self.rows}
-        self.finished = [row for row in self.rows if row["status"] in FINISHED]
+        self.finished = [row for row in self.rows if row["status"] in USABLE]
         retrained = ((self.of(row).retrain, row) for row in self.finished if row["method"] == "retrain")
         self.retrains = {recipe.id: row for recipe, row in retrained if recipe is not None}
         self.originals = {self.of(row).original.id: row for row in self.finished if row["method"] == "original"}

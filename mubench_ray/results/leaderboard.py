@@ -7,12 +7,9 @@ ran is there once, from whoever came first, and the later numbers must be the sa
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError
+from mubench_ray.files import hidden, read_json, sha256
+from mubench_ray.results.locks import locked
 from mubench_ray.results.mlflow_sink import RUNS_FILE
+from mubench_ray.results.plans import PLAN
 from mubench_ray.results.repetitions import configured, with_all_columns
 from mubench_ray.results.schema import SCHEMA_VERSION
 from mubench_ray.results.store import TABLES, Store
-from mubench_ray.results.submission import HASHES, Submission, check_submission, refuse, sha256
+from mubench_ray.results.submission import HASHES, Submission, check_submission, refuse
 
 SUBMISSIONS = "submissions.json"
 #: What two runs of one trial on one kind of device must agree on.
@@ -56,21 +56,10 @@ def submit(folder: str | Path, board: str | Path, name: str | None = None, data_
         raise ResultsError(
             f"{board.root} has a submission {name!r} already, of another content; choose another name with --name."
         )
-    with alone(board):
+    with locked(board.root):  # two submissions at once would write the same file
         refuse(folder, list(contradictions(board, submission)))
         add(board, name, submission)
     return entries(board)[name]
-
-
-@contextmanager
-def alone(board: Store) -> Iterator[None]:
-    """Two submissions at once would write the same file."""
-    with (board.root / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResultsError(f"Another mubench is writing to {board.root}; try again when it has ended.") from None
-        yield
 
 
 def merge(folders: list[str | Path], out: str | Path, data_dir: str | Path | None = None) -> dict[str, dict]:
@@ -99,7 +88,7 @@ def merge(folders: list[str | Path], out: str | Path, data_dir: str | Path | Non
 
 def merge_checked(checked: dict[str, Submission], out: Path) -> None:
     """Make a leaderboard beside its place and move it there when it is whole."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    partial = hidden(out)
     shutil.rmtree(partial, ignore_errors=True)
     board = Store(partial)
     try:
@@ -119,7 +108,7 @@ def entries(board: Store) -> dict[str, dict[str, Any]]:
     """The submissions of a leaderboard by name; raises ResultsError where it is none."""
     path = board.root / SUBMISSIONS
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(read_json(path))
     except (OSError, ValueError, TypeError) as error:
         raise ResultsError(f"{path} cannot be read ({error}); {board.root} is no leaderboard, or damaged.") from error
 
@@ -157,12 +146,12 @@ def add(board: Store, name: str, submission: Submission) -> None:
         "hashes": sha256(submission.root / HASHES),
         "provenance": submission.manifest.get("provenance"),
     }
-    planned = board.finished() | {row["trial_id"] for row in submission.rows}
-    board.write_text("plan.json", json.dumps({"trials": sorted(planned)}))
+    held = board.finished() | {row["trial_id"] for row in submission.rows}
+    board.place.delete(PLAN)  # a merge has none; boards of an earlier release had one
     board.write_text(SUBMISSIONS, json.dumps(known | {name: entry}, indent=2))
     board.write_text(
         "manifest.json",
-        json.dumps(board.check() | {"schema_version": SCHEMA_VERSION, "trials": len(planned)}, indent=2),
+        json.dumps(board.check() | {"schema_version": SCHEMA_VERSION, "trials": len(held)}, indent=2),
     )
     for document in DECORATIONS:
         merged = source.read_object(document) | board.read_object(document)

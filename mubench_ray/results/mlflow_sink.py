@@ -8,7 +8,6 @@ was cut short by a crash, and is deleted and written anew.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -17,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -30,10 +28,12 @@ import pyarrow.parquet as pq
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.results.configurations import configuration
+from mubench_ray.results.locks import held
 from mubench_ray.results.observations import with_observations
 from mubench_ray.results.schema import CURVE_METRICS, TRIAL_COLUMNS
 from mubench_ray.results.storage import absolute
 from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -120,7 +120,9 @@ class MlflowSink:
 
         added = 0
         try:
-            with self._alone():
+            # Two writers of one folder would each copy what the other is about to.
+            refusal = f"Another mubench is copying {self.store.root} to MLflow; try again when it has ended."
+            with held(self.store.root / ".mlflow.lock", refusal):
                 if self._client is None:
                     self._connect()
                 try:
@@ -141,18 +143,6 @@ class MlflowSink:
                 f"MLflow at {self.tracking_uri} cannot be written: {type(error).__name__}: {reason}."
             ) from error
         return added
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Two writers of one folder would each copy what the other is about to."""
-        with (self.store.root / ".mlflow.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise MubenchError(
-                    f"Another mubench is copying {self.store.root} to MLflow; try again when it has ended."
-                ) from None
-            yield
 
     def _connect(self) -> None:
         import mlflow
@@ -238,9 +228,7 @@ class MlflowSink:
             ]
         for some, others in zip_longest(_parts(metrics, METRICS_A_CALL), _parts(params, PARAMS_A_CALL), fillvalue=()):
             self._client.log_batch(run.info.run_id, metrics=some, params=others)
-        self._client.set_terminated(
-            run.info.run_id, "FINISHED" if row["status"] in ("ok", "truncated") else "FAILED", end_time=end
-        )
+        self._client.set_terminated(run.info.run_id, "FINISHED" if row["status"] in USABLE else "FAILED", end_time=end)
         self._runs[trial_id] = run.info.run_id
         self._ended[trial_id] = end
         self._copied.add(trial_id)

@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 
 from mubench_ray.results.plans import read_plan
 from mubench_ray.results.store import Store
+from mubench_ray.status import Status
 
 #: What tells kinds of records of one observation apart.
 KIND = ("version", "options")
@@ -31,7 +32,7 @@ def with_observations(trials: pa.Table, store: Store) -> tuple[pa.Table, list[st
         return trials, []
     by_name: dict[str, dict[tuple[str, ...], list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for record in records.to_pylist():
-        if record["status"] == "ok":
+        if record["status"] == Status.OK:
             by_name[record["observation"]][tuple(record[name] for name in KIND)].append(record)
     wanted, told = asked_for(store), []
     values: dict[str, dict[str, float]] = defaultdict(dict)
@@ -80,7 +81,7 @@ def standing(store: Store) -> str | None:
             for each in records
             if each["observation"] == name and tuple(each[key] for key in KIND) == kind
         ]
-        failed = len(own) - own.count("ok")
+        failed = len(own) - own.count(Status.OK)
         told.append(f"{name} of {own.count('ok')} trials" + (f" ({failed} failed)" if failed else ""))
     return "observed: " + ", ".join(told)
 
@@ -120,7 +121,7 @@ def shown_of(store: Store, trial_id: str) -> list[dict[str, Any]]:
     return [
         record
         for record in records
-        if record["status"] == "ok"
+        if record["status"] == Status.OK
         and (len(kinds[record["observation"]]) == 1 or wanted.get(record["observation"]) == record["kind"])
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
@@ -15,23 +15,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mubench_ray.metrics.base import timed_columns
-from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.results.configurations import configuration, setting_names, tuned
 from mubench_ray.results.observations import with_observations
 from mubench_ray.results.plans import read_plan
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE
 from mubench_ray.trial import canonical
 
 
 def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
-    """The trials of a folder: every column of this version, ``configuration`` filled in, each repetition once; and a line for each cell that is left out
-    because a trial of it has two results."""
-    trials = of_every_suite(configured(with_all_columns(store.read("trials")), store), store)
-    trials, refused = without_contradictions(trials, timed_columns(store.read_object("metrics.json")))
+    """The trials of a folder: every column of this version, ``configuration`` filled in, each repetition once; and a line for all that is left out: rows that
+    no suite of the folder plans, cells of which a trial has two results, and rows of an earlier version."""
+    trials, unplanned = without_unplanned(configured(with_all_columns(store.read("trials")), store), store)
+    timed = timed_columns(store.read_object("metrics.json"))
+    trials, refused = without_contradictions(of_every_suite(trials, store), timed)
     trials, outdated = without_superseded(once_each(trials))
     trials, unseen = with_observations(trials, store)
-    return trials, refused + outdated + unseen
+    return trials, unplanned + refused + outdated + unseen
+
+
+def without_unplanned(trials: pa.Table, store: Store) -> tuple[pa.Table, list[str]]:
+    """The rows that the folder's plan counts, all of them where it has none (a merge); a line for each task and model of which others are there."""
+    if (plan := read_plan(store)) is None:
+        return trials, []
+    known = pc.is_in(trials["trial_id"], pa.array(plan["trials"], pa.string()))
+    others = trials.filter(pc.invert(known)).select(["task", "model", "method"]).to_pylist()
+    methods: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for row in others:
+        methods[row["task"], row["model"]][row["method"]] += 1
+    told = [
+        f"{task}, {model}: {count.total()} rows are left out, which are of no suite that was run into this folder, or no longer "
+        f"({', '.join(f'{method} {number}' for method, number in sorted(count.items()))}). Run their suite here, which trains nothing anew, or remove them."
+        for (task, model), count in sorted(methods.items())
+    ]
+    return (trials.filter(known), told) if others else (trials, [])
 
 
 #: Two runs of a trial may differ by rounding.
@@ -48,7 +66,7 @@ def without_contradictions(trials: pa.Table, timed: set[str]) -> tuple[pa.Table,
     numbers = [field.name for field in trials.schema if pa.types.is_floating(field.type) and field.name not in timed]
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in trials.filter(
-        pc.and_(pc.is_in(trials["trial_id"], twice), pc.is_in(trials["status"], pa.array(FINISHED)))
+        pc.and_(pc.is_in(trials["trial_id"], twice), pc.is_in(trials["status"], pa.array(USABLE)))
     ).to_pylist():
         found[row["trial_id"]].append(row)
     refused, cells = [], set()
@@ -129,6 +147,15 @@ def of_every_suite(trials: pa.Table, store: Store) -> pa.Table:
     return pa.concat_tables(parts, promote_options="default") if len(parts) > 1 else trials
 
 
+def terms(trials: pa.Table) -> pa.ChunkedArray:
+    """On what terms the seconds of each row were spent, as one text: only those of equal ones have a mean. Null where the device is not known."""
+    half = pc.match_substring_regex(trials["trial"], r'"unlearning":{[^}]*"precision":"bf16"')
+    # Of rows of an earlier release: nothing but eager was there, and a CPU has no TF32.
+    of_cpu = pc.if_else(pc.equal(trials["device"], "cpu"), pc.if_else(half, "bf16", "fp32"), "unknown")
+    compute = pc.coalesce(trials["compute"], of_cpu)
+    return pc.binary_join_element_wise(trials["device"], compute, pc.fill_null(trials["execution"], "eager"), ", ")
+
+
 #: What tells rows of one configuration apart.
 REPETITION = ["configuration", "ratio", "after", "seed", "training_seed", "forget_seed"]
 
@@ -137,7 +164,7 @@ def once_each(trials: pa.Table) -> pa.Table:
     """Of rows that repeat one another (a control that two suites with different budgets have both run, a trial that a later version made anew) the one
     that counts, and of those the latest: one repetition is one value, whoever ran it."""
     order = pc.sort_indices(
-        trials.append_column("counts", pc.is_in(trials["status"], pa.array(FINISHED))),
+        trials.append_column("counts", pc.is_in(trials["status"], pa.array(USABLE))),
         sort_keys=[("counts", "descending"), ("finished_at", "descending"), ("trial_id", "ascending")],
     )
     trials = _with(

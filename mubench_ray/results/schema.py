@@ -15,11 +15,10 @@ import pyarrow as pa
 from mubench_ray.errors import ResultsError
 
 #: Raised when a column changes its meaning, type or name, or a reader that does not know a new one would be wrong. Metrics may be added without raising it.
-#: 2: ``configuration`` says what means are taken over, ``metric_versions`` by what numbers were computed. Folders of 1 are read; a run into one makes it 2.
+#: 2: ``configuration`` says what means are taken over, ``metric_versions`` by what numbers were computed, ``compute`` and ``execution`` on what terms seconds
+#: may be compared. Folders of 1 are read; a run into one makes it 2.
 SCHEMA_VERSION = 2
 READ_VERSIONS = (1, 2)
-
-STATUSES = ("ok", "truncated", "diverged", "out_of_memory", "failed")
 
 _string = pa.string()
 _number = pa.float64()
@@ -54,6 +53,12 @@ TRIAL_COLUMNS = [
     pa.field("device", _string),
     pa.field("concurrency", pa.int64()),  # trials that may have shared its device; 1 is a device to itself
     pa.field("workers", pa.int64()),  # processes that shared the trial; null, in older folders, is one
+    pa.field("compute", _string),  # precision of arithmetic: fp32, tf32 or bf16
+    pa.field("execution", _string),  # how steps ran: eager
+    pa.field("execution_reason", _string),  # why not otherwise, where there was a choice
+    pa.field("peak_memory", pa.int64()),  # bytes of device memory that its process held at most; null on a CPU
+    pa.field("examples_per_second", _number),  # that steps worked on, while the unlearning clock ran
+    pa.field("marks", _string),  # JSON list of what must be said beside the row's numbers and stands in no other column
     pa.field("started_at", pa.timestamp("us", tz="UTC")),
     pa.field("finished_at", pa.timestamp("us", tz="UTC")),
     pa.field("wall_seconds", _number),

@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 
 from mubench_ray.errors import ResultsError, UnknownName, did_you_mean
 from mubench_ray.metrics.base import METRICS, compute_one, is_observed, reads
-from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.metrics.group import GROUP_METRICS, GroupMetric, compute_group, count_models
 from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.folder import Folder
 from mubench_ray.results.observations import arrays_of
 from mubench_ray.results.schema import table_of
 from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE
 from mubench_ray.trial import canonical
 
 SCORES = pa.schema(
@@ -108,7 +108,7 @@ def score_trials(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
     needs = reads(name)
     for row in folder.rows:
         value, reason, sampled = None, None, False
-        if row["status"] in FINISHED:
+        if row["status"] in USABLE:
             observed = observe_trial(folder, row, needs)
             value = compute_one(name, observed, {})
             sampled = any("retain_" in need.removeprefix("retrain_") for need in needs) and folder.is_sampled(row)

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from mubench_ray.errors import ResultsError
+from mubench_ray.files import whole, write
 
 R = TypeVar("R")
 
@@ -141,16 +142,9 @@ class Place:
 
     def _rename(self, name: str, content: bytes | pa.Buffer) -> None:
         path = self.home / name
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+            write(path, content)
         except OSError as error:
-            remove(partial)
             raise StorageLost(f"{path} cannot be written ({error.strerror or error}). {GO_ON}") from error
 
     def upload(self, source: Path, name: str) -> None:
@@ -236,11 +230,9 @@ class Place:
                 int(info.mtime.timestamp()),
             ):
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
-            self.download(name, partial)
-            os.utime(partial, (time.time(), info.mtime.timestamp()))
-            partial.replace(path)
+            with whole(path) as partial:
+                self.download(name, partial)
+                os.utime(partial, (time.time(), info.mtime.timestamp()))
         return self.home
 
     def publish(self, folder: str) -> None:
@@ -291,11 +283,3 @@ class Place:
 
 #: What every StorageLost ends with.
 GO_ON = "What is written is whole; when the storage can be written again the same command goes on."
-
-
-def remove(path: Path) -> None:
-    """Remove what a failed write left; on a storage that is gone it goes with it."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return

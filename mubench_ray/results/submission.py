@@ -22,13 +22,13 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from mubench_ray.errors import MubenchError, ResultsError
+from mubench_ray.files import read_json, sha256
 from mubench_ray.metrics.base import METRICS, compute_one, reads
-from mubench_ray.metrics.controls import FINISHED
 from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.observations import arrays_in, with_observations
 from mubench_ray.results.repetitions import without_probes
-from mubench_ray.results.schema import STATUSES
 from mubench_ray.results.store import TABLES, Store
+from mubench_ray.status import STATUSES, USABLE
 from mubench_ray.trial import Trial
 
 HASHES = "hashes.json"
@@ -83,12 +83,6 @@ def handed_over(store: Store) -> list[str]:
     return [*documents, *tables, *splits]
 
 
-def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def check_submission(root: str | Path, data_dir: str | Path | None = None) -> Submission:
     """Read and check a packed results folder; raises ResultsError with a line for every fault.
 
@@ -137,7 +131,7 @@ def faulty_files(store: Store) -> Iterator[str]:
     path = store.root / HASHES
     again = f"run `mubench leaderboard pack {store.root.name}` where it was made and send it anew"
     try:
-        listed = dict(json.loads(path.read_text())["files"])
+        listed = dict(read_json(path)["files"])
     except FileNotFoundError:
         yield f"{path}: there is no manifest of hashes; {again}"
         return
@@ -185,7 +179,7 @@ def faulty_plan(submission: Submission) -> Iterator[str]:
     """Planned trials without exactly one row, and rows that nobody planned."""
     path = submission.root / "plan.json"
     try:
-        planned = set(json.loads(path.read_text())["trials"])
+        planned = set(read_json(path)["trials"])
     except (ValueError, KeyError, TypeError) as error:
         yield f"{path}: is damaged ({error}); run the suite again, which writes it"
         return
@@ -215,7 +209,7 @@ def faulty_numbers(submission: Submission) -> Iterator[str]:
             if not math.isfinite(value) or not metric.low - slack <= value <= metric.high + slack:
                 allowed = f"{metric.low:g} to {metric.high:g}"
                 yield f"{where}: {name} is {value:g}, which is not in its range, {allowed}; run the trial again"
-            elif row["status"] not in FINISHED:
+            elif row["status"] not in USABLE:
                 yield f"{where}: its status is {row['status']}, yet {name} is {value:g}; run the trial again"
 
 
@@ -223,7 +217,7 @@ def faulty_costs(submission: Submission) -> Iterator[str]:
     """Costs beyond the budget, and retrains that are said to have cost one thing here and another there."""
     retrains: dict[str, set[float]] = defaultdict(set)
     for row, trial in zip(submission.rows, submission.trials):
-        if trial is None or row["status"] not in FINISHED:
+        if trial is None or row["status"] not in USABLE:
             continue
         where = f"trial {row['trial_id']}"
         for cost in ("flos", "seconds"):
@@ -262,7 +256,7 @@ def faulty_examples(submission: Submission, store: Store) -> Iterator[str]:
     )
     found = {(row["trial_id"], row["split"]): row for row in means}
     for row in submission.rows:
-        if row["status"] not in FINISHED:
+        if row["status"] not in USABLE:
             continue
         where = f"trial {row['trial_id']}"
         whole = found.get((row["trial_id"], "retain"), {}).get("loss_count") == row["retain_size"]
@@ -302,7 +296,7 @@ def faulty_controls(submission: Submission) -> Iterator[str]:
             continue
         cell = (*names[trial.configuration], trial.ratio)
         wanted[cell] |= set(CONTROLS) if trial.budget_epochs is None else {"original"}
-        if row["status"] in FINISHED:
+        if row["status"] in USABLE:
             there[cell].add(row["method"])
     for cell in sorted(wanted):
         for control in sorted(wanted[cell] - there[cell]):
@@ -316,7 +310,7 @@ def faulty_forget_sets(submission: Submission, data_dir: str | Path | None) -> I
     manifests = {}
     for path in sorted((submission.root / "splits").glob("*.json")):
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path)
             computed = hashlib.sha256(",".join(map(str, content["indices"])).encode()).hexdigest()
             told = content["sha256"]
         except (ValueError, KeyError, TypeError) as error:
@@ -327,7 +321,7 @@ def faulty_forget_sets(submission: Submission, data_dir: str | Path | None) -> I
         manifests[computed] = content
     draws: dict[str, set[str]] = defaultdict(set)
     for row, trial in zip(submission.rows, submission.trials):
-        if trial is None or (row["forget_sha256"] is None and row["status"] not in FINISHED):
+        if trial is None or (row["forget_sha256"] is None and row["status"] not in USABLE):
             continue
         draws[forget_name(trial)].add(row["forget_sha256"] or "none")
     for name, hashes in sorted(draws.items()):

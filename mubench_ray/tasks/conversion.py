@@ -7,7 +7,6 @@ It is named by a hash of what it was made from and appears whole or not at all.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from mubench_ray.errors import DataError
+from mubench_ray.files import whole
 from mubench_ray.tasks.examples import MappedColumn, MappedExamples
 from mubench_ray.tasks.files import cache_root
 from mubench_ray.trial import digest
@@ -57,26 +57,20 @@ def fingerprint(root: Path, files: Iterable[Path]) -> list[list]:
 def _write(target: Path, rows: Iterable[Row]) -> None:
     import pyarrow as pa
 
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         writer = None
-        with contextlib.ExitStack() as stack:
+        with whole(target) as partial, contextlib.ExitStack() as stack:
             for chunk in _chunks(rows):
                 batch = _batch(chunk)
                 if writer is None:
                     writer = stack.enter_context(pa.ipc.new_file(str(partial), batch.schema))
                 writer.write_batch(batch)
-        if writer is None:
-            raise DataError(f"{target.name}: the source holds no examples.")
-        partial.replace(target)
+            if writer is None:
+                raise DataError(f"{target.name}: the source holds no examples.")
     except OSError as error:
         raise DataError(
             f"{target}: cannot be written ({error.strerror or error}); set MUBENCH_CACHE to a folder with room."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mubench_ray.errors import DataError
 from mubench_ray.randomness import numpy_generator
 
 Columns = dict[str, Tensor]
@@ -114,8 +115,13 @@ def carve_validation(train: Rowed, share: float = VALIDATION_SHARE) -> tuple[Row
 
 
 def limit(splits: Splits, size: int, tested: int = 1000) -> Splits:
-    """Class-proportional parts of all splits: ``size`` training examples, the same share of D_V, and of every test set at least ``tested``."""
-    share = min(1.0, size / len(splits.train))
+    """Class-proportional parts of all splits: ``size`` training examples, the same share of D_V, and of every test set at least ``tested``. Raises DataError
+    where there are fewer: the whole set under another name would be another trial."""
+    if size > len(splits.train):
+        raise DataError(
+            f"subset: {size} is more than the {len(splits.train)} training examples that there are; leave it out for all of them."
+        )
+    share = size / len(splits.train)
 
     def part(examples: Examples, at_least: int = 0) -> Examples:
         keep = max(share, min(1.0, at_least / len(examples)))

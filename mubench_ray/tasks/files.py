@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mubench_ray.errors import DataError
+from mubench_ray.files import hidden, whole
 
 #: Uncompressed size at which an archive is refused: more than any loader reads from one.
 LARGEST = 2**30
@@ -80,7 +80,7 @@ def fetched(archive: Archive) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_dir():
             packed = download(archive.url, cache_root() / archive.url.rsplit("/", 1)[-1], archive.checksum)
-            partial = target.with_name(f".{target.name}.{os.getpid()}")
+            partial = hidden(target)
             try:
                 unpack(packed, partial)
                 # Some archives hold one folder of this name, some only its content.
@@ -183,20 +183,15 @@ def download(url: str, target: Path, checksum: str) -> Path:
     algorithm, expected = checksum.split(":")
     if target.is_file():
         return target
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         digest = hashlib.new(algorithm)
-        with urllib.request.urlopen(url, timeout=20) as response, partial.open("wb") as file:
-            while block := response.read(1 << 20):
-                digest.update(block)
-                file.write(block)
-        if digest.hexdigest() != expected:
-            raise DataError(f"{url}: has {algorithm} {digest.hexdigest()}, expected {expected}; nothing was kept.")
-        partial.replace(target)
+        with whole(target) as partial:
+            with urllib.request.urlopen(url, timeout=20) as response, partial.open("wb") as file:
+                while block := response.read(1 << 20):
+                    digest.update(block)
+                    file.write(block)
+            if digest.hexdigest() != expected:
+                raise DataError(f"{url}: has {algorithm} {digest.hexdigest()}, expected {expected}; nothing was kept.")
     except (OSError, urllib.error.URLError) as error:
         raise DataError(f"{url}: did not answer ({error}).") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
     return target

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mubench_ray.errors import MubenchError
+from mubench_ray.files import whole
 from mubench_ray.randomness import derive, torch_generator
 from mubench_ray.tasks.files import cache_root
 from mubench_ray.tasks.small_cnn import SmallCNN
@@ -45,10 +46,8 @@ def classifier(task: Any) -> nn.Module:
         return network.eval()
     with torch.enable_grad():
         _train(network, task, labels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, str(partial))
-    partial.replace(path)
+    with whole(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, str(partial))
     return network.eval()
 
 

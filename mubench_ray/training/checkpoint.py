@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import warnings
 import zipfile
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mubench_ray.errors import harmless
+from mubench_ray.files import whole
 
 
 @runtime_checkable
@@ -58,11 +58,8 @@ class Checkpoint:
             self._warn(f"the method's state cannot be saved ({error}); where the run is interrupted it starts anew.")
             kept = plain({"meter": content["meter"], "position": None} | of)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._write(kept)
         except (OSError, RuntimeError) as error:
-            with contextlib.suppress(OSError):
-                self._partial.unlink()
             self._warn(f"the checkpoint could not be written ({error}); the run goes on.")
         self._last = time.monotonic()
 
@@ -104,16 +101,9 @@ class Checkpoint:
     def _warn(self, what: str) -> None:
         warnings.warn(harmless(f"{self.path}: {what}"), stacklevel=3)
 
-    @property
-    def _partial(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.{os.getpid()}")
-
     def _write(self, content: dict[str, Any]) -> None:
-        with self._partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        self._partial.replace(self.path)
+        with whole(self.path) as partial:
+            torch.save(content, partial)
 
 
 def plain(content: Any, where: str = "") -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
+from mubench_ray.files import hidden, read_json, sha256, whole, write
 from mubench_ray.provenance import provenance
 from mubench_ray.results.storage import GO_ON, Place, StorageLost
 from mubench_ray.training.checkpoint import Checkpoint
@@ -93,20 +93,15 @@ class ArtifactStore:
         return load_file(self._fetched_kept(self._kept(name, ADAPTERS)))
 
     def _keep(self, path: Path, save: Callable[[str], None]) -> None:
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        with refused(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with refused(path), whole(path) as partial:
             save(str(partial))
-            partial.replace(path)
         if self.place.remote:
             self.place.upload(path, f"steps/{path.name}")
 
     def _fetched_kept(self, path: Path) -> Path:
         if self.place.remote:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
-            self.place.download(f"steps/{path.name}", partial)
-            partial.replace(path)
+            with whole(path) as partial:
+                self.place.download(f"steps/{path.name}", partial)
         return path
 
     def _kept(self, name: str, ending: str = "") -> Path:
@@ -120,8 +115,8 @@ class ArtifactStore:
         """The artifact; raises FileNotFoundError where there is none and Damaged where its content is not what was saved."""
         folder = self._fetched(recipe) if self.place.remote else self.root / recipe.id
         try:
-            meta = json.loads((folder / "meta.json").read_text())
-            wrong = [name for name, digest in meta["sha256"].items() if _sha256(folder / name) != digest]
+            meta = read_json(folder / "meta.json")
+            wrong = [name for name, digest in meta["sha256"].items() if sha256(folder / name) != digest]
         except FileNotFoundError:
             raise
         except NotADirectoryError as error:
@@ -140,7 +135,7 @@ class ArtifactStore:
         self, recipe: Recipe, network: nn.Module, meter: Meter, observed: dict[str, np.ndarray], extra: dict[str, Any]
     ) -> Artifact:
         """Write an artifact whole or not at all; the first of two writers of one recipe wins."""
-        partial = self.root / f".{recipe.id}.{os.getpid()}"
+        partial = hidden(self.root / recipe.id)
         shutil.rmtree(partial, ignore_errors=True)
         with refused(partial):
             partial.mkdir(parents=True)
@@ -150,7 +145,7 @@ class ArtifactStore:
                 "recipe": recipe.model_dump(),
                 "flos": meter.flos,
                 "seconds": meter.seconds,
-                "sha256": {name: _sha256(partial / name) for name in ("weights.safetensors", "observed.npz")},
+                "sha256": {name: sha256(partial / name) for name in ("weights.safetensors", "observed.npz")},
                 "provenance": provenance(),
                 **extra,
             }
@@ -207,16 +202,13 @@ class ArtifactStore:
         folder = self.root / recipe.id
         folder.mkdir(parents=True, exist_ok=True)
         for name, digest in digests.items():
-            if not (folder / name).is_file() or _sha256(folder / name) != digest:
-                partial = folder / f".{name}.{os.getpid()}"
+            if not (folder / name).is_file() or sha256(folder / name) != digest:
                 try:
-                    self.place.download(f"{recipe.id}/{digest[:16]}-{name}", partial)
+                    with whole(folder / name) as partial:
+                        self.place.download(f"{recipe.id}/{digest[:16]}-{name}", partial)
                 except FileNotFoundError as error:
                     raise Damaged(f"{self.place}/{recipe.id}: {name} is gone") from error
-                partial.replace(folder / name)
-        partial = folder / f".meta.json.{os.getpid()}"
-        partial.write_bytes(content)
-        partial.replace(folder / "meta.json")
+        write(folder / "meta.json", content)
         return folder
 
     def _remove(self, recipe: Recipe) -> None:
@@ -226,7 +218,7 @@ class ArtifactStore:
                 there.delete(name)
             shutil.rmtree(self.root / recipe.id, ignore_errors=True)
             return
-        aside = self.root / f".damaged-{recipe.id}.{os.getpid()}"
+        aside = hidden(self.root / f"damaged-{recipe.id}")
         with refused(aside):
             (self.root / recipe.id).rename(aside)
             shutil.rmtree(aside)
@@ -239,9 +231,8 @@ class UploadedCheckpoint(Checkpoint):
         super().__init__(path, every)
         self._place, self._name = place, f"progress/{path.name}"
         if place.exists(self._name):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            place.download(self._name, self._partial)
-            self._partial.replace(path)
+            with whole(path) as partial:
+                place.download(self._name, partial)
 
     def remove(self) -> None:
         """The run is over and its result is written."""
@@ -274,8 +265,3 @@ def refused(path: Path) -> Iterator[None]:
 def default_artifacts(out: str | Path) -> str:
     """Where artifacts lie unless a shared folder is named."""
     return Place(out).inside("artifacts").address
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.errors import Diverged, MubenchError, ends_process, one_line
+from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.forget.scored import scoring_networks
 from mubench_ray.metrics import compute_all
 from mubench_ray.metrics.base import metric_versions, reads
@@ -27,10 +27,12 @@ from mubench_ray.provenance import provenance
 from mubench_ray.randomness import torch_generator
 from mubench_ray.results.schema import EXAMPLES
 from mubench_ray.results.storage import StorageLost
+from mubench_ray.status import Status
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Frozen, Recipe, Trial, canonical, digest
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.originals import get_artifact
+from mubench_ray.trials.rows import fault_of
 from mubench_ray.trials.unlearning import Prepared
 from mubench_ray.trials.versions import trained_on, version_of
 
@@ -155,15 +157,11 @@ def observe(seen: Seen, wanted: Iterable[Asked], arrays: Mapping[str, Any]) -> l
         try:
             found = _given(each.observation, seen)
             everything |= found
-            record |= {"arrays": stored(found), "status": "ok"}
+            record |= {"arrays": stored(found), "status": Status.OK}
         except StorageLost:
             raise
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            record |= {"status": "out_of_memory", "error": one_line(error)}
-        except BaseException as error:  # whatever a plugin's observation raises is its reason
-            if isinstance(error, KeyboardInterrupt) or ends_process(error):
-                raise
-            record["error"] = one_line(error, name=not isinstance(error, MubenchError))
+        except BaseException as error:  # noqa: BLE001 - fault_of raises what ends the process; whatever a plugin's observation raises is its reason
+            record["status"], record["error"] = fault_of(error)
         record |= {"seconds": time.perf_counter() - clock, "finished_at": datetime.now(UTC)}
         records.append(record)
     values = compute_all(everything)
@@ -174,7 +172,7 @@ def observe(seen: Seen, wanted: Iterable[Asked], arrays: Mapping[str, Any]) -> l
     return records
 
 
-def failed_record(trial: Trial, each: Asked, reason: str | None, status: str = "failed") -> dict[str, Any]:
+def failed_record(trial: Trial, each: Asked, reason: str | None, status: str = Status.FAILED) -> dict[str, Any]:
     """The record of an observation that was not made."""
     return {
         "trial_id": trial.id,

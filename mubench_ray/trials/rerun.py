@@ -48,7 +48,7 @@ def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
     its suite is loaded: raises UnknownName, naming them, for a row of a task, model, method or sampler that is not registered here.
     """
     folder = Path(folder)
-    suite = json.loads((folder / "suite.json").read_text()) if (folder / "suite.json").is_file() else {}
+    suite = Store(folder).read_object("suite.json")
     trial = Trial.model_validate_json(stored["trial"])
     records = shown_of(Store(folder), stored["trial_id"])
     with plugins_told(folder):

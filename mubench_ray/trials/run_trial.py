@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import traceback
@@ -13,13 +12,11 @@ from typing import Any, Literal
 
 import torch
 
-from mubench_ray.errors import Diverged, MubenchError, ends_process, one_line
-from mubench_ray.methods import METHODS
+from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.metrics import METRICS
-from mubench_ray.metrics.base import metric_versions
-from mubench_ray.provenance import provenance
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.results.store import Outcome
+from mubench_ray.status import Status
 from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.training.meter import Meter
 from mubench_ray.trial import Trial
@@ -35,6 +32,7 @@ from mubench_ray.trials.observing import (
     seen_of,
     transfer_column,
 )
+from mubench_ray.trials.rows import begun_row, fault_of
 from mubench_ray.trials.unlearning import kept_network, prepare, unlearn
 
 #: Which unlearned networks are kept beside the artifacts: none, of those trained with LoRA their adapters, or all, whole.
@@ -58,29 +56,21 @@ def run_trial(
     dies, StorageLost when artifacts cannot be kept.
     """
     world = world or World()
-    started = datetime.now(UTC)
     clock = time.perf_counter()
-    row = planned_row(trial) | {"device": device_name(device), "concurrency": concurrency, "started_at": started}
-    row["workers"] = world.size
-    outcome = Outcome(row)
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    outcome = Outcome(row := begun_row(trial, device, concurrency, world.size))
     try:
         _unlearn(trial, artifacts, data_dir, device, concurrency, outcome, keep, world, wanted)
     except (WorkerLost, StorageLost):
         raise
-    except Diverged as error:
-        row |= {"status": "diverged", "error": str(error)}
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        row |= {"status": "out_of_memory", "error": one_line(error)}
-        outcome.traceback = traceback.format_exc()
-    except MubenchError as error:
-        row |= {"status": "failed", "error": one_line(error, name=False)}
-        outcome.traceback = traceback.format_exc()
-    except BaseException as error:  # any fault of a method is this row's truth: sys.exit() and a panic in Rust, too
-        if isinstance(error, KeyboardInterrupt) or ends_process(error):
-            raise
-        row |= {"status": "failed", "error": one_line(error)}
-        outcome.traceback = traceback.format_exc()
+    except BaseException as error:  # noqa: BLE001 - fault_of raises what ends the process; all else is this row's truth, a panic in Rust, too
+        row["status"], row["error"] = fault_of(error)
+        if not isinstance(error, Diverged):  # which is an answer
+            outcome.traceback = traceback.format_exc()
     row |= {"finished_at": datetime.now(UTC), "wall_seconds": time.perf_counter() - clock}
+    if device.startswith("cuda"):
+        row["peak_memory"] = torch.cuda.max_memory_allocated(device)
     return outcome
 
 
@@ -111,11 +101,13 @@ def _unlearn(
     observer = curve if world.rank == 0 or world.sharded else lambda ctx: None
     truncated = unlearn(ctx, prepared.method, trial, observer, artifacts.checkpoint(trial.id))
     if world.rank:
-        row["status"] = "truncated" if truncated else "ok"
+        row["status"] = Status.TRUNCATED if truncated else Status.OK
         return
     ctx.world = ctx.meter.world = World()  # what is looked at from here on is looked at by rank 0 alone
     curve.point(ctx)
     row |= (spent := costs(meter, retrain))
+    if meter.examples and meter.seconds > 0:
+        row["examples_per_second"] = meter.examples / meter.seconds
 
     measured = measure(seen, spent)
     row |= measured.values | {"transfer": transfer_column(seen, measured.arrays)}
@@ -124,7 +116,7 @@ def _unlearn(
         artifacts.keep(trial.id, ctx.network)
     elif keep == "adapters" and ctx.adapters is not None:
         artifacts.keep_adapters(trial.id, ctx.adapters)
-    row["status"] = "truncated" if truncated else "ok"
+    row["status"] = Status.TRUNCATED if truncated else Status.OK
     outcome.observations = observe(seen, possible(trial, wanted), measured.arrays)
 
 
@@ -181,55 +173,15 @@ def observe_again(
                 )
     except (WorkerLost, StorageLost):
         raise
-    except BaseException as error:  # as in a row: the reason of every record
-        if isinstance(error, KeyboardInterrupt) or ends_process(error):
-            raise
-        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        reason = one_line(error, name=not isinstance(error, MubenchError))
-        return [failed_record(trial, each, reason, "out_of_memory" if memory else "failed") for each in wanted]
+    except BaseException as error:  # noqa: BLE001 - fault_of raises what ends the process; as in a row: the reason of every record
+        status, reason = fault_of(error)
+        return [failed_record(trial, each, reason, status) for each in wanted]
     return observe(seen, wanted, measured.arrays)
-
-
-def planned_row(trial: Trial) -> dict[str, Any]:
-    """The columns of a row that are known before anything runs."""
-    return {
-        "trial_id": trial.id,
-        "configuration": trial.configuration,
-        "task": trial.task,
-        "model": trial.model,
-        "method": trial.method,
-        "ratio": trial.ratio,
-        "seed": trial.seed,
-        "lr": trial.lr,
-        "status": "failed",
-        "error": None,
-        "training_seed": trial.training_seed,
-        "forget_seed": trial.forget.seed,
-        "after": ", ".join(f"{ratio:g}" for ratio in trial.after),
-        "sampler": trial.forget.sampler,
-        "hyperparameters": json.dumps(trial.hyperparameters, sort_keys=True),
-        "options": json.dumps(trial.unlearning.model_dump(exclude_defaults=True), sort_keys=True),
-        "uses_validation": METHODS.get(trial.method).uses_validation,
-        "trial": trial.model_dump_json(),
-        "provenance": json.dumps(provenance()),
-        "metric_versions": json.dumps(metric_versions(), sort_keys=True),
-    }
-
-
-def failed_outcome(trial: Trial, reason: str, status: str = "failed") -> Outcome:
-    """The row of a trial that could not run at all."""
-    now = datetime.now(UTC)
-    return Outcome(planned_row(trial) | {"status": status, "error": reason, "started_at": now, "finished_at": now})
 
 
 def metric_names() -> list[str]:
     """The metric columns of the trials table."""
     return METRICS.names()
-
-
-def device_name(device: str) -> str:
-    """``cpu`` or the accelerator's product name."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def prepare_network_process(threads: int = 1) -> None:

@@ -10,17 +10,23 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.machinery
+import importlib.util
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
+from mubench_ray.files import sha256
 from mubench_ray.forget import SAMPLERS
 from mubench_ray.forget.scored import scoring_seed
 from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
 from mubench_ray.tasks import TASKS
 from mubench_ray.training.data import joins
-from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, Versions
+from mubench_ray.trial import WEIGHTS, ForgetSet, Recipe, Training, Trial, Versions
 
 #: Of the loop, where a set's last batch of one example joins the batch before it (2; before, it was a batch of its own).
 LOOP = 2
@@ -80,12 +86,36 @@ def versions_of(trial: Trial) -> Versions:
 def with_weights(version: int | str, source: str | None) -> int | str:
     """The version, of a network from a folder or file on this machine with a hash of what lies there: other weights under one path are another network. A hub
     id is fixed by its revision."""
-    path = Path(source.partition("@")[0]) if source else None
-    if path is None or not path.exists():
+    if source is None:
         return version
+    known = _looks.get()
+    known = {} if known is None else known
+    if source not in known:
+        known[source] = weights_hash(source)
+    return version if known[source] is None else f"{version}{WEIGHTS}{known[source]}"
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """Within it the weights of a checkpoint on this machine are looked at once: a plan names them in every trial."""
+    token = _looks.set({})
+    try:
+        yield
+    finally:
+        _looks.reset(token)
+
+
+_looks: ContextVar[dict[str, str | None] | None] = ContextVar("looks", default=None)
+
+
+def weights_hash(source: str) -> str | None:
+    """SHA-256, shortened, of all that lies in a folder or file on this machine; None where ``source`` is none."""
+    path = Path(source.partition("@")[0])
+    if not path.exists():
+        return None
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     told = [f"{file.relative_to(path)} {content_hash(str(file), *_stamp(file))}" for file in files]
-    return f"{version}:{hashlib.sha256(chr(10).join(told).encode()).hexdigest()[:12]}"
+    return hashlib.sha256(chr(10).join(told).encode()).hexdigest()[:12]
 
 
 def _stamp(file: Path) -> tuple[int, int]:
@@ -95,39 +125,88 @@ def _stamp(file: Path) -> tuple[int, int]:
 @functools.lru_cache(maxsize=4096)
 def content_hash(file: str, size: int, modified: int) -> str:
     """SHA-256 of a file, once for each of its states."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256(file)
 
 
 def version_of(thing: Any, version: int) -> int | str:
-    """The version; of what is defined outside the package with the hashes of the files that define it, its base classes among them."""
+    """The version; of what is defined outside the package with the hashes of the files that define it, of its base classes and of all that these import
+    and that is somebody's own too."""
     while isinstance(thing, functools.partial):
         thing = thing.func
     owner = thing if isinstance(thing, type) or callable(thing) else type(thing)
     bases = [base.__module__ for base in owner.__mro__] if isinstance(owner, type) else []
     # An instance of a class of ours may be a plugin's all the same.
     modules = dict.fromkeys([getattr(thing, "defined_in", None) or owner.__module__, *filter(is_own_code, bases)])
-    hashes = [module_hash(module) for module in modules if module.partition(".")[0] != PACKAGE]
+    hashes = [module_hash(module) for module in with_imports(modules) if module.partition(".")[0] != PACKAGE]
     return ":".join([str(version), *hashes]) if hashes else version
 
 
 def is_own_code(module: str) -> bool:
-    """Whether a base class is somebody's own file, not a library's."""
-    file = getattr(sys.modules.get(module), "__file__", None)
+    """Whether a module is somebody's own file, not a library's."""
+    file = file_of(module)
     return (
         file is not None
-        and module.partition(".")[0] not in sys.stdlib_module_names
-        and "site-packages" not in Path(file).parts
+        and module.partition(".")[0] not in {*sys.stdlib_module_names, PACKAGE}
+        and not {"site-packages", "dist-packages"} & set(file.parts)
     )
+
+
+def with_imports(modules: Iterable[str]) -> list[str]:
+    """The modules, and those of somebody's own that they import, that these import, and so on; each once."""
+    found = list(dict.fromkeys(modules))
+    for module in found:  # which grows meanwhile
+        if module.partition(".")[0] != PACKAGE:
+            found += [name for name in imported_by(module) if name not in found]
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def imported_by(module: str) -> tuple[str, ...]:
+    """The modules of somebody's own that a module imports anywhere in it, with the packages on the way; sorted."""
+    file = file_of(module)
+    if file is None or file.suffix != ".py":
+        return ()
+    names: set[str] = set()
+    package = getattr(sys.modules.get(module), "__package__", None) or ""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            start = ".".join(part for part in (base, node.module) if part)
+            names |= {start, *(f"{start}.{alias.name}" for alias in node.names)}
+    parts = [name.split(".") for name in names]
+    names = {".".join(each[:length]) for each in parts for length in range(1, len(each) + 1)} - {module, ""}
+    return tuple(sorted(filter(is_own_code, names)))
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module, one that is not imported yet (it may be in a function that has not run) looked for without running anything; None for none."""
+    if module in sys.modules:
+        file = getattr(sys.modules[module], "__file__", None)
+        return Path(file) if file else None
+    top, *inner = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # of a module that was made by hand
+        return None
+    for length in range(1, len(inner) + 1):
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = ".".join([top, *inner[:length]])
+        spec = importlib.machinery.PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
 
 
 @functools.lru_cache(maxsize=256)
 def module_hash(module: str) -> str:
-    """SHA-256, shortened, of a module's syntax tree; its comments and layout do not enter. Modules that it imports do not either."""
-    file = getattr(sys.modules.get(module), "__file__", None)
+    """SHA-256, shortened, of a module's syntax tree; its comments and layout do not enter. Modules that it imports have hashes of their own."""
+    file = file_of(module)
     if file is None:
         return "no file"  # typed into a shell: nothing that could be compared
-    tree = ast.unparse(ast.parse(Path(file).read_text()))
+    if file.suffix != ".py":
+        return content_hash(str(file), *_stamp(file))[:12]  # compiled
+    tree = ast.unparse(ast.parse(file.read_text()))
     return hashlib.sha256(tree.encode()).hexdigest()[:12]
 
 

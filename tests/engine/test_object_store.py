@@ -12,8 +12,9 @@ import torch
 import yaml
 
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run import exclusive, run_suite
+from mubench_ray.engine.run import run_suite
 from mubench_ray.errors import ResultsError
+from mubench_ray.results.locks import exclusive
 from mubench_ray.results.observations import load_results
 from mubench_ray.results.storage import Place
 from mubench_ray.results.store import Store

@@ -62,6 +62,13 @@ def test_a_list_file_counts_by_its_content(tiny, tmp_path):
     assert not plans[0].trials.keys() & changed.trials.keys()
 
 
+def test_a_subset_larger_than_the_set_is_refused(tiny):
+    """It was the whole set under another id."""
+    assert make_plan(make_suite({**tiny, "tasks": {"name": "digits", "subset": 1225}})).trials
+    with pytest.raises(SuiteError, match="digits has 1225 training examples, subset: 1226 is more"):
+        make_plan(make_suite({**tiny, "tasks": {"name": "digits", "subset": 1226}}))
+
+
 def test_a_method_that_a_network_cannot_serve_is_left_out(tiny):
     plan = make_plan(make_suite({**tiny, "models": ["cnn-small", "vit-tiny"], "methods": ["ct", "cf_k"], "ratios": 5}))
     for part in plan.left_out:

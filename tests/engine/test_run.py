@@ -19,8 +19,9 @@ import pytest
 import yaml
 
 from mubench_ray.console import show_end
-from mubench_ray.engine.run import Run, exclusive, run_suite
+from mubench_ray.engine.run import Run, run_suite
 from mubench_ray.errors import ResultsError
+from mubench_ray.results.locks import exclusive
 from mubench_ray.results.observations import load_results
 from mubench_ray.results.storage import Place
 from mubench_ray.results.store import Store

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,7 +22,7 @@ from mubench_ray.report.summary import LINE, ordered, summarise
 from mubench_ray.results.store import Outcome
 from mubench_ray.suite import make_suite
 from mubench_ray.trials import versions
-from mubench_ray.trials.run_trial import planned_row
+from mubench_ray.trials.rows import planned_row
 
 BASE = {
     "name": "t",
@@ -161,6 +162,24 @@ def test_seconds_of_two_kinds_of_device_have_no_mean(folder):
     board = {row["ratio"]: row for row in make_report(folder.root).board.to_pylist()}
     assert board[5.0]["retrain_time_efficiency"] is None and board[10.0]["retrain_time_efficiency"] == 3.0
     assert board[5.0]["test_accuracy"] == 0.5 and board[5.0]["planned"] == 3
+
+
+@pytest.mark.parametrize(("column", "other"), [("compute", "bf16"), ("execution", "captured")])
+def test_nor_have_those_of_another_precision_or_way_of_execution(folder, column, other):
+    times = {"seconds": 2.0, "device": "NVIDIA H100", "compute": "tf32", "execution": "eager"}
+    add(folder, 0.5, times.items(), methods="ft", seeds=[1, 2])
+    assert set(load(folder.root).values("seconds").tolist()) == {2.0}
+    add(folder, 0.5, (times | {column: other}).items(), methods="ft", seeds=[3])
+    assert all(math.isnan(value) for value in load(folder.root).values("seconds"))
+
+
+def test_rows_of_an_earlier_release_were_eager_and_a_failed_one_took_no_time(folder):
+    add(folder, 0.5, [("seconds", 2.0), ("device", "cpu")], methods="ft", seeds=1)
+    now = {"seconds": 1.0, "device": "cpu", "compute": "fp32", "execution": "eager"}
+    add(folder, 0.5, now.items(), methods="ft", seeds=2)
+    add(folder, None, [("status", "failed")], methods="ft", seeds=3)
+    seconds = load(folder.root).values("seconds")
+    assert sorted(seconds[np.isfinite(seconds)]) == [1.0, 2.0]
 
 
 def test_nor_have_those_of_ratios_that_ran_on_two_kinds_of_device(folder):

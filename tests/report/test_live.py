@@ -10,7 +10,7 @@ import pytest
 from mubench_ray.errors import ResultsError
 from mubench_ray.report.live import per_minute, render, server, snapshot
 from mubench_ray.results.store import Outcome, Store
-from mubench_ray.trials.run_trial import failed_outcome, planned_row
+from mubench_ray.trials.rows import failed_outcome, planned_row
 from tests.results.test_score import make_trial
 
 

@@ -15,13 +15,15 @@ from typer.testing import CliRunner
 
 from mubench_ray.cli import app
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.run import describe_plan, manifest
 from mubench_ray.methods import METHODS
 from mubench_ray.report.report import make_report
+from mubench_ray.results.plans import PLAN, entered, planned
 from mubench_ray.results.score import score
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.rerun import rerun_trial
-from mubench_ray.trials.run_trial import planned_row
+from mubench_ray.trials.rows import planned_row
 
 SUITE = {
     "name": "earlier", "tasks": {"name": "digits", "subset": 120}, "models": "cnn-small", "training": {"epochs": 2},
@@ -87,11 +89,16 @@ def test_it_is_a_submission(folder, tmp_path):
 
 def test_rows_of_today_lie_beside_its_own(folder):
     """A third seed joins the lines that are there."""
-    for trial in make_plan(make_suite({**SUITE, "seeds": 3})).trials.values():
-        Store(folder).write(Outcome(planned_row(trial) | {"status": "ok", "test_accuracy": 0.5}), ["test_accuracy"])
+    store, plan = Store(folder), make_plan(make_suite({**SUITE, "seeds": 3}))
+    for trial in plan.trials.values():
+        store.write(Outcome(planned_row(trial) | {"status": "ok", "test_accuracy": 0.5}), ["test_accuracy"])
+    assert set(make_report(folder).board["planned"].to_pylist()) == {2}  # nobody planned them here
+    whole = entered(store, describe_plan(plan))
+    store.create(manifest(plan.suite, plan) | {"trials": planned(whole)})
+    store.write_text(PLAN, json.dumps(whole))
     board = make_report(folder).board
     assert len(board) == 8 and set(board["planned"].to_pylist()) == {3}
-    assert "16 of 16 trials done" in said("status", folder) and "8 more rows are of no suite" in said("status", folder)
+    assert "24 of 24 trials done" in said("status", folder)
 
 
 def test_a_row_of_it_is_run_again(folder):

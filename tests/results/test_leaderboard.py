@@ -29,7 +29,8 @@ from mubench_ray.suite import make_suite
 from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_task
-from mubench_ray.trials.run_trial import failed_outcome, metric_names, run_trial
+from mubench_ray.trials.rows import failed_outcome
+from mubench_ray.trials.run_trial import metric_names, run_trial
 
 
 def run(root: Path, suite: dict, artifacts: Path) -> Path:
@@ -108,6 +109,7 @@ def test_two_groups_make_one_leaderboard(groups, tmp_path):
     assert {row["method"].rstrip("°†‡") for row in summary_rows(board)} >= {"ft", "rand_label"}
     page = write_report(board).read_text()
     assert "from ours" in page and "from theirs" in page and "still missing" not in page
+    assert not (board / "plan.json").exists(), "a merge has no plan: all of its rows count"
 
 
 def test_submitting_one_after_the_other_is_the_same(groups, tmp_path):

@@ -22,11 +22,13 @@ import pytest
 
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import MubenchError
+from mubench_ray.results.locks import held
 from mubench_ray.results.mlflow_sink import RUNS_FILE, MlflowSink, default_uri, quiet, ui_command, without_password
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.artifacts import ArtifactStore
-from mubench_ray.trials.run_trial import failed_outcome, metric_names, run_trial
+from mubench_ray.trials.rows import failed_outcome
+from mubench_ray.trials.run_trial import metric_names, run_trial
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +163,8 @@ def test_a_run_of_somebody_else_is_left_alone(store):
 
 
 def test_two_do_not_copy_at_once(store):
-    with MlflowSink(store.root)._alone(), pytest.raises(MubenchError, match="Another mubench is copying"):
+    held_elsewhere = held(store.root / ".mlflow.lock", "")
+    with held_elsewhere, pytest.raises(MubenchError, match="Another mubench is copying"):
         MlflowSink(store.root).sync()
     assert MlflowSink(store.root).sync() == 3
 

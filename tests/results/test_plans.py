@@ -15,7 +15,7 @@ from mubench_ray.report.report import make_report
 from mubench_ray.results.plans import PLAN, entered, planned, read_plan
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
-from mubench_ray.trials.run_trial import planned_row
+from mubench_ray.trials.rows import planned_row
 
 BASE = {
     "name": "t",
@@ -71,6 +71,21 @@ def test_rows_that_nobody_planned_are_told_apart(tmp_path):
     for trial in make_plan(make_suite({**BASE, "seeds": 9})).trials.values():
         store.write(Outcome(planned_row(trial) | {"status": "ok"}), [])
     assert "4 of 4 trials done" in status(store) and "2 more rows are of no suite that was run here" in status(store)
+
+
+def test_rows_that_nobody_planned_are_in_no_mean(tmp_path):
+    """They were averaged as if they were seeds of the folder's suite."""
+    store = Store(tmp_path / "out")
+    enter(store)
+    for trial in make_plan(make_suite({**BASE, "seeds": 9})).trials.values():
+        store.write(Outcome(planned_row(trial) | {"status": "ok"}), [])
+    report = make_report(store.root)
+    assert set(report.board["planned"].to_pylist()) == {2}
+    (told,) = report.results.refused
+    assert told.startswith("digits, cnn-small: 2 rows are left out") and "(ft 1, retrain 1)" in told
+    (store.root / PLAN).unlink()  # a folder that was merged by hand has no plan: all of its rows count
+    report = make_report(store.root)
+    assert set(report.board["planned"].to_pylist()) == {3} and not report.results.refused
 
 
 def test_a_search_plans_more_than_is_known_while_it_runs(tmp_path):

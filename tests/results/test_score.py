@@ -15,7 +15,7 @@ from mubench_ray.results.schema import EXAMPLES
 from mubench_ray.results.score import SCORES, read_scores, score, stack
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.trial import ForgetSet, Training, Trial
-from mubench_ray.trials.run_trial import planned_row
+from mubench_ray.trials.rows import planned_row
 
 SIZES = {"forget": 40, "retain": 60, "validation": 50, "test": 120}
 

@@ -18,11 +18,13 @@ from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import ResultsError
 from mubench_ray.metrics.base import METRICS, describe_metrics
 from mubench_ray.results.folder import Folder
-from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, STATUSES, table_of, trials_schema
+from mubench_ray.results.schema import CURVES, EXAMPLES, SCHEMA_VERSION, table_of, trials_schema
 from mubench_ray.results.store import Outcome, Store
+from mubench_ray.status import STATUSES
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.artifacts import ArtifactStore
-from mubench_ray.trials.run_trial import failed_outcome, metric_names, run_trial
+from mubench_ray.trials.rows import failed_outcome
+from mubench_ray.trials.run_trial import metric_names, run_trial
 
 
 @pytest.fixture(scope="module")

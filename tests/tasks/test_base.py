@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Batch, Classification, Examples, Splits, carve_validation, limit
 
 
@@ -48,7 +50,9 @@ def test_limit_keeps_proportions_and_a_thousand_of_every_test_set():
     assert (len(part.train), len(part.validation)) == (200, 40)
     assert (len(part.test), len(part.shifted["far"]), len(part.shifted["few"])) == (1000, 1000, 300)
     assert part.train.labels.bincount().tolist() == [50] * 4
-    assert len(limit(whole, 5000).train) == 2000
+    assert len(limit(whole, 2000).train) == 2000
+    with pytest.raises(DataError, match="subset: 2001 is more than the 2000 training examples"):
+        limit(whole, 2001)
 
 
 def test_relabel_never_draws_the_true_class_unless_asked():

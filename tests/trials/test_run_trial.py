@@ -10,6 +10,7 @@ from mubench_ray.methods import METHODS, Method, Phase
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_task
+from mubench_ray.trials.rows import compute_of
 from mubench_ray.trials.run_trial import run_trial
 from tests.conftest import CIRCUMSTANCES
 
@@ -49,6 +50,8 @@ def test_a_good_trial_fills_its_row(tiny, artifacts):
     assert row["status"] == "ok" and row["error"] is None
     assert 0 < row["flos"] <= row["retrain_flos"]
     assert row["forget_size"] + row["retain_size"] == 300
+    assert (row["compute"], row["execution"], row.get("peak_memory")) == ("fp32", "eager", None)
+    assert row["examples_per_second"] == pytest.approx(2 * 270 / row["seconds"])
     for name in ("test_accuracy", "forget_accuracy", "retain_accuracy", "validation_accuracy", "u_mia", "indisc"):
         assert 0 <= row[name] <= 1
     shares = [point["retrain_share"] for point in outcome.curve]
@@ -62,6 +65,12 @@ def test_a_good_trial_fills_its_row(tiny, artifacts):
 
 def row_count(split):
     return len(getattr(load_task("digits", 300, None)[1], split))
+
+
+def test_the_precision_is_that_of_the_steps_that_the_seconds_are_of(tiny):
+    half = {"unlearning": {"precision": "bf16"}}
+    assert [compute_of(trial(tiny, name, **half), "cpu") for name in ("ft", "retrain")] == ["bf16", "fp32"]
+    assert compute_of(trial(tiny, "retrain", training={"precision": "bf16"}), "cuda") == "bf16"
 
 
 def test_accuracy_is_the_mean_of_the_examples(tiny, artifacts):

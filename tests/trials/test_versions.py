@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 
 import pytest
 
@@ -109,6 +110,56 @@ def test_two_plugins_whose_files_have_one_name(tmp_path, registered):
     assert trials(methods="of_b")["of_b"].versions != trials(methods="of_a")["of_a"].versions
 
 
+HELPED = '''
+from __future__ import annotations
+import {helper}
+from mubench_ray.methods import Method, method
+from mubench_ray.methods import ft
+
+@method("{name}", title="Mine", cites="a test")
+class Mine(Method):
+    """Nothing."""
+    def phases(self, ctx):
+        from {helper}.late import more
+        return more
+'''
+
+
+def helped(folder, number, **files) -> tuple:
+    """The version of a plugin's method that imports a package lying beside it, and of what this one imports."""
+    helper = f"helper_{number}"
+    texts = {"__init__": "from .deep import x", "deep": "x = 1", "late": "more = []", "unused": "x = 1"} | files
+    (folder / helper).mkdir()
+    for name, text in texts.items():
+        (folder / helper / f"{name}.py").write_text(text)
+    (folder / f"plugin_{number}.py").write_text(HELPED.format(helper=helper, name=f"helped_{number}"))
+    load_plugin(folder / f"plugin_{number}.py")
+    before = versions.version_of(METHODS.get(f"helped_{number}"), 1)
+    METHODS.get(f"helped_{number}")().phases(None)  # what it imports late is loaded now
+    versions.imported_by.cache_clear()
+    assert versions.version_of(METHODS.get(f"helped_{number}"), 1) == before
+    return tuple(before.split(":")[2:])
+
+
+def test_what_a_plugin_imports_and_is_of_its_owner_is_of_its_version(tmp_path, registered, monkeypatch):
+    """An edited helper was the same trial."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hashes = [
+        helped(tmp_path, number, **files)
+        for number, files in enumerate([{}, {"unused": "x = 2"}, {"deep": "x = 2"}, {"late": "more = list()"}])
+    ]
+    assert [len(each) for each in hashes] == [3, 3, 3, 3]  # the package, deep, late
+    assert hashes[0] == hashes[1] and len(set(hashes)) == 3
+
+
+def test_a_plugin_that_imports_libraries_alone_has_one_hash(tmp_path, registered):
+    (tmp_path / "alone.py").write_text(
+        "import os, numpy.linalg\nfrom torch import nn\n" + METHOD.format(name="alone", result="[]")
+    )
+    load_plugin(tmp_path / "alone.py")
+    assert versions.version_of(METHODS.get("alone"), 1) == f"1:{versions.module_hash('mubench_plugin_alone')}"
+
+
 @pytest.mark.parametrize(("other", "same"), [("x = 1  # why\n\n", True), ("x = 2\n", False)])
 def test_a_hash_of_the_syntax_alone(tmp_path, other, same):
     from importlib import import_module
@@ -154,6 +205,39 @@ def test_a_checkpoint_on_this_machine_counts_by_what_lies_there(tmp_path):
     assert versions.with_weights(2, str(folder)) != first
     assert versions.with_weights(2, "published") == 2 == versions.with_weights(2, "someone/network@0123abc")
     assert versions.with_weights(1, None) == 1
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A folder with a network, in the folder that commands are typed in."""
+    (tmp_path / "ck").mkdir()
+    (tmp_path / "ck" / "model.safetensors").write_bytes(b"first")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mubench_ray.engine.plan.check_checkpoint", lambda *_: None)  # of what the bytes mean
+    return tmp_path / "ck"
+
+
+@pytest.mark.parametrize("key", ["pretrained", "original"])
+def test_one_checkpoint_is_one_trial_however_its_path_is_spelled(checkpoint, key):
+    """Three trials, three originals and three lines once."""
+    found = [trials(models={"name": "cnn-small", key: name})["ft"] for name in ("ck", "./ck", "ck/", str(checkpoint))]
+    assert len({trial.id for trial in found}) == len({trial.configuration for trial in found}) == 1
+    assert len({recipe.id for trial in found for recipe in (trial.original, trial.retrain)}) == 2
+    assert json.loads(found[2].configuration)["setting"][key if key == "pretrained" else "original_checkpoint"] == "ck"
+    # Anywhere else the row says the same of itself.
+    checkpoint.rename(checkpoint.with_name("gone"))
+    assert Trial.model_validate_json(found[1].model_dump_json()).id == found[0].id
+
+
+def test_a_plan_looks_at_a_checkpoint_once_and_the_next_plan_again(checkpoint, monkeypatch):
+    looks, hashed = [], versions.weights_hash
+    monkeypatch.setattr(versions, "weights_hash", lambda source: looks.append(source) or hashed(source))
+    models = {"name": "cnn-small", "pretrained": "ck"}
+    before = trials(models=models, seeds=[1, 2, 3])
+    assert looks == ["ck"]
+    (checkpoint / "model.safetensors").write_bytes(b"other, longer")
+    after = trials(models=models, seeds=[1, 2, 3])
+    assert looks == ["ck", "ck"] and before["ft"].id != after["ft"].id
 
 
 def test_an_edited_base_class_is_another_method(tmp_path, registered):
