@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,10 @@ def with_observations(trials: pa.Table, store: Store) -> tuple[pa.Table, list[st
         shown = wanted.get(name) if wanted.get(name) in kinds else next(iter(kinds)) if len(kinds) == 1 else None
         others = sum(len(each) for kind, each in kinds.items() if kind != shown)
         if others:
-            which = "none" if shown is None else described(shown)
+            ways = described(kinds)
+            which = "none" if shown is None else ways[shown]
             told.append(
-                f"{name} was observed in {len(kinds)} ways ({'; '.join(sorted(map(described, kinds)))}): {which} is shown, {others} records are not. The "
+                f"{name} was observed in {len(kinds)} ways ({'; '.join(sorted(ways.values()))}): {which} is shown, {others} records are not. The "
                 "last suite that was run in the folder says which."
             )
         for record in kinds[shown] if shown is not None else ():
@@ -86,11 +88,16 @@ def standing(store: Store) -> str | None:
     return "observed: " + ", ".join(told)
 
 
-def described(kind: tuple[str, ...]) -> str:
-    """A kind of record in words."""
-    version, options = kind
-    told = ", ".join(f"{name} {value}" for name, value in json.loads(options).items()) or "defaults"
-    return told if version == "1" else f"{told}, version {version}"
+def described(kinds: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Kinds of records in words: their options and, where they are of several, their versions."""
+    kinds = list(kinds)
+    several = len({version for version, _ in kinds}) > 1
+
+    def words(version: str, options: str) -> str:
+        told = ", ".join(f"{name} {value}" for name, value in json.loads(options).items()) or "defaults"
+        return f"{told}, version {version}" if several else told
+
+    return {kind: words(*kind) for kind in kinds}
 
 
 def filled(trials: pa.Table, values: dict[str, dict[str, float]], versions: dict[str, dict[str, int]]) -> pa.Table:
