@@ -13,7 +13,8 @@ from pathlib import Path
 from mubench_ray.engine.cluster import cluster
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.train import Team
+from mubench_ray.engine.train import WorkerGroup
+from mubench_ray.engine.worker import Worker
 from mubench_ray.results.store import Store
 from mubench_ray.suite import make_suite
 
@@ -42,49 +43,50 @@ def main() -> None:
         }
     )
     plan = make_plan(suite)
-    nodes = {**plan.recipes, **plan.trials}
+    jobs = {name: Job("artifact", recipe) for name, recipe in plan.recipes.items()}
+    jobs |= {name: Job("trial", trial) for name, trial in plan.trials.items()}
 
     with tempfile.TemporaryDirectory() as folder, cluster(None, cpus=2):
         artifacts = str(Path(folder) / "artifacts")
 
-        def job(name: str) -> Job:
+        def worker(name: str) -> Worker:
             out = Path(folder) / name
             Store(out).create({"suite": suite.name})
-            return Job(frozenset(), str(out), artifacts, None, (), "cpu", 1, 1, workers={"cnn-small": 2})
+            return Worker(frozenset(), str(out), artifacts, None, (), "cpu", 1, 1, workers={"cnn-small": 2})
 
-        def run(runner: Job | Team, ids: list[str]) -> float:
+        def run(runner: Worker | WorkerGroup | Anew, ids: list[str]) -> float:
             """Seconds of all but the first, which also loads the data."""
             started = 0.0
-            for number, node in enumerate(ids):
+            for number, name in enumerate(ids):
                 if number == 1:
                     started = time.perf_counter()
-                result = runner.run(node, nodes[node].model_dump_json(), "")
+                result = runner.run(jobs[name])
                 if result["status"] not in ("ok", "truncated"):
-                    raise SystemExit(f"{node}: {result}")
+                    raise SystemExit(f"{name}: {result}")
             return (time.perf_counter() - started) / (len(ids) - 1)
 
-        one = job("one")
+        one = worker("one")
         one.prepare()
         for recipe in plan.recipes:
-            one.run(recipe, nodes[recipe].model_dump_json())
+            one.run(jobs[recipe])
         alone = run(one, list(plan.trials))
 
         class Anew:
             """A Train run for every trial."""
 
-            def run(self, node: str, content: str, folder: str) -> dict:
-                team = Team(job("anew"), 2, suite.resources)
-                result = team.run(node, content, folder)
-                team.close()
+            def run(self, job: Job) -> dict:
+                group = WorkerGroup(worker("anew"), 2, suite.resources)
+                result = group.run(job)
+                group.close()
                 return result
 
         anew = run(Anew(), list(plan.trials)[: given.anew + 1]) if given.anew else None
-        team = Team(job("kept"), 2, suite.resources)
+        group = WorkerGroup(worker("kept"), 2, suite.resources)
         begun = time.perf_counter()
-        kept = run(team, list(plan.trials))
+        kept = run(group, list(plan.trials))
         first = time.perf_counter() - begun - kept * trials
         ended = time.perf_counter()
-        team.close()
+        group.close()
         closing = time.perf_counter() - ended
     print(f"one process            {alone:7.3f} s a trial")
     if anew is not None:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mubench_ray.engine.job import LOOK, Job, is_look, tell_look
+from mubench_ray.engine.job import Job, look_at
 from mubench_ray.engine.plan import Plan, make_plan, recipes_of
 from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.engine.tuning import Tuning, planned_search
+from mubench_ray.engine.worker import Worker
 from mubench_ray.forget.scored import scoring_networks
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import describe_metrics
@@ -30,8 +31,8 @@ from mubench_ray.results.plans import PLAN, entered, planned
 from mubench_ray.results.storage import StorageLost, absolute
 from mubench_ray.results.store import Store
 from mubench_ray.status import FINAL, RETRIED, USABLE, Status
-from mubench_ray.suite import Suite, load_suite
-from mubench_ray.trial import Recipe, Trial, canonical
+from mubench_ray.suite import Resources, Suite, load_suite
+from mubench_ray.trial import Trial, canonical
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
 from mubench_ray.trials.observing import Asked, possible
 
@@ -100,13 +101,13 @@ def run_suite(
         told = store.read_object("metrics.json") | describe_metrics()
         store.write_text("metrics.json", json.dumps(told, indent=2))
         store.write_text("methods.json", json.dumps({name: {"title": method.title} for name, method in METHODS}))
-        work = Work(plan, store, retry_failed)
+        work = Work(plan, store, artifacts, retry_failed)
         work.write_plan()
         already = len(store.finished() & plan.trials.keys())
         # Also when nothing is missing: what a killed run had not copied to MLflow yet is copied now.
-        with beside(store, suite):
+        with housekeeping(store, suite):
             if work.missing:
-                _run(work, artifacts, address, watch or (lambda progress: nullcontext()))
+                _run(work, address, watch or (lambda progress: nullcontext()))
         if work.tuning:
             work.write_choices()
         finished = len(store.finished() & plan.trials.keys())
@@ -138,8 +139,12 @@ class Work:
     folder of their own, ``search``.
     """
 
-    def __init__(self, plan: Plan, store: Store, retry_failed: bool) -> None:
-        self.plan, self.store = plan, store
+    def __init__(self, plan: Plan, store: Store, artifacts: str, retry_failed: bool) -> None:
+        self.plan, self.store, self.artifacts = plan, store, artifacts
+        #: Everything that is to be done and known so far, by the name of its job.
+        self._jobs: dict[str, Job] = {}
+        #: What the processes are handed that do it, once there are any.
+        self.worker: Worker | None = None
         self.planned = len(plan.trials)
         self.tuning: Tuning | None = None
         if retry_failed:
@@ -182,9 +187,9 @@ class Work:
         wanted = possible(trial, self.plan.observations)
         return [each for each in wanted if (trial.id, *key_of(each)) not in self._observed]
 
-    def nodes(self, trials: dict[str, Trial]) -> dict[str, Trial]:
-        """What of these trials is to be run: those without a row, and as nodes of their own those that are to be looked at for more."""
-        looks = {f"{name}{LOOK}": trial for name, trial in trials.items() if name in self.done and self.lacks(trial)}
+    def to_do(self, trials: dict[str, Trial]) -> dict[str, Trial]:
+        """The trials of these that are to be run, by the names of their jobs: those without a row, and those that are to be looked at for more."""
+        looks = {look_at(name): trial for name, trial in trials.items() if name in self.done and self.lacks(trial)}
         return {name: trial for name, trial in trials.items() if name not in self.done} | looks
 
     def unobserved(self) -> dict[str, int]:
@@ -199,8 +204,8 @@ class Work:
         return dict(Counter(f"{row['observation']}: {row['error'] or row['status']}" for row in bad).most_common())
 
     def _unfinished(self) -> dict[str, Trial]:
-        """The nodes known so far that are still to be run."""
-        missing = self.nodes(self.plan.trials)
+        """The trials known so far that are still to be run or looked at, by the names of their jobs."""
+        missing = self.to_do(self.plan.trials)
         if self.tuning:
             rows = self.tuning.rows
             missing |= {name: trial for name, trial in self.tuning.search_trials.items() if name not in rows}
@@ -209,23 +214,60 @@ class Work:
     @property
     def expected(self) -> int:
         """How many trials are still to be run, those that follow from a search included."""
-        reported = self.planned - len(self.store.finished() & self.plan.trials.keys()) + sum(map(is_look, self.missing))
+        looks = sum(name != trial.id for name, trial in self.missing.items())
+        reported = self.planned - len(self.store.finished() & self.plan.trials.keys()) + looks
         return reported + (planned_search(self.plan.suite) - len(self.tuning.rows) if self.tuning else 0)
 
-    def ended(self, trial_id: str, observed: dict[str, Any] | None) -> dict[str, Trial]:
+    def ended(self, trial_id: str, result: dict[str, Any] | None) -> dict[str, Trial]:
         """The trials that are to be run now that this one has ended."""
         if trial_id not in self.tuning.search_trials:
             return {}
-        known = self.tuning.ended(trial_id, observed)
+        known = self.tuning.ended(trial_id, result)
         chosen = {name: trial for name, trial in known.items() if name in self.tuning.reported}
         if chosen:
             self.plan.trials |= chosen
             self.write_plan()
-        return self.nodes(known)
+        return self.to_do(known)
 
-    def folder(self, node: str) -> str:
-        """The part of the results folder that a node's row belongs to."""
-        return "search" if self.tuning and node in self.tuning.search_trials else ""
+    def needs(self, trials: dict[str, Trial]) -> dict[str, tuple[str, ...]]:
+        """What the jobs of trials, and of the artifacts that they need and that are not there yet, wait for."""
+        made = ArtifactStore(self.artifacts)
+        needed = recipes_of(trials.values(), self.plan.observations)
+        recipes = {name: recipe for name, recipe in needed.items() if not made.has(recipe)}
+        self._jobs |= {name: Job("artifact", recipe) for name, recipe in recipes.items()}
+        self._jobs |= {name: self._job(name, trial) for name, trial in trials.items()}
+        wanted: dict[str, Iterable[str]] = {name: self.plan.needs(trial) for name, trial in trials.items()}
+        wanted |= {name: [r.id for r in scoring_networks(recipe.forget)] for name, recipe in recipes.items()}
+        return {name: tuple(n for n in jobs if n in self._jobs and n != name) for name, jobs in wanted.items()}
+
+    def _job(self, name: str, trial: Trial) -> Job:
+        if name != trial.id:
+            return Job.observing(trial, self.lacks(trial))
+        return Job("trial", trial, "search" if self.tuning and name in self.tuning.search_trials else "")
+
+    def job(self, name: str) -> Job:
+        """The job of this name."""
+        return self._jobs[name]
+
+    def is_artifact(self, name: str) -> bool:
+        """Whether the job of this name makes an artifact."""
+        return name in self._jobs and self._jobs[name].kind == "artifact"
+
+    def follow(self, name: str, result: dict[str, Any] | None) -> dict[str, tuple[str, ...]]:
+        """What is to be done now that a trial has ended, like ``needs``."""
+        return self.needs(self.ended(name, result))
+
+    def abandon(self, name: str, reason: str) -> None:
+        """Write what is left of a trial that could not be run to its end, unless it has its row."""
+        job = self._jobs[name]
+        if self.worker and (job.kind == "observation" or name not in self.store.part(job.part).finished()):
+            self.worker.give_up(job, reason)
+
+    def shared_by(self) -> dict[str, int]:
+        """By how many processes a job of each model is shared, of those that are by several."""
+        models = {trial.model for trial in (*self.plan.trials.values(), *self.missing.values())}
+        workers = {model: self.plan.suite.workers_of(model) for model in models}
+        return {model: number for model, number in workers.items() if number > 1}
 
     def write_plan(self) -> None:
         """``plan.json``: the plans of all suites that were run into this folder, this one's as far as its trials are known."""
@@ -242,81 +284,74 @@ class Work:
         self.search_store.write_text("chosen.json", json.dumps(chosen, indent=2))
 
 
-def _run(work: Work, artifacts: str, address: str | None, watch: Watch) -> None:
-    from mubench_ray.engine.cluster import cluster, room
-    from mubench_ray.engine.tune import run_nodes
+def _run(work: Work, address: str | None, watch: Watch) -> None:
+    from mubench_ray.engine.cluster import cluster
+    from mubench_ray.engine.tune import run_jobs
 
-    plan, store, made = work.plan, work.store, ArtifactStore(artifacts)
-    things: dict[str, Recipe | Trial] = {}
-
-    def needs(trials: dict[str, Trial]) -> dict[str, tuple[str, ...]]:
-        """What each trial waits for, of artifacts and trials that are not there yet."""
-        needed = recipes_of(trials.values(), plan.observations)
-        recipes = {name: recipe for name, recipe in needed.items() if not made.has(recipe)}
-        things.update(trials | recipes)
-        wanted = {name: plan.needs(trial) for name, trial in trials.items()}
-        wanted |= {name: [r.id for r in scoring_networks(recipe.forget)] for name, recipe in recipes.items()}
-        return {name: tuple(n for n in nodes if n in things and n != name) for name, nodes in wanted.items()}
-
-    def then(node: str, observed: dict[str, Any] | None) -> dict[str, tuple[str, ...]]:
-        return needs(work.ended(node, observed))
-
-    def lost(node: str, reason: str) -> None:
-        if is_look(node) or node not in store.part(work.folder(node)).finished():
-            job.give_up(node, *contents(node), reason)
-
-    def contents(node: str) -> tuple[str, str]:
-        thing = things[node]
-        if is_look(node):
-            return tell_look(thing, work.lacks(thing)), ""
-        return thing.model_dump_json(), work.folder(node)
-
-    resources = plan.suite.resources
-    # Tune's own bookkeeping is nobody's to read, and stays on this machine where results lie in an object store.
-    storage = store.root / ".engine"
-    shutil.rmtree(storage, ignore_errors=True)
-    store.place.inside("hung").clear()  # what earlier runs left
-    try:
-        with cluster(address):
-            models = {trial.model for trial in (*plan.trials.values(), *work.missing.values())}
-            workers = {model: plan.suite.workers_of(model) for model in models}
-            workers = {model: number for model, number in workers.items() if number > 1}
-            # As many as fit of the widest: a trial that workers share then never waits for what another one holds.
-            fit = room(resources, max(workers.values(), default=1), joined=address is not None)
-            count = min(fit, resources.concurrency or sys.maxsize)
-            # Where fewer may run than would fit, the schedule holds them back; else the cluster's resources do, which may grow with what waits.
-            limit = count if workers or count < fit else resources.concurrency if address else None
-            job = Job(
-                continued=frozenset(plan.continued),
-                out=store.place.address,
-                artifacts=artifacts,
-                data_dir=plan.suite.data_dir and str(Path(plan.suite.data_dir).absolute()),
-                plugins=tuple(plan.suite.plugins),
-                device="cuda" if resources.gpus else "cpu",
-                concurrency=count,
-                threads=max(1, int(resources.cpus)),
-                workers=workers,
-                sharded=resources.sharding == "fsdp",
-                checkpoint_seconds=resources.checkpoint_seconds,
-                gpus=resources.gpus,
-                watchdog=resources.watchdog,
-                folder=str(Path.cwd()),
-                objectives=tuple(plan.suite.search.objectives) if plan.suite.search else (),
-                observations=plan.observations,
-                keep=plan.suite.keep,
-            )
-            schedule = Schedule(needs(work.missing), count, lost, limit, then if work.tuning else None)
-            schedule.progress.total = work.expected
-            with watch(schedule.progress):
-                run_nodes(job, schedule, contents, resources, str(storage.absolute()))
-    finally:
-        shutil.rmtree(storage, ignore_errors=True)
-        with suppress(StorageLost):  # what hung is known; a run that could not write has said so
-            store.place.inside("hung").clear()
+    resources = work.plan.suite.resources
+    with scratch(work.store) as storage, cluster(address):
+        workers = work.shared_by()
+        count, limit = slots(resources, workers, joined=address is not None)
+        work.worker = worker_for(work, count, workers)
+        follow = work.follow if work.tuning else None
+        schedule = Schedule(work.needs(work.missing), count, work.abandon, limit, follow, work.is_artifact)
+        schedule.progress.total = work.expected
+        with watch(schedule.progress):
+            run_jobs(work.worker, schedule, work.job, resources, str(storage))
 
 
 @contextmanager
-def beside(store: Store, suite: Suite) -> Iterator[None]:
+def scratch(store: Store) -> Iterator[Path]:
+    """A folder for Tune's own bookkeeping, which is nobody's to read, and stays on this machine where results lie in an object store; what tells of hung
+    processes is cleared before and afterwards."""
+    storage, hung = store.root / ".engine", store.place.inside("hung")
+    shutil.rmtree(storage, ignore_errors=True)
+    hung.clear()  # what earlier runs left
+    try:
+        yield storage.absolute()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+        with suppress(StorageLost):  # what hung is known; a run that could not write has said so
+            hung.clear()
+
+
+def slots(resources: Resources, workers: dict[str, int], joined: bool) -> tuple[int, int | None]:
+    """How many jobs may run at a time, and how many the schedule hands out at most (None: the cluster's resources hold them back)."""
+    from mubench_ray.engine.cluster import room
+
+    # As many as fit of the widest: a trial that workers share then never waits for what another one holds.
+    fit = room(resources, max(workers.values(), default=1), joined=joined)
+    count = min(fit, resources.concurrency or sys.maxsize)
+    # Where fewer may run than would fit, the schedule holds them back; else the cluster's resources do, which may grow with what waits.
+    return count, count if workers or count < fit else resources.concurrency if joined else None
+
+
+def worker_for(work: Work, count: int, workers: dict[str, int]) -> Worker:
+    """What every process is handed that runs jobs of this run, ``count`` at a time."""
+    suite, resources = work.plan.suite, work.plan.suite.resources
+    return Worker(
+        continued=frozenset(work.plan.continued),
+        out=work.store.place.address,
+        artifacts=work.artifacts,
+        data_dir=suite.data_dir and str(Path(suite.data_dir).absolute()),
+        plugins=tuple(suite.plugins),
+        device="cuda" if resources.gpus else "cpu",
+        concurrency=count,
+        threads=max(1, int(resources.cpus)),
+        workers=workers,
+        sharded=resources.sharding == "fsdp",
+        checkpoint_seconds=resources.checkpoint_seconds,
+        gpus=resources.gpus,
+        watchdog=resources.watchdog,
+        folder=str(Path.cwd()),
+        objectives=tuple(suite.search.objectives) if suite.search else (),
+        observations=work.plan.observations,
+        keep=suite.keep,
+    )
+
+
+@contextmanager
+def housekeeping(store: Store, suite: Suite) -> Iterator[None]:
     """While a run goes on, copy its rows to MLflow and merge its small files, off the engine's path.
 
     An MLflow outage is a warning; `mubench report --sync-mlflow` catches up.

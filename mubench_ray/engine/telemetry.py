@@ -21,9 +21,8 @@ class Telemetry:
         self._running = Gauge("mubench_nodes_running", "Trials and artifacts that run now")
         self._left = Gauge("mubench_trials_left", "Trials that have no row yet")
 
-    def ended(self, node: str, status: str, seconds: float | None, progress: Progress) -> None:
-        """A node has ended."""
-        kind = node.rpartition("-")[0] or "trial"
+    def ended(self, kind: str, status: str, seconds: float | None, progress: Progress) -> None:
+        """A job has ended that makes such a kind of thing: ``trial``, ``retrain``, ..."""
         self._ended.inc(1.0, {"kind": kind, "status": status})
         if seconds is not None:
             self._seconds.observe(seconds, {"kind": kind})

@@ -1,4 +1,4 @@
-"""Ray Train runs the nodes that several workers share: from inside a Tune trial, gloo between CPUs, nccl between GPUs. Only this file knows Ray Train."""
+"""Ray Train runs the jobs that several processes share: from inside a Tune trial, gloo between CPUs, nccl between GPUs. Only this file knows Ray Train."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from typing import Any
 
 from torch.distributed import TCPStore
 
-from mubench_ray.engine.job import Job, exit_of, is_artifact
+from mubench_ray.engine.job import Job
+from mubench_ray.engine.worker import Worker, exit_of
 from mubench_ray.errors import MubenchError, ResultsError, one_line
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE, Status
@@ -39,9 +40,9 @@ ENVIRONMENT = {
 PATIENCE = timedelta(hours=12)
 #: In this time rank 0 should have come upon the same failure that another rank has seen.
 GRACE = timedelta(seconds=20)
-#: How long workers wait for the next node.
+#: How long workers wait for the next job.
 IDLE = timedelta(seconds=10)
-#: Given in place of a node.
+#: Given in place of a job.
 STOP = "stop"
 
 
@@ -86,26 +87,26 @@ class Messages:
         return hmac.new(self._secret, key.encode() + b"\n" + text, hashlib.sha256).hexdigest()
 
 
-class Team:
-    """Workers that Train has started once and that run one node after another: their start costs many times what a short trial does.
+class WorkerGroup:
+    """Workers that Train has started once and that run one job after another together: their start costs many times what a short trial does.
 
-    The nodes go to them through a store that this process serves. They end when they are told to, when this process dies, and after ``IDLE`` seconds without a
-    node, so that they hold no device that others could use.
+    The jobs go to them through a store that this process serves. They end when they are told to, when this process dies, and after ``IDLE`` seconds without a
+    job, so that they hold no device that others could use.
     """
 
-    def __init__(self, job: Job, workers: int, resources: Resources) -> None:
+    def __init__(self, worker: Worker, workers: int, resources: Resources) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         import ray
 
         logging.getLogger("ray.train").setLevel(logging.CRITICAL)
-        self.job, self.workers, self.resources = job, workers, resources
+        self.worker, self.workers, self.resources = worker, workers, resources
         self._host = ray.util.get_node_ip_address()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def run(self, node: str, content: str, folder: str, alone: bool = False) -> dict[str, Any]:
-        """``Job.run`` by all workers together; returns what rank 0 does, or status ``died`` where a process did, and the node is to be tried again.
+    def run(self, job: Job, alone: bool = False) -> dict[str, Any]:
+        """``Worker.run`` by all of them together; returns what rank 0 does, or status ``died`` where a process did, and the job is to be tried again.
 
         Workers never share a device with others, so that they are ``alone`` in any case.
         """
@@ -113,7 +114,7 @@ class Team:
             if self._thread is None or not self._thread.is_alive():
                 self._start()
             self._given += 1
-            self._messages.set(f"node {self._given}", json.dumps([node, content, folder]))
+            self._messages.set(f"job {self._given}", job.to_json())
             answer = f"answer {self._given}"
             while self._thread.is_alive() and not self._messages.check(answer):
                 time.sleep(0.01)
@@ -121,19 +122,19 @@ class Team:
                 try:
                     result = json.loads(self._messages.get(answer))
                 except MubenchError:
-                    self._thread = None  # the next node is given to others, in a store of their own
+                    self._thread = None  # the next job is given to others, in a store of their own
                     raise
                 if result.pop("stuck"):
                     self._thread.join()
                 return result
             if self._error is not None:
-                return self._explain(node, content, folder)
+                return self._explain(job)
             # They had just gone for want of work.
 
     def close(self) -> None:
         """Let the workers end."""
         if self._thread is not None and self._thread.is_alive():
-            self._messages.set(f"node {self._given + 1}", STOP)
+            self._messages.set(f"job {self._given + 1}", STOP)
             self._thread.join(timeout=60)
 
     def _start(self) -> None:
@@ -147,14 +148,14 @@ class Team:
         from ray import train
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        storage = Store(self.job.out).place.inside(".train")
+        storage = Store(self.worker.out).place.inside(".train")
         # Train goes on from what it finds under a name; what to go on from is our own checkpoint's business.
         name = uuid.uuid4().hex
         gpus = self.resources.gpus
         each = {"CPU": self.resources.cpus} | ({"GPU": gpus} if gpus else {})
         trainer = TorchTrainer(
             work,
-            train_loop_config={"job": self.job, "host": self._host, "port": port, "secret": secret},
+            train_loop_config={"worker": self.worker, "host": self._host, "port": port, "secret": secret},
             scaling_config=train.ScalingConfig(
                 num_workers=self.workers, use_gpu=bool(gpus), resources_per_worker=each, placement_strategy="PACK"
             ),
@@ -171,51 +172,48 @@ class Team:
             with contextlib.suppress(ResultsError, OSError):  # what is left of it is in nobody's way
                 storage.inside(name).clear()
 
-    def _explain(self, node: str, content: str, folder: str) -> dict[str, Any]:
+    def _explain(self, job: Job) -> dict[str, Any]:
         """The row of what a rank has given up; none where processes died."""
         failures = getattr(self._error, "worker_failures", {})
         if (failed := failure_of(failures)) is None:
             return {"status": "died", "error": death_of(failures) or exit_of(one_line(self._error))}
         status, reason = failed
-        if is_artifact(node):
-            return {"status": Status.FAILED, "error": reason}
-        return self.job.give_up(node, content, folder, reason, status)
+        return self.worker.give_up(job, reason, status)
 
 
 def work(config: dict[str, Any]) -> None:
-    """One worker: nodes from the store until there are no more."""
+    """One worker: jobs from the store until there are no more."""
     import ray
     from ray.train.torch import get_device
 
-    job: Job = config["job"]
-    job = replace(job, device=str(get_device()) if job.device.startswith("cuda") else job.device)
-    world = World.joined(job.sharded)
+    worker: Worker = config["worker"]
+    worker = replace(worker, device=str(get_device()) if worker.device.startswith("cuda") else worker.device)
+    world = World.joined(worker.sharded)
     try:
-        job.make_ready(f"node {ray.util.get_node_ip_address()}")
+        worker.make_ready(f"node {ray.util.get_node_ip_address()}")
     except MubenchError as error:
         raise RankFailed(Status.FAILED, f"rank {world.rank} of {world.size}: {error}") from error
     messages = Messages(TCPStore(config["host"], config["port"], is_master=False, timeout=PATIENCE), config["secret"])
     try:
-        serve(job, world, messages)
+        serve(worker, world, messages)
     except MubenchError as error:  # of a message
         raise RankFailed(Status.FAILED, f"rank {world.rank} of {world.size}: {error}") from error
 
 
-def serve(job: Job, world: World, messages: Messages) -> None:
-    """Run nodes as they are given until there are no more. Raises RankFailed for what rank 0 cannot tell, MubenchError for a message of a stranger."""
+def serve(worker: Worker, world: World, messages: Messages) -> None:
+    """Run jobs as they are given until there are no more. Raises RankFailed for what rank 0 cannot tell, MubenchError for a message of a stranger."""
     for number in itertools.count(1):
         if world.rank == 0:
             try:
-                messages.wait([f"node {number}"], IDLE)
-                messages.set(f"go {number}", messages.get(f"node {number}"))
+                messages.wait([f"job {number}"], IDLE)
+                messages.set(f"go {number}", messages.get(f"job {number}"))
             except RuntimeError:  # what torch raises when the time is over
                 messages.set(f"go {number}", STOP)
         given = messages.get(f"go {number}")
         if given == STOP:
             return
-        node, content, folder = json.loads(given)
         try:
-            result = job.run(node, content, folder, world)
+            result = worker.run(Job.from_json(given), world)
         except WorkerLost:
             raise
         except Exception as error:

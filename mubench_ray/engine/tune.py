@@ -1,9 +1,10 @@
-"""Ray Tune runs the nodes of a plan: a searcher hands them out in order of their needs, reused actors run them."""
+"""Ray Tune runs the jobs of a plan: a searcher hands them out in order of their needs, reused actors run them."""
 
 from __future__ import annotations
 
 import gc
 import itertools
+import json
 import logging
 import os
 import signal
@@ -23,44 +24,43 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from mubench_ray.engine.cluster import nodes
-from mubench_ray.engine.job import Job, exit_of
-from mubench_ray.engine.schedule import Schedule
+from mubench_ray.engine.job import Job
+from mubench_ray.engine.schedule import ABANDONED, Schedule
 from mubench_ray.engine.telemetry import Telemetry
+from mubench_ray.engine.worker import Worker, exit_of
 from mubench_ray.errors import MubenchError, ends_process, one_line
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.suite import Resources
 
 if TYPE_CHECKING:
-    from mubench_ray.engine.train import Team
+    from mubench_ray.engine.train import WorkerGroup
 
-#: How often a node is begun anew whose process died.
+#: How often a job is begun anew whose process died.
 RETRIES = 2
-#: How often a node is given away whose process dies before it begins: one that waited may be dead already, one that starts may never come up.
+#: How often a job is given away whose process dies before it begins: one that waited may be dead already, one that starts may never come up.
 STARTS = 10
 #: Nodes that one Tuner runs: it keeps some 50 KB of each that it ever ran.
 PER_TUNER = 5_000
 
 
-#: The JSON of a node and the folder of the results that its row belongs to.
-Contents = Callable[[str], tuple[str, str]]
-
-
-class NextNode(Searcher):
-    """Asks the schedule for the next node, and tells it how each one ended. A node whose process died is handed out again, which costs it nothing where the
-    process was dead before it began. Where nodes are ``packed``, one that is out of memory is handed out once more, to run alone, when nothing else is left
+class NextJob(Searcher):
+    """Asks the schedule for the next job, and tells it how each one ended. A job whose process died is handed out again, which costs it nothing where the
+    process was dead before it began. Where jobs are ``packed``, one that is out of memory is handed out once more, to run alone, when nothing else is left
     to do."""
 
-    def __init__(self, schedule: Schedule, contents: Contents, packed: bool = False) -> None:
+    def __init__(self, schedule: Schedule, job_of: Callable[[str], Job], packed: bool = False) -> None:
         super().__init__(metric="ended", mode="max")
-        self._schedule, self._contents = schedule, contents
-        #: By trial of Tune's: its node, and whether it is to run alone.
-        self._nodes: dict[str, tuple[str, bool]] = {}
+        self._schedule, self._job_of = schedule, job_of
+        #: By trial of Tune's: its job, and whether it is to run alone.
+        self._handed: dict[str, tuple[str, bool]] = {}
+        #: What kind of thing each job that was handed out makes.
+        self._labels: dict[str, str] = {}
         self._packed = packed
         self._crowded: deque[str] = deque()
         self._again: deque[tuple[str, bool]] = deque()
         self._begun: set[str] = set()
         self._faults: dict[str, BaseException | None] = {}
-        #: How often the process of a node died: while it ran it, and before.
+        #: How often the process of a job died: while it ran it, and before.
         self._deaths: Counter[str] = Counter()
         self._false_starts: Counter[str] = Counter()
         #: Why nothing can be written any more.
@@ -69,25 +69,26 @@ class NextNode(Searcher):
         self._telemetry = Telemetry()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """A config of one node, None while everything waits, FINISHED at the end."""
+        """A config of one job, None while everything waits, FINISHED at the end."""
         if self.full:
             return Searcher.FINISHED
         if self._again and not self._schedule.progress.draining:
-            node, alone = self._again.popleft()
+            job, alone = self._again.popleft()
         else:
-            node, alone = self._schedule.next(), False
-        if node is None:
+            job, alone = self._schedule.next(), False
+        if job is None:
             if self._packed and not self._schedule.progress.draining:
-                if self._nodes:
+                if self._handed:
                     return None  # one of them may come back
                 if self._crowded:
-                    node, alone = self._crowded.popleft(), True
-            if node is None:
+                    job, alone = self._crowded.popleft(), True
+            if job is None:
                 return Searcher.FINISHED if self._schedule.finished else None
-        self._nodes[trial_id] = node, alone
+        self._handed[trial_id] = job, alone
         self._handed_out += 1
-        content, folder = self._contents(node)
-        return {"node": node, "content": content, "folder": folder, "alone": alone}
+        content = self._job_of(job)
+        self._labels[job] = content.label
+        return {"job": content.to_json(), "alone": alone}
 
     def begins(self, trial_id: str) -> None:
         """A process begins a trial of Tune's."""
@@ -99,43 +100,45 @@ class NextNode(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial of Tune's has ended; ``error`` means that its process died, or what ``Node`` itself did not catch."""
-        node, alone = self._nodes.pop(trial_id, (None, False))
+        job, alone = self._handed.pop(trial_id, (None, False))
         begun, fault = trial_id in self._begun, self._faults.pop(trial_id, None)
         self._begun.discard(trial_id)
-        if node is None:
+        if job is None:
             return
         if error or not result or "status" not in result:
             result = {"status": end_of(fault, begun), "error": told(fault)}
         status, reason = result["status"], result.get("error")
         try:
             if status == "died":
-                self._deaths[node] += 1
-                self._try_again(node, alone, self._deaths[node], RETRIES, "while it ran", reason)
+                self._deaths[job] += 1
+                self._try_again(job, alone, self._deaths[job], RETRIES, "while it ran", reason)
             elif status == "never began":
-                self._false_starts[node] += 1
-                self._try_again(node, alone, self._false_starts[node], STARTS - 1, "before it began", reason)
+                self._false_starts[job] += 1
+                self._try_again(job, alone, self._false_starts[job], STARTS - 1, "before it began", reason)
             elif status == "crowded":
-                self._crowded.append(node)
+                self._crowded.append(job)
             elif status == "unwritten":
                 raise StorageLost(reason)
             else:
-                self._schedule.complete(node, status, reason, result)
+                self._schedule.complete(job, status, reason, result)
         except StorageLost as lost:
             # Without a row the trial is still to be run: the same command does it, when it can be written.
             self.lost = self.lost or str(lost)
             self._schedule.drain()
-        self._telemetry.ended(node, status, result.get("time_this_iter_s"), self._schedule.progress)
+        self._telemetry.ended(
+            self._labels.pop(job, "trial"), status, result.get("time_this_iter_s"), self._schedule.progress
+        )
 
-    def _try_again(self, node: str, alone: bool, times: int, most: int, when: str, reason: str | None) -> None:
+    def _try_again(self, job: str, alone: bool, times: int, most: int, when: str, reason: str | None) -> None:
         if times <= most:
-            self._again.append((node, alone))
+            self._again.append((job, alone))
         else:
             often = "once" if times == 1 else f"{times} times"
-            self._schedule.complete(node, "lost", f"its process died {often} {when}, the last time so: {reason}")
+            self._schedule.complete(job, ABANDONED, f"its process died {often} {when}, the last time so: {reason}")
 
     @property
     def full(self) -> bool:
-        """Whether this Tuner has been given as many nodes as one runs, and another is to go on."""
+        """Whether this Tuner has been given as many jobs as one runs, and another is to go on."""
         return self._handed_out >= PER_TUNER and bool(self._crowded or self._again or not self._schedule.finished)
 
     @property
@@ -166,9 +169,9 @@ def fault_of(trial: TuneTrial) -> BaseException | None:
 
 
 def end_of(fault: BaseException | None, begun: bool) -> str:
-    """The status of a node that Tune ended with an error: ``died`` or ``never began`` with its process, ``lost`` by an exception."""
+    """The status of a job that Tune ended with an error: ``died`` or ``never began`` with its process, ``abandoned`` by an exception."""
     if isinstance(fault, RayTaskError) or getattr(fault, "actor_init_failed", False):
-        return "lost"
+        return ABANDONED
     return "died" if begun else "never began"
 
 
@@ -184,12 +187,12 @@ def told(fault: BaseException | None) -> str:
 class Begins(tune.Callback):
     """Tells which trial of Tune's a process begins: none does where the process that was to take it is found dead."""
 
-    def __init__(self, next_node: NextNode) -> None:
-        self._next_node = next_node
+    def __init__(self, next_job: NextJob) -> None:
+        self._next_job = next_job
 
     def on_trial_start(self, iteration: int, trials: list, trial: TuneTrial, **info: Any) -> None:
         """It begins."""
-        self._next_node.begins(trial.trial_id)
+        self._next_job.begins(trial.trial_id)
 
 
 class InOrder(FIFOScheduler):
@@ -200,9 +203,9 @@ class InOrder(FIFOScheduler):
     trials that ever were at each event; here only those that have not ended are known.
     """
 
-    def __init__(self, slots: int, next_node: NextNode) -> None:
+    def __init__(self, slots: int, next_job: NextJob) -> None:
         super().__init__()
-        self._slots, self._next_node = slots, next_node
+        self._slots, self._next_job = slots, next_job
         self._live: dict[TuneTrial, None] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: TuneTrial) -> None:
@@ -211,7 +214,7 @@ class InOrder(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
         """Hand on why a trial failed, which a searcher is not told."""
-        self._next_node.fails(trial.trial_id, fault_of(trial))
+        self._next_job.fails(trial.trial_id, fault_of(trial))
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
         """The trial that takes the actor that has just become free."""
@@ -221,69 +224,68 @@ class InOrder(FIFOScheduler):
         return waiting[min(starting, len(waiting) - 1)] if waiting else None
 
 
-class Node(tune.Trainable):
-    """Runs one node in one step; the actor goes on to the next one. Whatever goes wrong is the node's result: of an exception here Tune would tell no more
+class JobTrainable(tune.Trainable):
+    """Runs one job in one step; the actor goes on to the next one. Whatever goes wrong is the job's result: of an exception here Tune would tell no more
     than that there was one."""
 
-    def setup(self, config: dict[str, Any], job: Job | None = None, resources: Resources | None = None) -> None:
+    def setup(self, config: dict[str, Any], worker: Worker | None = None, resources: Resources | None = None) -> None:
         """Once an actor."""
-        self._job, self._resources, self._team, self._prepared = job, resources, None, False
+        self._worker, self._resources, self._group, self._prepared = worker, resources, None, False
 
     def step(self) -> dict[str, Any]:
-        """Run the node to its end."""
+        """Run the job to its end."""
         try:
             result = self._run()
         except StorageLost as error:
             result = {"status": "unwritten", "error": str(error)}
-        except BaseException as error:  # it is the node's reason; of a KeyboardInterrupt, too, which nobody but what runs here can raise in a worker
+        except BaseException as error:  # it is the job's reason; of a KeyboardInterrupt, too, which nobody but what runs here can raise in a worker
             if ends_process(error):
                 raise
-            result = {"status": "lost", "error": one_line(error, name=not isinstance(error, MubenchError))}
+            result = {"status": ABANDONED, "error": one_line(error, name=not isinstance(error, MubenchError))}
         return {**result, "ended": 1, "done": True}
 
     def _run(self) -> dict[str, Any]:
-        config = self.config
         if not self._prepared:
-            self._job.make_ready(f"node {ray.util.get_node_ip_address()}")
+            self._worker.make_ready(f"node {ray.util.get_node_ip_address()}")
             self._prepared = True
-        node = config["node"], config["content"], config["folder"]
-        workers = self._job.workers_of(config["content"])
-        runner = self._job if workers == 1 else self._team_of(workers)
-        alone = {"alone": True} if config["alone"] else {}
-        return runner.run(*node, **alone)
+        job = Job.from_json(self.config["job"])
+        workers = self._worker.workers_of(job.content.model)
+        return (self._worker if workers == 1 else self._group_of(workers)).run(job, alone=self.config["alone"])
 
-    def _team_of(self, workers: int) -> Team:
-        """The workers that share nodes; those of the node before, where there are as many."""
-        from mubench_ray.engine.train import Team
+    def _group_of(self, workers: int) -> WorkerGroup:
+        """The workers that share jobs; those of the job before, where there are as many."""
+        from mubench_ray.engine.train import WorkerGroup
 
-        if self._team is not None and self._team.workers != workers:
-            self._team.close()
-            self._team = None
-        self._team = self._team or Team(self._job, workers, self._resources)
-        return self._team
+        if self._group is not None and self._group.workers != workers:
+            self._group.close()
+            self._group = None
+        self._group = self._group or WorkerGroup(self._worker, workers, self._resources)
+        return self._group
 
     def cleanup(self) -> None:
         """This actor is needed no more."""
-        if self._team is not None:
-            self._team.close()
+        if self._group is not None:
+            self._group.close()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next node."""
+        """Take the next job."""
         self.config = new_config
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """A node is written when it ends and has nothing else to save."""
+        """A job is written when it ends and has nothing else to save."""
         return {}
 
     def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A node starts anew."""
+        """A job starts anew."""
 
 
-def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resources, storage: str) -> None:
-    """Run every node of the schedule; returns when nothing is left or the user interrupted. Raises StorageLost when rows can be written no more."""
+def run_jobs(
+    worker: Worker, schedule: Schedule, job_of: Callable[[str], Job], resources: Resources, storage: str
+) -> None:
+    """Run every job of the schedule; returns when nothing is left or the user interrupted. Raises StorageLost when rows can be written no more."""
     # With a searcher Tune lets one trial wait for resources by default, which starts them one by one and leaves slots empty.
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(2 * job.concurrency))
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(2 * worker.concurrency))
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="ray.*")
     alone = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
@@ -292,48 +294,51 @@ def run_nodes(job: Job, schedule: Schedule, contents: Contents, resources: Resou
         # Train asks for its workers itself; the trial that waits for them takes next to nothing (Tune wants something), or each would wait for the other.
         if config["alone"]:
             return tune.PlacementGroupFactory([whole_device(resources)])
-        return tune.PlacementGroupFactory([alone if job.workers_of(config["content"]) == 1 else {"memory": 1.0}])
+        return tune.PlacementGroupFactory(
+            [alone if worker.workers_of(json.loads(config["job"])["content"]["model"]) == 1 else {"memory": 1.0}]
+        )
 
     trainable = tune.with_resources(
-        tune.with_parameters(Node, job=job, resources=resources), takes if job.workers or job.tenants > 1 else alone
+        tune.with_parameters(JobTrainable, worker=worker, resources=resources),
+        takes if worker.workers or worker.tenants > 1 else alone,
     )
-    next_node = NextNode(schedule, contents, packed=job.tenants > 1)
+    next_job = NextJob(schedule, job_of, packed=worker.tenants > 1)
 
     def tuner(number: int) -> tune.Tuner:
         return tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=next_node,
-                scheduler=InOrder(job.concurrency, next_node),
+                search_alg=next_job,
+                scheduler=InOrder(worker.concurrency, next_job),
                 num_samples=-1,  # until the schedule is finished
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.trial_id,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
-                name=f"nodes-{number}",
+                name=f"jobs-{number}",
                 storage_path=storage,
                 verbose=0,
                 log_to_file=False,
-                callbacks=[Begins(next_node)],
-                failure_config=tune.FailureConfig(max_failures=0),  # `next_node` hands out again what died
+                callbacks=[Begins(next_job)],
+                failure_config=tune.FailureConfig(max_failures=0),  # `next_job` hands out again what died
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
 
     with draining(schedule):
         for number in itertools.count():
-            next_node.go_on()
+            next_job.go_on()
             tuner(number).fit()
-            if not next_node.goes_on:
+            if not next_job.goes_on:
                 break
             gc.collect()  # a Tuner's trials refer to each other
-    if next_node.lost:
-        raise StorageLost(next_node.lost)
+    if next_job.lost:
+        raise StorageLost(next_job.lost)
 
 
 def whole_device(resources: Resources) -> dict[str, float]:
-    """What a node asks for to have a device to itself: a GPU, or all cores of the largest machine."""
+    """What a job asks for to have a device to itself: a GPU, or all cores of the largest machine."""
     if resources.gpus:
         return {"CPU": resources.cpus, "GPU": max(1.0, resources.gpus)}
     return {"CPU": max([resources.cpus, *(node.get("CPU", 0) for node in nodes())])}

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from mubench_ray.engine.job import Job
 from mubench_ray.engine.tune import whole_device
+from mubench_ray.engine.worker import Worker
 from mubench_ray.results.observations import load_results
 from mubench_ray.suite import Resources
 from tests.conftest import outcome_columns
@@ -38,7 +38,7 @@ class NeedsMore(Needy):
     share = 2.0
 '''
 
-JOB = Job(
+WORKER = Worker(
     continued=frozenset(), out="x", artifacts="x", data_dir=None, plugins=(), device="cpu", concurrency=8, threads=1,
 )  # fmt: skip
 
@@ -46,7 +46,7 @@ JOB = Job(
 @pytest.mark.parametrize(("gpus", "tenants"), [(0, 8), (0.25, 4), (0.1, 8), (0.34, 2), (1, 1), (2, 1)])
 def test_who_shares_a_device(gpus, tenants):
     """On GPUs those of one device, not those of the cluster; on CPUs all share the memory."""
-    assert replace(JOB, gpus=gpus).tenants == tenants
+    assert replace(WORKER, gpus=gpus).tenants == tenants
 
 
 def test_a_whole_gpu_is_asked_for():

@@ -9,15 +9,18 @@ import json, os, secrets, shutil, sys, tempfile, time, urllib.request
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0", "RAY_metrics_report_interval_ms": "500"}
 import ray
 from mubench_ray.engine.schedule import Schedule
-from mubench_ray.engine.tune import NextNode
+from mubench_ray.engine.job import Job
+from mubench_ray.engine.tune import NextJob
 from tests.results.test_score import make_trial
 
 port = int(sys.argv[1])
 folder = tempfile.mkdtemp(prefix="mub-", dir="/tmp")
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _metrics_export_port=port, _temp_dir=folder)
 things = {t.id: t for t in (make_trial("ft", 0), make_trial("ft", 1), make_trial("ft", 2))}
-needs = {name: ("retrain-0123",) for name in things}
-searcher = NextNode(Schedule(needs, 1, lambda *lost: None), lambda node: ("{}", ""))
+retrain = next(iter(things.values())).retrain
+jobs = {name: Job("trial", trial) for name, trial in things.items()} | {retrain.id: Job("artifact", retrain)}
+schedule = Schedule({name: (retrain.id,) for name in things}, 1, lambda *abandoned: None, is_artifact=retrain.id.__eq__)
+searcher = NextJob(schedule, jobs.__getitem__)
 for number, result in enumerate(
     [{"status": "ok", "time_this_iter_s": 2.0}, {"status": "ok", "time_this_iter_s": 0.2}, {"status": "diverged"}]
 ):

@@ -15,7 +15,8 @@ from torch.distributed import TCPStore
 
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.train import Messages, RankFailed, Team, failure_of
+from mubench_ray.engine.train import Messages, RankFailed, WorkerGroup, failure_of
+from mubench_ray.engine.worker import Worker
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.results.observations import load_results
 from mubench_ray.suite import Resources, make_suite
@@ -140,21 +141,21 @@ def test_seconds_are_compared_only_between_as_many_workers(tiny):
     assert caps == [5.0, None]
 
 
-class Besieged(Team):
-    """A team whose workers are strangers: they reach the port of its store, and know no secret."""
+class Besieged(WorkerGroup):
+    """A group whose workers are strangers: they reach the port of its store, and know no secret."""
 
     def _fit(self, port, *_):
         stranger = TCPStore(self._host, port, is_master=False)
-        stranger.wait(["node 1"])
+        stranger.wait(["job 1"])
         stranger.set("answer 1", json.dumps({"status": "ok", "error": None, "stuck": False}))
         time.sleep(1)
 
 
-def test_an_answer_of_a_stranger_is_refused(tmp_path):
-    job = Job(frozenset(), str(tmp_path), str(tmp_path), None, (), "cpu", 1, 1)
-    team = Besieged(job, 2, Resources())
+def test_an_answer_of_a_stranger_is_refused(tiny, tmp_path):
+    worker = Worker(frozenset(), str(tmp_path), str(tmp_path), None, (), "cpu", 1, 1)
+    group = Besieged(worker, 2, Resources())
     with pytest.raises(MubenchError, match=r"'answer 1' .* is not of this run"):
-        team.run("a", "{}", "trials")
+        group.run(Job("trial", next(iter(make_plan(make_suite(tiny)).trials.values()))))
 
 
 def test_a_message_counts_under_its_own_key_and_secret_only():

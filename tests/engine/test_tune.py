@@ -48,8 +48,8 @@ def test_trials_shorter_than_the_start_of_a_process_run_on_all_slots(tiny, tmp_p
 def test_more_nodes_than_one_tuner_runs(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(tune, "PER_TUNER", 4)
     began = []
-    go_on = tune.NextNode.go_on
-    monkeypatch.setattr(tune.NextNode, "go_on", lambda self: (began.append(1), go_on(self)))
+    go_on = tune.NextJob.go_on
+    monkeypatch.setattr(tune.NextJob, "go_on", lambda self: (began.append(1), go_on(self)))
     run = run_suite(make_suite({**tiny, "methods": ["original", "neggrad"], "seeds": [1, 2]}), tmp_path)
     rows = load_results(tmp_path).to_pylist()
     # 8 trials, 2 originals and 4 retrains: the last Tuner finds two nodes left

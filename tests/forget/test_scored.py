@@ -104,7 +104,7 @@ def test_the_plan_makes_networks_before_the_retrains_that_need_them(base):
     needs = {name: plan.needs(trial) for name, trial in plan.trials.items()}
     assert all(network in nodes and set(nodes) <= plan.recipes.keys() for nodes in needs.values())
     needs |= {r.id: tuple(n.id for n in scoring_networks(r.forget)) for r in plan.recipes.values()}
-    order, schedule = [], Schedule(needs, slots=8, on_lost=lambda *_: None)
+    order, schedule = [], Schedule(needs, 8, lambda *_: None, is_artifact=plan.recipes.__contains__)
     while (node := schedule.next()) is not None or not schedule.finished:
         order.append(node)
         schedule.complete(node, "ok")

@@ -96,7 +96,7 @@ def test_a_search_plans_more_than_is_known_while_it_runs(tmp_path):
     store.write_text("suite.json", suite.model_dump_json())
     for name in ("metrics.json", "methods.json"):
         store.write_text(name, "{}")
-    work = Work(plan, store, retry_failed=False)
+    work = Work(plan, store, "artifacts", retry_failed=False)
     work.write_plan()
     known = read_plan(store)
     assert planned(known) == 4 and 0 < len(known["trials"]) < 4  # controls have nothing to search
@@ -118,7 +118,7 @@ def test_a_trial_of_two_suites_is_in_the_line_of_either(tmp_path):
     plan = make_plan(suite)
     for name in ("suite.json", "metrics.json", "methods.json"):
         store.write_text(name, suite.model_dump_json() if name == "suite.json" else "{}")
-    work = Work(plan, store, retry_failed=False)
+    work = Work(plan, store, "artifacts", retry_failed=False)
     plan.trials = dict(make_plan(suite).trials)  # as if the search had chosen what the suite before gave
     for trial in plan.trials.values():
         if trial.id not in work.done:

@@ -10,6 +10,7 @@ import torch
 from mubench_ray.engine.estimate import plan_flos
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.plan import make_plan, split_name
+from mubench_ray.engine.worker import Worker
 from mubench_ray.errors import SuiteError
 from mubench_ray.metrics.base import METRICS, reads
 from mubench_ray.models import get_model
@@ -117,7 +118,7 @@ def test_the_forget_sets_manifest_is_written_without_a_retrain(published, tmp_pa
     plan = make_plan(make_suite({**content, "methods": "original", "seeds": 42}))
     trial = next(iter(plan.trials.values()))
     Store(tmp_path / "results").create({"suite": "published"})
-    job = Job(
+    worker = Worker(
         continued=frozenset(),
         out=str(tmp_path / "results"),
         artifacts=str(tmp_path / "artifacts"),
@@ -127,6 +128,6 @@ def test_the_forget_sets_manifest_is_written_without_a_retrain(published, tmp_pa
         concurrency=1,
         threads=1,
     )
-    assert job.run(trial.id, trial.model_dump_json())["status"] == "ok"
+    assert worker.run(Job("trial", trial))["status"] == "ok"
     manifest = json.loads((tmp_path / "results" / "splits" / f"{split_name(trial)}.json").read_text())
     assert manifest["forget_size"] == 2 and manifest["task"] == "wiki_bio"
