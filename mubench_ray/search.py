@@ -54,7 +54,7 @@ class Ranges:
 
 
 def ranges(
-    method: str, given: Mapping[str, Any], lrs: Sequence[float], searched: str | Sequence[str], grid: bool
+    method: str, given: Mapping[str, Any], lrs: Sequence[float | None], searched: str | Sequence[str], grid: bool
 ) -> Ranges:
     """What is searched of a method: ``searched`` is ``all``, ``lr`` or names; what a suite sets by hand stays as it is.
 
@@ -66,7 +66,7 @@ def ranges(
     spaces = {name: space for name, space in cls.spaces().items() if name in names and name not in given}
     fixed = Configuration(cls.configure(dict(given)).hyperparameters(), lrs[0] if cls.uses_lr else None)
     if cls.uses_lr and len(set(lrs)) > 1 and (searched == "all" or "lr" in names):
-        choices = tuple(sorted(set(lrs)))
+        choices = tuple(sorted({lr for lr in lrs if lr is not None}))
         spaces["lr"] = Space("choice", choices=choices) if grid else Space("log_uniform", choices[0], choices[-1])
     return Ranges(spaces, fixed)
 

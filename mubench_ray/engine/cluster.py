@@ -117,7 +117,7 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[dict[str, 
         import ray
 
         try:
-            yield ray.cluster_resources()
+            yield dict(ray.cluster_resources())
         finally:
             ray.shutdown()
 
@@ -145,12 +145,12 @@ def _joined(address: str) -> Iterator[None]:
     if address == "auto":
         address = own_address() or address
     with authenticated(to_join()):
-        import ray
+        from ray.exceptions import RayError
 
         try:
             reach(address)
             _init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
             mode = f"RAY_AUTH_MODE, here {os.environ['RAY_AUTH_MODE']}, and RAY_AUTH_TOKEN must be as on its head."
             raise _refused(f"No Ray cluster answers at {address}", error, mode) from error
         yield
@@ -162,7 +162,7 @@ def _started(cpus: int | None) -> Iterator[None]:
     token = folder / "token"
     try:
         with authenticated({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}):
-            import ray
+            from ray.exceptions import RayError
 
             _require_token(token.read_text())
             try:
@@ -174,7 +174,7 @@ def _started(cpus: int | None) -> Iterator[None]:
                     logging_level=logging.ERROR,
                     _temp_dir=str(folder / "r"),
                 )
-            except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+            except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
                 raise _refused("Ray could not be started on this machine", error) from error
             yield
     finally:
@@ -204,7 +204,9 @@ def _own_folder() -> Path:
 def _require_token(token: str) -> None:
     """Raise MubenchError unless this process's Ray takes part in token authentication with this very token."""
     import ray
-    from ray import _raylet as raylet
+    from ray import _raylet
+
+    raylet: Any = _raylet  # Cython, without stubs
 
     asks = raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN
     if not asks or not secrets.compare_digest(raylet.AuthenticationTokenLoader.instance().get_raw_token(), token):

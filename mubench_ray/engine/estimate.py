@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 
 from mubench_ray.engine.plan import Plan, recipes_of
 from mubench_ray.engine.tuning import outline
@@ -17,7 +17,7 @@ RATES = {"CPU core": 5e9, "A100-class GPU in fp32": 2e13}
 
 def plan_flos(plan: Plan) -> float:
     """An upper bound: every original and retrain in full, every trial up to its cap; those of a search included."""
-    shares: Counter[tuple] = Counter()
+    shares: defaultdict[tuple, float] = defaultdict(float)
     searched = list(outline(plan.suite)) if plan.suite.search else []
     recipes = plan.recipes | recipes_of(trial for trial, _ in searched)
     for recipe in recipes.values():

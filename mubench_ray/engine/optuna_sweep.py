@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import optuna
 from ray import tune
@@ -33,7 +34,7 @@ class OptunaSweep(Sweep):
         self._asked = [f"{self._number + place}" for place in range(min(self._left, self._generation))]
         self._number += len(self._asked)
         self._left -= len(self._asked)
-        drawn = [self._searcher.suggest(name) if self._searcher else {} for name in self._asked]
+        drawn = [(self._searcher.suggest(name) or {}) if self._searcher else {} for name in self._asked]
         return [self._ranges.configuration(values) for values in drawn]
 
     def tell(self, losses: list[tuple[float, ...] | None]) -> None:
@@ -44,7 +45,7 @@ class OptunaSweep(Sweep):
                 self._searcher.on_trial_complete(name, result, error=found is None)
 
 
-def domain(space: Space):
+def domain(space: Space) -> Any:
     """A space in Tune's words."""
     if space.kind == "choice":
         return tune.choice(list(space.choices))

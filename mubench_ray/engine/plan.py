@@ -21,7 +21,7 @@ from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.observations.base import Kind, refusal
 from mubench_ray.results.configurations import how
 from mubench_ray.search import Configuration
-from mubench_ray.suite import MethodEntry, ModelEntry, Suite, TaskEntry
+from mubench_ray.suite import MethodEntry, ModelEntry, Search, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
 from mubench_ray.trials.data import load_task
@@ -90,7 +90,7 @@ class Cell:
     @property
     def lrs(self) -> list[float | None]:
         """Its grid of learning rates; one None where it takes no gradient steps."""
-        return (self.entry.lrs or self.suite.lrs) if self.method.uses_lr else [None]
+        return list(self.entry.lrs or self.suite.lrs) if self.method.uses_lr else [None]
 
     @property
     def budget_epochs(self) -> float | None:
@@ -187,8 +187,16 @@ class Cell:
         """A trial of the cell with what the suite's search chose for it; the id is that of ``trial``."""
         trial = self.trial(forget, seed, training_seed, configuration)
         return Trial.model_validate(
-            trial.model_dump() | {"tuned": how(self.suite.search.model_dump(), self.entry.model_extra or {}, self.lrs)}
+            trial.model_dump()
+            | {"tuned": how(search_of(self.suite).model_dump(), self.entry.model_extra or {}, self.lrs)}
         )
+
+
+def search_of(suite: Suite) -> Search:
+    """The search of a suite; raises ValueError where it has none."""
+    if suite.search is None:
+        raise ValueError(f"{suite.name} does not search")
+    return suite.search
 
 
 @one_look()
@@ -226,7 +234,7 @@ def kept_bytes(plan: Plan) -> tuple[int, int]:
     keep, share = plan.suite.keep, plan.suite.unlearning.lora
     if keep == "none":
         return 0, 0
-    whole = 1.0 if keep == "all" else share
+    whole = 1.0 if keep == "all" else share or 0.0
     counted = Counter((trial.task, trial.model) for trial in plan.trials.values())
     sizes = {
         key: sum(t.numel() * t.element_size() for t in meta_network(*key).state_dict().values()) for key in counted
@@ -372,6 +380,8 @@ def resolve_training(suite: Suite, task: TaskEntry, model: ModelEntry) -> Traini
 def split_name(recipe: Recipe | Trial) -> str:
     """File name of a forget set's manifest."""
     forget = recipe.forget
+    if forget is None:
+        raise ValueError(f"{recipe.id} has no forget set")
     cut = f"-{recipe.subset}" if recipe.subset else ""
     cut += f"-half{recipe.half}" if recipe.half is not None else ""
     options = forget.options | ({"scored_by": forget.scored_by.id} if forget.scored_by else {})

@@ -13,9 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from mubench_ray.engine.job import Job, look_at
 from mubench_ray.engine.plan import Plan, make_plan, recipes_of
 from mubench_ray.engine.schedule import Progress, Schedule
@@ -108,8 +105,7 @@ def run_suite(
         with housekeeping(store, suite):
             if work.missing:
                 _run(work, address, watch or (lambda progress: nullcontext()))
-        if work.tuning:
-            work.write_choices()
+        work.write_choices()
         finished = len(store.finished() & plan.trials.keys())
         failed = failures(store, USABLE, plan.trials)
         # In a search a configuration that diverges is an answer.
@@ -178,7 +174,7 @@ class Work:
 
     def _usable_rows(self) -> set[str]:
         rows = self.store.read("trials", columns=["trial_id", "status"])
-        return set(rows.filter(pc.is_in(rows["status"], pa.array(USABLE)))["trial_id"].to_pylist())
+        return {row["trial_id"] for row in rows.to_pylist() if row["status"] in USABLE}
 
     def lacks(self, trial: Trial) -> list[Asked]:
         """What a trial that had its row when this run began is still to be looked at for."""
@@ -220,7 +216,7 @@ class Work:
 
     def ended(self, trial_id: str, result: dict[str, Any] | None) -> dict[str, Trial]:
         """The trials that are to be run now that this one has ended."""
-        if trial_id not in self.tuning.search_trials:
+        if self.tuning is None or trial_id not in self.tuning.search_trials:
             return {}
         known = self.tuning.ended(trial_id, result)
         chosen = {name: trial for name, trial in known.items() if name in self.tuning.reported}
@@ -277,9 +273,11 @@ class Work:
         self.store.write_text(PLAN, json.dumps(entered(self.store, entry)))
 
     def write_choices(self) -> None:
-        """``search/chosen.json``: what was chosen for every cell, and what the search cost."""
+        """``search/chosen.json``: what was chosen for every cell, and what the search cost; nothing without a search."""
+        if self.tuning is None:
+            return
         rows = {row["trial_id"]: row for row in self.search_store.read("trials").to_pylist()}
-        search = self.plan.suite.search.model_dump()
+        search = self.tuning.search.model_dump()
         chosen = {"search": search, "complete": self.tuning.complete, "choices": self.tuning.choices(rows)}
         self.search_store.write_text("chosen.json", json.dumps(chosen, indent=2))
 

@@ -122,7 +122,7 @@ class Schedule:
             error = f"{job} could not be made: {error}" if status == ABANDONED else error
         else:
             if status == ABANDONED:
-                self._on_abandoned(job, error)
+                self._on_abandoned(job, error or "no reason is known")
             self._count(status)
         if status in USABLE:
             self._unlock(job)

@@ -93,7 +93,7 @@ def submit(
     jobs = [job for job in client.list_jobs() if (job.submission_id or "").startswith(f"{base}-")]
     for job in jobs:
         if job.status.value in ("PENDING", "RUNNING"):
-            return Submitted(job.submission_id, True, client)
+            return Submitted(str(job.submission_id), True, client)
     command = [python, "-m", "mubench_ray", "run", "suite.yaml", "--address", "auto", "--out", out]
     command += ["--artifacts", artifacts] if artifacts else []
     command += ["--retry-failed"] if retry_failed else []

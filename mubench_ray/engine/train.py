@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage] - it is in torch's documentation
 
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.worker import Worker, exit_of
@@ -111,12 +111,11 @@ class WorkerGroup:
         Workers never share a device with others, so that they are ``alone`` in any case.
         """
         while True:
-            if self._thread is None or not self._thread.is_alive():
-                self._start()
+            thread = self._thread if self._thread is not None and self._thread.is_alive() else self._start()
             self._given += 1
             self._messages.set(f"job {self._given}", job.to_json())
             answer = f"answer {self._given}"
-            while self._thread.is_alive() and not self._messages.check(answer):
+            while thread.is_alive() and not self._messages.check(answer):
                 time.sleep(0.01)
             if self._messages.check(answer):
                 try:
@@ -125,7 +124,7 @@ class WorkerGroup:
                     self._thread = None  # the next job is given to others, in a store of their own
                     raise
                 if result.pop("stuck"):
-                    self._thread.join()
+                    thread.join()
                 return result
             if self._error is not None:
                 return self._explain(job)
@@ -137,12 +136,13 @@ class WorkerGroup:
             self._messages.set(f"job {self._given + 1}", STOP)
             self._thread.join(timeout=60)
 
-    def _start(self) -> None:
+    def _start(self) -> threading.Thread:
         self._given, self._error = 0, None
         store, secret = TCPStore(self._host, 0, is_master=True, wait_for_workers=False), secrets.token_bytes(32)
         self._messages = Messages(store, secret)
         self._thread = threading.Thread(target=self._fit, args=(store.port, secret), daemon=True)
         self._thread.start()
+        return self._thread
 
     def _fit(self, port: int, secret: bytes) -> None:
         from ray import train
@@ -176,7 +176,10 @@ class WorkerGroup:
         """The row of what a rank has given up; none where processes died."""
         failures = getattr(self._error, "worker_failures", {})
         if (failed := failure_of(failures)) is None:
-            return {"status": "died", "error": death_of(failures) or exit_of(one_line(self._error))}
+            return {
+                "status": "died",
+                "error": death_of(failures) or exit_of(one_line(self._error) if self._error else ""),
+            }
         status, reason = failed
         return self.worker.give_up(job, reason, status)
 

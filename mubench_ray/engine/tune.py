@@ -68,7 +68,7 @@ class NextJob(Searcher):
         self._handed_out = 0
         self._telemetry = Telemetry()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """A config of one job, None while everything waits, FINISHED at the end."""
         if self.full:
             return Searcher.FINISHED
@@ -165,7 +165,7 @@ def fault_of(trial: TuneTrial) -> BaseException | None:
     try:
         return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     except Exception:  # noqa: BLE001 - an exception of somebody's own, which may lead to anything when it is built anew; what it said is kept as text, too
-        return RuntimeError(Path(trial.error_file).read_text(errors="replace"))
+        return RuntimeError(Path(str(trial.error_file)).read_text(errors="replace"))
 
 
 def end_of(fault: BaseException | None, begun: bool) -> str:
@@ -228,9 +228,12 @@ class JobTrainable(tune.Trainable):
     """Runs one job in one step; the actor goes on to the next one. Whatever goes wrong is the job's result: of an exception here Tune would tell no more
     than that there was one."""
 
-    def setup(self, config: dict[str, Any], worker: Worker | None = None, resources: Resources | None = None) -> None:
-        """Once an actor."""
-        self._worker, self._resources, self._group, self._prepared = worker, resources, None, False
+    def setup(self, config: dict[str, Any], **given: Any) -> None:
+        """Once an actor, which is given the ``worker`` and the ``resources`` that a worker takes."""
+        self._worker: Worker = given["worker"]
+        self._resources: Resources = given["resources"]
+        self._group: WorkerGroup | None = None
+        self._prepared = False
 
     def step(self) -> dict[str, Any]:
         """Run the job to its end."""
@@ -276,7 +279,7 @@ class JobTrainable(tune.Trainable):
         """A job is written when it ends and has nothing else to save."""
         return {}
 
-    def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """A job starts anew."""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from mubench_ray.engine.plan import Cell, cells, seed_pairs
+from mubench_ray.engine.plan import Cell, cells, search_of, seed_pairs
 from mubench_ray.search import (
     Configuration,
     Ranges,
@@ -52,7 +52,7 @@ class Tuning:
     """
 
     def __init__(self, suite: Suite, rows: Rows) -> None:
-        self.suite, self.search = suite, suite.search
+        self.suite, self.search = suite, search_of(suite)
         self.rows = dict(rows)
         self.search_trials: dict[str, Trial] = {}
         self.reported: dict[str, Trial] = {}
@@ -72,12 +72,13 @@ class Tuning:
             return []
         if search.strategy == "grid":
             return [grid_sweep(searched, search.points, search.trials, sweep) for sweep in range(search.sweeps)]
+        count = search.trials or 0  # only a grid may leave it open
         if search.strategy == "random":
-            return [random_sweep(searched, search.trials, sweep) for sweep in range(search.sweeps)]
+            return [random_sweep(searched, count, sweep) for sweep in range(search.sweeps)]
         from mubench_ray.engine.optuna_sweep import OptunaSweep
 
         names = list(search.objectives)
-        return [OptunaSweep(searched, names, search.trials, search.generation, sweep) for sweep in range(search.sweeps)]
+        return [OptunaSweep(searched, names, count, search.generation, sweep) for sweep in range(search.sweeps)]
 
     def _trials(self, subject: Subject, configuration: Configuration) -> list[Trial]:
         """A configuration on every selection seed."""
@@ -97,13 +98,14 @@ class Tuning:
                 subject.judged += zip(subject.asked, found)
                 subject.sweeps[0].tell(found)
                 subject.asked = []
-            while subject.sweeps and not (asked := subject.sweeps[0].ask()):
-                subject.sweeps.pop(0)
-            if not subject.sweeps:
+            while subject.sweeps and not subject.asked:
+                subject.asked = subject.sweeps[0].ask()
+                if not subject.asked:
+                    subject.sweeps.pop(0)
+            if not subject.asked:
                 self._choose(subject)
                 return
-            subject.asked = asked
-            subject.generation = {t.id: t for c in asked for t in self._trials(subject, c)}
+            subject.generation = {t.id: t for c in subject.asked for t in self._trials(subject, c)}
             self.search_trials |= subject.generation
             self._fresh |= {name: trial for name, trial in subject.generation.items() if name not in self.rows}
             subject.tried |= subject.generation.keys()
@@ -146,7 +148,10 @@ class Tuning:
 
 
 def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
-    """One choice as plain data; FLOs and seconds are those of unlearning in all its search trials."""
+    """One choice as plain data; FLOs and seconds are those of unlearning in all its search trials. Raises ValueError before it is made."""
+    if subject.chosen is None:
+        raise ValueError(f"nothing is chosen yet for {subject.cell.entry.name}")
+    objectives = search_of(suite).objectives
     best = choose(subject.judged)
     found = subject.judged[best][1] if best is not None else None
     spent = [rows[trial] for trial in subject.tried if trial in rows]
@@ -163,7 +168,7 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
         "forget_seed": subject.forget.seed,
         "hyperparameters": subject.chosen.hyperparameters,
         "lr": subject.chosen.lr,
-        "losses": dict(zip(suite.search.objectives, found)) if found is not None else None,
+        "losses": dict(zip(objectives, found)) if found is not None else None,
         "loss": sum(found) if found is not None else None,
         "configurations": len(subject.judged),
         "usable": sum(found is not None for _, found in subject.judged),
@@ -177,7 +182,7 @@ def searched_ranges(cell: Cell) -> Ranges | None:
     """What is searched of a cell; None for a control, and where all that could be is set by hand."""
     if cell.entry.name in ("original", "retrain"):
         return None
-    search = cell.suite.search
+    search = search_of(cell.suite)
     grid = search.strategy == "grid"
     searched = ranges(cell.entry.name, cell.entry.model_extra or {}, cell.lrs, search.hyperparameters, grid)
     return searched if searched.spaces else None
@@ -185,13 +190,13 @@ def searched_ranges(cell: Cell) -> Ranges | None:
 
 def outline(suite: Suite) -> Iterator[tuple[Trial, int]]:
     """For each cell, forget set and selection seed one trial that stands for the searched ones, and how many those are at most."""
-    search = suite.search
+    search = search_of(suite)
     for cell in cells(suite):
         searched = searched_ranges(cell)
         if searched is None:
             continue
         grid = search.strategy == "grid"
-        each = len(grid_sweep(searched, search.points, search.trials, 0).ask()) if grid else search.trials
+        each = len(grid_sweep(searched, search.points, search.trials, 0).ask()) if grid else search.trials or 0
         for forget, seed in product(cell.forget_sets, search.seeds):
             yield cell.trial(forget, seed, seed, cell.given()[0]), each * search.sweeps
 
