@@ -34,15 +34,15 @@ def plan_flos(plan: Plan) -> float:
     )
 
 
-def part(cell: Recipe | Trial) -> float:
+def part(content: Recipe | Trial) -> float:
     """How much is trained on, as a share of D; of a trial, what its retrain is trained on."""
-    share = 1.0 if cell.half is None else 0.5
-    on = getattr(cell, "on", None)
+    share = 1.0 if content.half is None else 0.5
+    on = getattr(content, "on", None)
     if on == "validation":
         return share * VALIDATION_SHARE / (1 - VALIDATION_SHARE)
-    if cell.forget is None:
+    if content.forget is None:
         return share
-    forgotten = cell.forget.ratio / 100
+    forgotten = content.forget.ratio / 100
     return share * (forgotten if on == "forget" else 1 - forgotten)
 
 

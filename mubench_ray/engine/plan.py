@@ -77,7 +77,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Combination:
     """One method on one model of one task: what a search tunes, for one forget set."""
 
     suite: Suite
@@ -160,7 +160,7 @@ class Cell:
         return [Configuration(self.method.hyperparameters(), lr) for lr in self.lrs]
 
     def trial(self, forget: ForgetSet, seed: int, training_seed: int, configuration: Configuration) -> Trial:
-        """One trial of the cell, with the versions of what it is made with."""
+        """One trial of the combination, with the versions of what it is made with."""
         trial = Trial(
             task=self.task.name,
             subset=self.task.subset,
@@ -184,7 +184,7 @@ class Cell:
         return versioned(trial)
 
     def tuned_trial(self, forget: ForgetSet, seed: int, training_seed: int, configuration: Configuration) -> Trial:
-        """A trial of the cell with what the suite's search chose for it; the id is that of ``trial``."""
+        """A trial of the combination with what the suite's search chose for it; the id is that of ``trial``."""
         trial = self.trial(forget, seed, training_seed, configuration)
         return Trial.model_validate(
             trial.model_dump()
@@ -200,30 +200,33 @@ def search_of(suite: Suite) -> Search:
 
 
 @one_look()
-def make_plan(suite: Suite, configurations: Callable[[Cell, ForgetSet], list[Configuration]] | None = None) -> Plan:
+def make_plan(
+    suite: Suite, configurations: Callable[[Combination, ForgetSet], list[Configuration]] | None = None
+) -> Plan:
     """Resolve a suite; raises SuiteError when its training options do not validate or nothing at all can apply.
 
-    ``configurations`` says with what each cell runs; without it those that the suite gives, or, where it searches, one for each cell that stands for
-    the one to be chosen.
+    ``configurations`` says with what each combination runs; without it those that the suite gives, or, where it searches, one for each that stands for the
+    one to be chosen.
     """
     plan = Plan(suite)
-    per_cell = configurations or (lambda cell, forget: cell.given()[: 1 if suite.search else None])
-    for cell in cells(suite, plan.left_out):
-        make = cell.tuned_trial if suite.search else cell.trial
+    per_combination = configurations or (lambda combination, forget: combination.given()[: 1 if suite.search else None])
+    for combination in combinations(suite, plan.left_out):
+        make = combination.tuned_trial if suite.search else combination.trial
         made = [
             make(forget, seed, training_seed, configuration)
-            for forget, (seed, training_seed) in product(cell.forget_sets, seed_pairs(suite))
-            for configuration in per_cell(cell, forget)
+            for forget, (seed, training_seed) in product(combination.forget_sets, seed_pairs(suite))
+            for configuration in per_combination(combination, forget)
         ]
         if made and all(trial.id in plan.trials for trial in made):
             raise SuiteError(
-                f"{suite.name}: {cell.task.name} x {cell.model.name} x {cell.entry.name} is named twice, with nothing that differs in any of its trials: "
+                f"{suite.name}: {combination.task.name} x {combination.model.name} x {combination.entry.name} is named twice, with nothing that differs in "
+                "any of its trials: "
                 "remove one of the two entries, or say what is to differ."
             )
         plan.trials |= {trial.id: trial for trial in made}
     if not plan.trials:
         reasons = "; ".join(f"{part.what}: {part.reason}" for part in plan.left_out)
-        raise SuiteError(f"{suite.name}: no cell of the suite can apply: {reasons}.")
+        raise SuiteError(f"{suite.name}: no combination of the suite can apply: {reasons}.")
     plan.recipes = recipes_of(plan.trials.values(), plan.observations)
     plan.unobservable = list(unobservable(plan))
     return plan
@@ -266,8 +269,8 @@ def whole_ratio(sampler: type[Sampler], options: str, task: str, subset: int | N
     return sampler.model_validate_json(options).share(load_task(task, subset, data_dir)[1].train)
 
 
-def cells(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Cell]:
-    """Every cell of the suite that can apply; the others go into ``left_out`` with their reason."""
+def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Combination]:
+    """Every combination of the suite that can apply; the others go into ``left_out`` with their reason."""
     left_out = [] if left_out is None else left_out
     each = max(1, len(suite.ratios)) * len(suite.forget_seeds) * len(list(seed_pairs(suite)))
 
@@ -287,18 +290,18 @@ def cells(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Cell]
             continue
         check_checkpoints(task, model)
         for entry in suite.methods:
-            cell = Cell(suite, task, model, entry, entry.configured(), training)
-            reason = cell.method.refusal(TASKS.get(task.name))
-            reason = reason or refused_by_network(type(cell.method), task.name, model.name)
+            combination = Combination(suite, task, model, entry, entry.configured(), training)
+            reason = combination.method.refusal(TASKS.get(task.name))
+            reason = reason or refused_by_network(type(combination.method), task.name, model.name)
             examples = task.subset or TASKS.get(task.name).train_size or None
-            reason = reason or cell.method.refusal_for_options(suite.unlearning, examples)
-            if cell.budget_epochs is not None:
-                reason = reason or without_retrain(cell)
+            reason = reason or combination.method.refusal_for_options(suite.unlearning, examples)
+            if combination.budget_epochs is not None:
+                reason = reason or without_retrain(combination)
             if reason:
                 what = f"{task.name} x {model.name} x {entry.name}"
-                left_out.append(LeftOut(what, trials(len(cell.lrs)), reason))
+                left_out.append(LeftOut(what, trials(len(combination.lrs)), reason))
             else:
-                yield cell
+                yield combination
 
 
 def check_checkpoints(task: TaskEntry, model: ModelEntry) -> None:
@@ -308,16 +311,16 @@ def check_checkpoints(task: TaskEntry, model: ModelEntry) -> None:
             check_checkpoint(model.name, checkpoint, TASKS.get(task.name)(), finished)
 
 
-def without_retrain(cell: Cell) -> str | None:
-    """Why a cell whose original is a checkpoint as it is cannot run, or None; raises SuiteError where the suite caps what only a retrain has."""
-    suite, task = cell.suite, cell.task.name
+def without_retrain(combination: Combination) -> str | None:
+    """Why a combination whose original is a checkpoint as it is cannot run, or None; raises SuiteError where the suite caps what only a retrain has."""
+    suite, task = combination.suite, combination.task.name
     if isinstance(suite.budget.seconds, float):
         raise SuiteError(
             f"{suite.name}: budget.seconds = {suite.budget.seconds:g} is a share of the retrain's seconds, and {task} from a checkpoint has no "
             "retrain; use auto or null."
         )
-    if cell.method.start == "retrain":
-        return f"the checkpoint of {cell.model.name} is the original of {task}: what it was trained on cannot be trained on again without D_F"
+    if combination.method.start == "retrain":
+        return f"the checkpoint of {combination.model.name} is the original of {task}: what it was trained on cannot be trained on again without D_F"
     return None
 
 

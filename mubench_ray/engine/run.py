@@ -273,7 +273,7 @@ class Work:
         self.store.write_text(PLAN, json.dumps(entered(self.store, entry)))
 
     def write_choices(self) -> None:
-        """``search/chosen.json``: what was chosen for every cell, and what the search cost; nothing without a search."""
+        """``search/chosen.json``: what was chosen for every combination, and what the search cost; nothing without a search."""
         if self.tuning is None:
             return
         rows = {row["trial_id"]: row for row in self.search_store.read("trials").to_pylist()}

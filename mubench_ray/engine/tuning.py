@@ -1,4 +1,4 @@
-"""The search of a suite as it runs: generations of trials for every cell, the choice, and the reported trials that follow from it.
+"""The search of a suite as it runs: generations of trials for every combination, the choice, and the reported trials that follow from it.
 
 All of it is a function of the rows: after a kill the sweeps are asked again and told what is known, and only what has no row runs.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from mubench_ray.engine.plan import Cell, cells, search_of, seed_pairs
+from mubench_ray.engine.plan import Combination, combinations, search_of, seed_pairs
 from mubench_ray.search import (
     Configuration,
     Ranges,
@@ -31,9 +31,9 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 @dataclass
 class Subject:
-    """One cell with one forget set, which is tuned on its own: its sweeps, what they found, the choice."""
+    """One combination with one forget set, which is tuned on its own: its sweeps, what they found, the choice."""
 
-    cell: Cell
+    combination: Combination
     forget: ForgetSet
     sweeps: list[Sweep]
     asked: list[Configuration] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Subject:
 
 
 class Tuning:
-    """The search of every cell of a suite.
+    """The search of every combination of a suite.
 
     ``rows`` maps search trials that are finished to their rows, and grows as ``ended`` is told of more. ``search_trials`` and ``reported`` hold the
     trials known so far.
@@ -56,18 +56,20 @@ class Tuning:
         self.rows = dict(rows)
         self.search_trials: dict[str, Trial] = {}
         self.reported: dict[str, Trial] = {}
-        self._subjects = [Subject(cell, forget, self._sweeps(cell)) for cell, forget in self._pairs()]
+        self._subjects = [
+            Subject(combination, forget, self._sweeps(combination)) for combination, forget in self._pairs()
+        ]
         self._of: dict[str, list[Subject]] = {}
         self._fresh: dict[str, Trial] = {}
         for subject in self._subjects:
             self._go_on(subject)
 
-    def _pairs(self) -> Iterable[tuple[Cell, ForgetSet]]:
-        return [(cell, forget) for cell in cells(self.suite) for forget in cell.forget_sets]
+    def _pairs(self) -> Iterable[tuple[Combination, ForgetSet]]:
+        return [(combination, forget) for combination in combinations(self.suite) for forget in combination.forget_sets]
 
-    def _sweeps(self, cell: Cell) -> list[Sweep]:
-        """The sweeps of a cell; none where there is nothing to tune."""
-        search, searched = self.search, searched_ranges(cell)
+    def _sweeps(self, combination: Combination) -> list[Sweep]:
+        """The sweeps of a combination; none where there is nothing to tune."""
+        search, searched = self.search, searched_ranges(combination)
         if searched is None:
             return []
         if search.strategy == "grid":
@@ -82,7 +84,7 @@ class Tuning:
 
     def _trials(self, subject: Subject, configuration: Configuration) -> list[Trial]:
         """A configuration on every selection seed."""
-        return [subject.cell.trial(subject.forget, seed, seed, configuration) for seed in self.search.seeds]
+        return [subject.combination.trial(subject.forget, seed, seed, configuration) for seed in self.search.seeds]
 
     def _go_on(self, subject: Subject) -> None:
         """Ask and tell as far as rows are known; the choice when the sweeps have ended."""
@@ -115,10 +117,10 @@ class Tuning:
     def _choose(self, subject: Subject) -> None:
         """The best configuration becomes the reported one; with none usable, or nothing to tune, the one that the suite gives first."""
         best = choose(subject.judged)
-        subject.chosen = subject.cell.given()[0] if best is None else subject.judged[best][0]
+        subject.chosen = subject.combination.given()[0] if best is None else subject.judged[best][0]
         subject.done = True
         for seed, training_seed in seed_pairs(self.suite):
-            trial = subject.cell.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
+            trial = subject.combination.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
             self.reported[trial.id] = self._fresh[trial.id] = trial
 
     def ended(self, trial_id: str, row: Mapping[str, Any] | None) -> dict[str, Trial]:
@@ -139,30 +141,30 @@ class Tuning:
 
     @property
     def complete(self) -> bool:
-        """Whether every cell has its choice."""
+        """Whether every combination has its choice."""
         return all(subject.done for subject in self._subjects)
 
     def choices(self, rows: Rows) -> list[dict[str, Any]]:
-        """What was chosen for each cell and forget set, and what tuning it cost in all, from the rows of the search."""
+        """What was chosen for each combination and forget set, and what tuning it cost in all, from the rows of the search."""
         return [describe(subject, self.suite, rows) for subject in self._subjects if subject.done]
 
 
 def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
     """One choice as plain data; FLOs and seconds are those of unlearning in all its search trials. Raises ValueError before it is made."""
     if subject.chosen is None:
-        raise ValueError(f"nothing is chosen yet for {subject.cell.entry.name}")
+        raise ValueError(f"nothing is chosen yet for {subject.combination.entry.name}")
     objectives = search_of(suite).objectives
     best = choose(subject.judged)
     found = subject.judged[best][1] if best is not None else None
     spent = [rows[trial] for trial in subject.tried if trial in rows]
     seed, training_seed = next(seed_pairs(suite))
-    reported = subject.cell.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
+    reported = subject.combination.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
     return {
         "configuration": reported.configuration,
-        "task": subject.cell.task.name,
-        "subset": subject.cell.task.subset,
-        "model": subject.cell.model.name,
-        "method": subject.cell.entry.name,
+        "task": subject.combination.task.name,
+        "subset": subject.combination.task.subset,
+        "model": subject.combination.model.name,
+        "method": subject.combination.entry.name,
         "sampler": subject.forget.sampler,
         "ratio": subject.forget.ratio,
         "forget_seed": subject.forget.seed,
@@ -178,27 +180,29 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
     }
 
 
-def searched_ranges(cell: Cell) -> Ranges | None:
-    """What is searched of a cell; None for a control, and where all that could be is set by hand."""
-    if cell.entry.name in ("original", "retrain"):
+def searched_ranges(combination: Combination) -> Ranges | None:
+    """What is searched of a combination; None for a control, and where all that could be is set by hand."""
+    if combination.entry.name in ("original", "retrain"):
         return None
-    search = search_of(cell.suite)
+    search = search_of(combination.suite)
     grid = search.strategy == "grid"
-    searched = ranges(cell.entry.name, cell.entry.model_extra or {}, cell.lrs, search.hyperparameters, grid)
+    searched = ranges(
+        combination.entry.name, combination.entry.model_extra or {}, combination.lrs, search.hyperparameters, grid
+    )
     return searched if searched.spaces else None
 
 
 def outline(suite: Suite) -> Iterator[tuple[Trial, int]]:
-    """For each cell, forget set and selection seed one trial that stands for the searched ones, and how many those are at most."""
+    """For each combination, forget set and selection seed one trial that stands for the searched ones, and how many those are at most."""
     search = search_of(suite)
-    for cell in cells(suite):
-        searched = searched_ranges(cell)
+    for combination in combinations(suite):
+        searched = searched_ranges(combination)
         if searched is None:
             continue
         grid = search.strategy == "grid"
         each = len(grid_sweep(searched, search.points, search.trials, 0).ask()) if grid else search.trials or 0
-        for forget, seed in product(cell.forget_sets, search.seeds):
-            yield cell.trial(forget, seed, seed, cell.given()[0]), each * search.sweeps
+        for forget, seed in product(combination.forget_sets, search.seeds):
+            yield combination.trial(forget, seed, seed, combination.given()[0]), each * search.sweeps
 
 
 def planned_search(suite: Suite) -> int:
