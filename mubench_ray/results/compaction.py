@@ -98,14 +98,24 @@ def _merge(folder: Place, tables: dict[str, pa.Table]) -> None:
     _adopt(folder, hidden)
 
 
-def _adopt(folder: Place, hidden: str) -> None:
+def replaced_by(folder: Place, hidden: str) -> list[str]:
+    """Names of the files whose rows a merged file holds."""
     merged = read_table(folder, hidden, columns=["trial_id"])
     told = (merged.schema.metadata or {}).get(REPLACES)
     # A merge that an earlier release began says nothing.
     replaced = json.loads(told) if told else [file_of(trial_id) for trial_id in set(merged["trial_id"].to_pylist())]
-    for name in replaced:
-        if re.fullmatch(
-            r"[0-9A-Za-z]+(-[0-9a-f]+)?\.parquet", name
-        ):  # in a folder from elsewhere a path may stand there
-            folder.delete(name)
+    # In a folder from elsewhere a path may stand there.
+    return [name for name in replaced if re.fullmatch(r"[0-9A-Za-z]+(-[0-9a-f]+)?\.parquet", name)]
+
+
+def each_once(folder: Place, names: list[str]) -> list[str]:
+    """The files that together hold every row once: of a merge in progress the hidden file, not those that it replaces, or the one that it has become."""
+    hidden = [name for name in names if name.startswith("_part-")]
+    twice = {name for name in hidden if name[1:] in names}
+    return sorted(set(names) - twice - {name for each in hidden for name in replaced_by(folder, each)})
+
+
+def _adopt(folder: Place, hidden: str) -> None:
+    for name in replaced_by(folder, hidden):
+        folder.delete(name)
     folder.move(hidden, hidden[1:])

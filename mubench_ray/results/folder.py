@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from mubench_ray.errors import ResultsError
 from mubench_ray.results.compaction import file_of, read_table
+from mubench_ray.results.observations import kinds_shown, usable_records
 from mubench_ray.results.repetitions import read_trials
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
@@ -25,6 +26,8 @@ class Folder:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.rows = read_trials(store)[0].to_pylist()
+        #: Which kind of every observation's records counts.
+        self.shown = kinds_shown(usable_records(store), store)[0]
         self.trials = {row["trial_id"]: read_trial(row) for row in self.rows}
         self.finished = [row for row in self.rows if row["status"] in USABLE]
         retrained = ((self.of(row).retrain, row) for row in self.finished if row["method"] == "retrain")

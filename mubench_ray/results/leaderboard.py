@@ -22,7 +22,7 @@ from mubench_ray.files import hidden, read_json, sha256
 from mubench_ray.results.locks import locked
 from mubench_ray.results.mlflow_sink import RUNS_FILE
 from mubench_ray.results.plans import PLAN
-from mubench_ray.results.repetitions import configured, with_all_columns
+from mubench_ray.results.repetitions import configured, of_every_suite, with_all_columns
 from mubench_ray.results.schema import SCHEMA_VERSION
 from mubench_ray.results.store import TABLES, Store
 from mubench_ray.results.submission import HASHES, Submission, check_submission, refuse
@@ -160,10 +160,11 @@ def add(board: Store, name: str, submission: Submission) -> None:
         if not (board.root / "splits" / path.name).is_file():
             board.write_text(f"splits/{path.name}", path.read_text())
     add_runs(board, submission.root, wanted)
-    if wanted:
-        place = next_part(board)
-        for table in reversed(TABLES):
-            copy_table(source, board, table, wanted, place, {"submission": name} if table == "trials" else {})
+    place = next_part(board)
+    for table in reversed(TABLES[1:]) if wanted else ():
+        copy_table(source, board, table, wanted, place)
+    if len(rows := new_rows(source, board, wanted, name)):
+        board.write_table("trials", place, rows)
 
 
 def next_part(board: Store) -> str:
@@ -172,16 +173,30 @@ def next_part(board: Store) -> str:
     return f"part-{1 + max(numbers, default=0)}.parquet"
 
 
-def copy_table(source: Store, board: Store, table: str, wanted: set[str], name: str, columns: dict[str, str]) -> None:
-    """The rows of the ``wanted`` trials as one file of the leaderboard, with constant ``columns`` added."""
+def copy_table(source: Store, board: Store, table: str, wanted: set[str], name: str) -> None:
+    """The rows of the ``wanted`` trials in a table beside ``trials``, as one file of the leaderboard."""
     rows = source.read(table)
-    if table == "trials":  # what an earlier release's search chose stands in its own folder only
-        rows = configured(with_all_columns(rows), source)
-    rows = rows.filter(pc.is_in(rows["trial_id"], pa.array(sorted(wanted))))
-    for column, value in columns.items():
-        rows = rows.append_column(column, pa.array([value] * len(rows), pa.string()))
+    rows = rows.filter(pc.is_in(rows["trial_id"], pa.array(sorted(wanted), pa.string())))
     if len(rows):
         board.write_table(table, name, rows)
+
+
+def new_rows(source: Store, board: Store, wanted: set[str], name: str) -> pa.Table:
+    """The rows of the ``wanted`` trials with their ``submission``, and those of the leaderboard once more that the submission counts as of another
+    configuration too: the first step of a sequence is a trial of its own elsewhere, and what a search chose may be a trial that another suite gives."""
+    # What an earlier release's search chose, and what several suites share, stands in the source's own folder only.
+    rows = of_every_suite(configured(with_all_columns(source.read("trials")), source), source)
+    known = configured(with_all_columns(board.read("trials")), board)
+    there = set(zip(known["trial_id"].to_pylist(), known["configuration"].to_pylist()))
+    place = {trial_id: number for number, trial_id in reversed([*enumerate(known["trial_id"].to_pylist())])}
+    shared = zip(rows["trial_id"].to_pylist(), rows["configuration"].to_pylist())
+    also = [pair for pair in shared if pair[0] in place and pair not in there]
+    again = known.take(pa.array([place[trial_id] for trial_id, _ in also], pa.int64()))
+    texts = pa.array([text for _, text in also], pa.string())
+    again = again.set_column(again.schema.get_field_index("configuration"), "configuration", texts)
+    rows = rows.filter(pc.is_in(rows["trial_id"], pa.array(sorted(wanted), pa.string())))
+    rows = rows.append_column("submission", pa.array([name] * len(rows), pa.string()))
+    return pa.concat_tables([rows, again], promote_options="default")
 
 
 def add_runs(board: Store, folder: Path, wanted: set[str]) -> None:
@@ -190,7 +205,7 @@ def add_runs(board: Store, folder: Path, wanted: set[str]) -> None:
         return
     runs = pq.read_table(folder / RUNS_FILE)
     public = pc.match_substring_regex(runs["tracking_uri"], "^https?:")
-    runs = runs.filter(pc.and_(public, pc.is_in(runs["trial_id"], pa.array(sorted(wanted)))))
+    runs = runs.filter(pc.and_(public, pc.is_in(runs["trial_id"], pa.array(sorted(wanted), pa.string()))))
     if (board.root / RUNS_FILE).is_file():
         runs = pa.concat_tables([pq.read_table(board.root / RUNS_FILE), runs])
     if len(runs):

@@ -7,8 +7,9 @@ record is ever shown, the one that the folder's plan asks for: no mean mixes two
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable
+import math
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +17,84 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from mubench_ray.metrics.base import timed_columns
 from mubench_ray.results.plans import read_plan
 from mubench_ray.results.store import Store
 from mubench_ray.status import Status
 
 #: What tells kinds of records of one observation apart.
 KIND = ("version", "options")
+#: Two runs of a trial may differ by rounding.
+ROUNDING = 1e-6
 
 
 def with_observations(trials: pa.Table, store: Store) -> tuple[pa.Table, list[str]]:
     """The trials with the metrics that observations gave in their columns; a line for each observation of which some records are not shown."""
-    records = store.read(
-        "observations", columns=["trial_id", "observation", *KIND, "status", "values", "metric_versions"]
-    )
-    if not len(records):
-        return trials, []
-    by_name: dict[str, dict[tuple[str, ...], list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for record in records.to_pylist():
-        if record["status"] == Status.OK:
-            by_name[record["observation"]][tuple(record[name] for name in KIND)].append(record)
-    wanted, told = asked_for(store), []
+    records = usable_records(store)
+    shown, told = kinds_shown(records, store)
+    timed = timed_columns(store.read_object("metrics.json"))
     values: dict[str, dict[str, float]] = defaultdict(dict)
     versions: dict[str, dict[str, int]] = defaultdict(dict)
+    for name, kind in shown.items():
+        own = [record for record in records if record["observation"] == name and kind_of(record) == kind]
+        by_trial: dict[str, list[dict[str, float]]] = defaultdict(list)
+        for record in own:
+            by_trial[record["trial_id"]].append(json.loads(record["values"]))
+        faults = {trial_id: fault for trial_id, found in by_trial.items() if (fault := contradiction(found, timed))}
+        told += [
+            f"{name} of trial {trial_id} is there twice, with {fault}: neither is shown. Remove the file of one of the two."
+            for trial_id, fault in sorted(faults.items())
+        ]
+        for record in own:
+            if record["trial_id"] in faults:
+                continue
+            found, given = json.loads(record["values"]), json.loads(record["metric_versions"] or "{}")
+            values[record["trial_id"]] |= found
+            versions[record["trial_id"]] |= {metric: given[metric] for metric in found if metric in given}
+    return filled(trials, values, versions), told
+
+
+def usable_records(store: Store) -> list[dict[str, Any]]:
+    """The records of observations that could be made, without their arrays."""
+    columns = ["trial_id", "observation", *KIND, "status", "values", "metric_versions"]
+    records = store.read("observations", columns=columns).to_pylist()
+    return [record for record in records if record["status"] == Status.OK]
+
+
+def kind_of(record: dict[str, Any]) -> tuple[str, ...]:
+    """Version and options of a record."""
+    return tuple(record[name] for name in KIND)
+
+
+def kinds_shown(records: Iterable[dict[str, Any]], store: Store) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Which kind of each observation's records is shown, of all trials the same: the one that the plan asks for or, where nothing is there of that, the only
+    one; and a line for each observation of which others are there."""
+    by_name: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
+    for record in records:
+        by_name[record["observation"]][kind_of(record)] += 1
+    wanted, shown, told = asked_for(store), {}, []
     for name, kinds in sorted(by_name.items()):
-        shown = wanted.get(name) if wanted.get(name) in kinds else next(iter(kinds)) if len(kinds) == 1 else None
-        others = sum(len(each) for kind, each in kinds.items() if kind != shown)
-        if others:
+        kind = wanted.get(name) if wanted.get(name) in kinds else next(iter(kinds)) if len(kinds) == 1 else None
+        if kind is not None:
+            shown[name] = kind
+        if others := kinds.total() - kinds[kind]:
             ways = described(kinds)
-            which = "none" if shown is None else ways[shown]
+            which = "none" if kind is None else ways[kind]
             told.append(
                 f"{name} was observed in {len(kinds)} ways ({'; '.join(sorted(ways.values()))}): {which} is shown, {others} records are not. The "
                 "last suite that was run in the folder says which."
             )
-        for record in kinds[shown] if shown is not None else ():
-            found = json.loads(record["values"])
-            values[record["trial_id"]] |= found
-            own = json.loads(record["metric_versions"] or "{}")
-            versions[record["trial_id"]] |= {metric: own[metric] for metric in found if metric in own}
-    return filled(trials, values, versions), told
+    return shown, told
+
+
+def contradiction(found: list[dict[str, float]], timed: Container[str]) -> str | None:
+    """The first metric of which records of one trial and kind say different numbers, with both; None where they agree."""
+    first, *others = found
+    for other in others:
+        for name in sorted(first.keys() & other.keys()):
+            if name not in timed and not math.isclose(first[name], other[name], rel_tol=ROUNDING, abs_tol=ROUNDING):
+                return f"{name} {first[name]:.6g} and {other[name]:.6g}"
+    return None
 
 
 def load_results(root: str | Path, table: str = "trials") -> pa.Table:
@@ -118,24 +159,17 @@ def filled(trials: pa.Table, values: dict[str, dict[str, float]], versions: dict
     return trials
 
 
-def shown_of(store: Store, trial_id: str) -> list[dict[str, Any]]:
-    """The records of one trial that are shown, whole."""
+def shown_of(store: Store, trial_id: str, shown: Mapping[str, tuple[str, ...]] | None = None) -> list[dict[str, Any]]:
+    """The records of one trial that are shown, whole, each once. ``shown``: the kinds (``kinds_shown``), where they are known."""
+    shown = kinds_shown(usable_records(store), store)[0] if shown is None else shown
     records = store.read("observations", filter=ds.field("trial_id") == trial_id).to_pylist()
-    wanted, kinds = asked_for(store), defaultdict(set)
-    for record in records:
-        record["kind"] = tuple(record[name] for name in KIND)
-        kinds[record["observation"]].add(record["kind"])
-    return [
-        record
-        for record in records
-        if record["status"] == Status.OK
-        and (len(kinds[record["observation"]]) == 1 or wanted.get(record["observation"]) == record["kind"])
-    ]
+    own = [r for r in records if r["status"] == Status.OK and shown.get(r["observation"]) == kind_of(r)]
+    return list({record["observation"]: record for record in own}.values())
 
 
-def arrays_of(store: Store, trial_id: str) -> dict[str, np.ndarray]:
+def arrays_of(store: Store, trial_id: str, shown: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, np.ndarray]:
     """The arrays that the shown observations of a trial gave, by name."""
-    return {name: values for record in shown_of(store, trial_id) for name, values in arrays_in(record).items()}
+    return {name: values for record in shown_of(store, trial_id, shown) for name, values in arrays_in(record).items()}
 
 
 def arrays_in(record: dict[str, Any]) -> dict[str, np.ndarray]:

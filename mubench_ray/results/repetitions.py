@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from mubench_ray.metrics.base import timed_columns
 from mubench_ray.results.configurations import configuration, setting_names, tuned
-from mubench_ray.results.observations import with_observations
+from mubench_ray.results.observations import ROUNDING, with_observations
 from mubench_ray.results.plans import read_plan
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
@@ -50,10 +50,6 @@ def without_unplanned(trials: pa.Table, store: Store) -> tuple[pa.Table, list[st
         for (task, model), count in sorted(methods.items())
     ]
     return (trials.filter(known), told) if others else (trials, [])
-
-
-#: Two runs of a trial may differ by rounding.
-ROUNDING = 1e-6
 
 
 def without_contradictions(trials: pa.Table, timed: set[str]) -> tuple[pa.Table, list[str]]:

@@ -129,7 +129,7 @@ def score_trials(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
 
 def observe_trial(folder: Folder, row: Mapping[str, Any], needs: set[str]) -> dict[str, Any]:
     """The trial's arrays, its retrain's as ``retrain_...``, and what ``needs`` asks of its row (costs, ratio, seed)."""
-    observed = folder.examples(row["trial_id"]) | arrays_of(folder.store, row["trial_id"])
+    observed = folder.examples(row["trial_id"]) | arrays_of(folder.store, row["trial_id"], folder.shown)
     if any(need.startswith("retrain_") and need not in row for need in needs):
         retrain = folder.retrain(row)
         if retrain is not None:

@@ -21,6 +21,7 @@ from mubench_ray.errors import ResultsError
 from mubench_ray.results.compaction import (
     LOOSE,
     compact,
+    each_once,
     file_of,
     finish_merges,
     is_merged,
@@ -250,13 +251,14 @@ class Store:
         self.check(must_exist=True)
 
         def look(files: list[str]) -> pa.Table:
+            # A merge in progress shows its rows twice, in the hidden file and in those it replaces.
+            folder = self.place.inside(table)
+            files = [f"{folder.path}/{name}" for name in each_once(folder, [Path(file).name for file in files])]
             if not files:
                 empty = SCHEMAS.get(table) or trials_schema([])
                 return empty.empty_table().select(columns or empty.names)
             dataset = ds.dataset(files, schema=self._schema(table, files), format="parquet", filesystem=self.place.fs)
-            content = dataset.to_table(columns=columns, filter=filter)
-            # A merge in progress shows its rows twice, in the hidden file and in those it replaces.
-            return _once(content) if any(Path(file).name.startswith("_") for file in files) else content
+            return dataset.to_table(columns=columns, filter=filter)
 
         return self._undisturbed(table, look)
 
@@ -296,8 +298,3 @@ class Store:
             return SCHEMAS[table]
         schemas = {pq.read_schema(file, filesystem=self.place.fs): None for file in files}
         return pa.unify_schemas(list(schemas))
-
-
-def _once(content: pa.Table) -> pa.Table:
-    """The table without rows that are equal in every column to an earlier one."""
-    return content.group_by(content.column_names, use_threads=False).aggregate([])

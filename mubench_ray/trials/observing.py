@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.forget.scored import scoring_networks
-from mubench_ray.metrics import compute_all
-from mubench_ray.metrics.base import metric_versions, reads
+from mubench_ray.metrics import METRICS, compute_all
+from mubench_ray.metrics.base import compute_one, metric_versions, reads
 from mubench_ray.observations import OBSERVATIONS, Observation, Seen
 from mubench_ray.observations.base import Kind, Trained, refusal
 from mubench_ray.observations.evaluation_sets import SETS, evaluation_sets
@@ -164,11 +164,20 @@ def observe(seen: Seen, wanted: Iterable[Asked], arrays: Mapping[str, Any]) -> l
             record["status"], record["error"] = fault_of(error)
         record |= {"seconds": time.perf_counter() - clock, "finished_at": datetime.now(UTC)}
         records.append(record)
-    values = compute_all(everything)
+    values: dict[str, float | None] = {}
     for record in records:
         given = {array["name"] for array in record["arrays"]}
-        own = {name: value for name, value in values.items() if given & reads(name) and value is not None}
-        record["values"] = json.dumps(own, sort_keys=True)
+        own = {}
+        for name in METRICS.names():
+            if given & reads(name):
+                try:
+                    own[name] = compute_one(name, everything, values)
+                except BaseException as error:  # noqa: BLE001 - as above: a metric that raises is no fault of the trial's
+                    status, reason = fault_of(error)
+                    record |= {"status": status, "error": f"metric {name}: {reason}", "arrays": []}
+                    own = {}
+                    break
+        record["values"] = json.dumps({name: v for name, v in own.items() if v is not None}, sort_keys=True)
     return records
 
 

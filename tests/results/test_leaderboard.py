@@ -340,3 +340,20 @@ def test_columns_of_a_leaderboard_are_those_of_a_folder_and_the_group(groups, tm
     board, folder = (Store(root).read("trials") for root in (tmp_path / "board", groups[0]))
     assert set(board.column_names) - set(folder.column_names) == {"submission"}
     assert pc.count_distinct(board["trial_id"]).as_py() == len(board)
+
+
+def test_a_trial_that_two_suites_count_differently_is_there_for_both(tiny, tmp_path):
+    """The first step of a sequence is a plain trial elsewhere; whoever came first, the sequence has all its steps."""
+    common = {**tiny, "training": {"epochs": 1}, "methods": ["original", "retrain", {"name": "ft", "epochs": 1}]}
+    plain = run(tmp_path / "plain", {**common, "name": "plain", "ratios": 5}, tmp_path / "artifacts")
+    steps = {**common, "name": "steps", "ratios": [5, 10], "sequence": True}
+    sequence = run(tmp_path / "sequence", steps, tmp_path / "artifacts")
+    merge([plain, sequence], tmp_path / "board")
+
+    def lines() -> list[tuple[bool, float]]:
+        rows = [row for row in Store(tmp_path / "board").read("trials").to_pylist() if row["method"] == "ft"]
+        return sorted(("sequence" in json.loads(row["configuration"])["contender"], row["ratio"]) for row in rows)
+
+    assert lines() == [(False, 5), (True, 5), (True, 10)]
+    submit(sequence, tmp_path / "board")
+    assert lines() == [(False, 5), (True, 5), (True, 10)], "once"
