@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
+from mubench_ray.errors import MubenchError
 from mubench_ray.files import hidden, read_json, sha256, whole, write
 from mubench_ray.provenance import provenance
 from mubench_ray.results.storage import GO_ON, Place, StorageLost
@@ -85,12 +86,14 @@ class ArtifactStore:
         return self.place.exists(f"steps/{self._kept(name, ADAPTERS).name}")
 
     def load_kept(self, name: str, network: nn.Module) -> None:
-        """Put kept weights into a network of the same architecture."""
-        load_model(network, self._fetched_kept(self._kept(name)))
+        """Put kept weights into a network of the same architecture; raises MubenchError naming a damaged file."""
+        with readable(path := self._fetched_kept(self._kept(name))):
+            load_model(network, path)
 
     def kept_adapters(self, name: str) -> dict[str, Tensor]:
-        """What a trial with LoRA trained, by name."""
-        return load_file(self._fetched_kept(self._kept(name, ADAPTERS)))
+        """What a trial with LoRA trained, by name; raises MubenchError naming a damaged file."""
+        with readable(path := self._fetched_kept(self._kept(name, ADAPTERS))):
+            return load_file(path)
 
     def _keep(self, path: Path, save: Callable[[str], None]) -> None:
         with refused(path), whole(path) as partial:
@@ -260,6 +263,18 @@ def refused(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(path, ignore_errors=True)
         raise StorageLost(f"{path} cannot be written ({' '.join(str(error).split())[:200]}). {GO_ON}") from error
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raise MubenchError for kept weights that cannot be read, or are of another network: naming the file, which is not needed."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise MubenchError(
+            f"{path} is damaged ({told}). Remove it: without it the trial is unlearned again."
+        ) from error
 
 
 def default_artifacts(out: str | Path) -> str:

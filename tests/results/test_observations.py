@@ -136,3 +136,16 @@ def test_a_metric_that_raises_on_what_was_observed_is_the_reason_of_that_record_
         "knowledge_gap": ("ok", None),
     }
     assert [record["error"] for record in again] == ["metric raising: ValueError: too short"]
+
+
+def test_kept_weights_that_are_damaged_are_named_and_are_not_needed(made, tmp_path):
+    first, _, artifacts = made
+    trial = Trial.model_validate_json(first.row["trial"])
+    run_trial(trial, artifacts, keep="all")
+    file = artifacts.root / "steps" / f"{trial.id}.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    (record,) = observe_again(trial, [SHORT], first.row, artifacts)
+    assert record["status"] == "failed" and f"{file} is damaged" in record["error"]
+    file.unlink()
+    (record,) = observe_again(trial, [SHORT], first.row, artifacts)
+    assert record["status"] == "ok"
