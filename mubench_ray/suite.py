@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
 from mubench_ray.forget import SAMPLERS, Sampler
 from mubench_ray.methods import METHODS, Method
+from mubench_ray.metrics.base import reads
 from mubench_ray.models import MODELS
 from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.registry import load_plugin
@@ -408,6 +409,14 @@ def check_search(suite: Suite, search: Search, where: str) -> None:
         raise SuiteError(
             f"{where}: search.seeds: {shared[0]} is a reporting seed too; selection needs seeds of its own."
         )
+    looked_at = {entry.name for entry in suite.observations}
+    for objective in search.objectives:
+        for name, kind in OBSERVATIONS:
+            if kind.asked and name not in looked_at and any(map(kind.is_given, reads(objective))):
+                raise SuiteError(
+                    f"{where}: search.objectives: {objective} reads what observation {name} gives, which the suite does not ask for: name it under "
+                    "observations, or take another objective."
+                )
     if suite.sequence:
         raise SuiteError(
             f"{where}: search: a sequence of deletions cannot be searched; tune the method without it first."

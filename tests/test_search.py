@@ -157,6 +157,7 @@ def test_what_follows_the_clock_is_declared_too(plugin):
         ({"seeds": [1]}, "1 is a reporting seed too"),
         ({"objectives": {"test_accuracy": 1}}, "never sees D_Test"),
         ({"objectives": {"retain_gap": -1}}, "not above 0"),
+        ({"objectives": {"relearning_area": 1}}, "observation relearn_benign gives, which the suite does not ask for"),
         ({"strategy": "random", "trials": None}, "only a grid"),
         ({"hyperparameters": ["alhpa"]}, "no method of the suite has 'alhpa'"),
         ({"strategy": "annealing"}, "search.strategy"),

@@ -65,11 +65,11 @@ def without_contradictions(trials: pa.Table, timed: set[str]) -> tuple[pa.Table,
         pc.and_(pc.is_in(trials["trial_id"], twice), pc.is_in(trials["status"], pa.array(USABLE)))
     ).to_pylist():
         found[row["trial_id"]].append(row)
-    refused, cells = [], set()
+    refused, cells, names = [], set(), setting_names(set(trials["configuration"].to_pylist()))
     for trial_id, rows in found.items():
         fault = next((fault for other in rows[1:] if (fault := difference(rows[0], other, numbers))), None)
         if fault is not None:
-            cell = f"{rows[0]['task']}, {rows[0]['model']}, {rows[0]['ratio']:g} %"
+            cell = f"{', '.join(names[rows[0]['configuration']])}, {rows[0]['ratio']:g} %"
             refused.append(
                 f"{cell} is left out: trial {trial_id} ({rows[0]['method']}) is there twice, with {fault}. Remove the file of one of the two."
             )

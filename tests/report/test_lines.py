@@ -240,3 +240,16 @@ def test_an_id_twice_with_other_numbers_refuses_its_cell_and_no_other(folder):
     )
     (block,) = (block for block in blocks(report) if block.title == "Left out")
     assert block.tables[0].rows == [[reason]]
+
+
+def test_a_refused_cell_is_named_as_its_line_is(folder):
+    add(folder, 0.5)
+    add(folder, 0.6, models={"name": "cnn-small", "training": {"epochs": 2}})
+
+    def change(rows):
+        other = 0.9 if '"epochs":2' in rows["configuration"][0].as_py() else 0.5
+        return rows.set_column(rows.schema.get_field_index("test_accuracy"), "test_accuracy", pa.array([other]))
+
+    copied(folder, change)
+    refused = load(folder.root).refused
+    assert refused and all("cnn-small, epochs 2, 5 % is left out" in reason for reason in refused)
