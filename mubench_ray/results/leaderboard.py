@@ -24,7 +24,7 @@ from mubench_ray.results.mlflow_sink import RUNS_FILE
 from mubench_ray.results.plans import PLAN
 from mubench_ray.results.repetitions import configured, of_every_suite, with_all_columns
 from mubench_ray.results.schema import SCHEMA_VERSION
-from mubench_ray.results.store import TABLES, Store
+from mubench_ray.results.store import Store
 from mubench_ray.results.submission import HASHES, Submission, check_submission, refuse
 
 SUBMISSIONS = "submissions.json"
@@ -160,16 +160,18 @@ def add(board: Store, name: str, submission: Submission) -> None:
         if not (board.root / "splits" / path.name).is_file():
             board.write_text(f"splits/{path.name}", path.read_text())
     add_runs(board, submission.root, wanted)
-    place = next_part(board)
-    for table in reversed(TABLES[1:]) if wanted else ():
+    place = next_part(board, "trials")
+    for table in ("examples", "curves") if wanted else ():
         copy_table(source, board, table, wanted, place)
+    if len(records := new_records(source, board, submission)):
+        board.write_table("observations", next_part(board, "observations"), records)
     if len(rows := new_rows(source, board, wanted, name)):
         board.write_table("trials", place, rows)
 
 
-def next_part(board: Store) -> str:
-    """File name for the rows of a submission, after all that the trials have."""
-    numbers = [int(path.stem.split("-")[1]) for path in (board.root / "trials").glob("part-*.parquet")]
+def next_part(board: Store, table: str) -> str:
+    """File name for the rows of a submission, after all that the table has."""
+    numbers = [int(path.stem.split("-")[1]) for path in (board.root / table).glob("part-*.parquet")]
     return f"part-{1 + max(numbers, default=0)}.parquet"
 
 
@@ -179,6 +181,17 @@ def copy_table(source: Store, board: Store, table: str, wanted: set[str], name: 
     rows = rows.filter(pc.is_in(rows["trial_id"], pa.array(sorted(wanted), pa.string())))
     if len(rows):
         board.write_table(table, name, rows)
+
+
+def new_records(source: Store, board: Store, submission: Submission) -> pa.Table:
+    """The records of observations that the leaderboard lacks; of a trial that it has already where the numbers are those of the same kind of device."""
+    device = {
+        row["trial_id"]: row["device"] for row in board.read("trials", columns=["trial_id", "device"]).to_pylist()
+    }
+    same = {row["trial_id"] for row in submission.rows if device.get(row["trial_id"], row["device"]) == row["device"]}
+    records, there = source.read("observations"), board.observed().keys()
+    keys = zip(*(records[name].to_pylist() for name in ("trial_id", "observation", "version", "options")))
+    return records.filter(pa.array([key[0] in same and key not in there for key in keys], pa.bool_()))
 
 
 def new_rows(source: Store, board: Store, wanted: set[str], name: str) -> pa.Table:

@@ -46,7 +46,7 @@ def run(root: Path, suite: dict, artifacts: Path) -> Path:
         outcome = (
             failed_outcome(trial, "for the test")
             if trial.method == "neggrad"
-            else run_trial(trial, ArtifactStore(artifacts))
+            else run_trial(trial, ArtifactStore(artifacts), wanted=plan.observations)
         )
         store.write(outcome, metric_names())
         drawn = split_forget(load_task(trial.task, trial.subset, None)[1].train, trial.forget).manifest
@@ -357,3 +357,18 @@ def test_a_trial_that_two_suites_count_differently_is_there_for_both(tiny, tmp_p
     assert lines() == [(False, 5), (True, 5), (True, 10)]
     submit(sequence, tmp_path / "board")
     assert lines() == [(False, 5), (True, 5), (True, 10)], "once"
+
+
+def test_what_a_later_group_observed_of_a_shared_trial_is_taken(tiny, tmp_path):
+    common = {**tiny, "training": {"epochs": 1}, "ratios": 10, "methods": ["original", "retrain"]}
+    looks = {"observations": {"name": "relearn_benign", "steps": 2, "every": 1}}
+    first = run(tmp_path / "first", {**common, "name": "first"}, tmp_path / "artifacts")
+    later = run(tmp_path / "later", {**common, **looks, "name": "later"}, tmp_path / "artifacts")
+    merge([first, later], tmp_path / "board")
+    records = Store(later).read("observations").sort_by("trial_id")
+    assert len(records) == 2
+    assert Store(tmp_path / "board").read("observations").sort_by("trial_id").equals(records)
+    # Another group's numbers of the same are not needed, and nothing is there twice.
+    shutil.copytree(later, tmp_path / "again")
+    submit(tmp_path / "again", tmp_path / "board")
+    assert len(Store(tmp_path / "board").read("observations")) == 2
