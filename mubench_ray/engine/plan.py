@@ -25,7 +25,7 @@ from mubench_ray.suite import MethodEntry, ModelEntry, Search, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
 from mubench_ray.trials.data import load_task
-from mubench_ray.trials.observing import Asked, asked, recipes
+from mubench_ray.trials.observing import Asked, asked, feeding, recipes
 from mubench_ray.trials.versions import one_look, scoring, step_before, versioned
 
 
@@ -52,7 +52,7 @@ class Plan:
     @functools.cached_property
     def observations(self) -> tuple[Asked, ...]:
         """What the suite asks for beside what every trial is looked at for."""
-        return tuple(asked(entry.name, entry.options) for entry in self.suite.observations)
+        return asked_of(self.suite)
 
     def needs(self, trial: Trial) -> tuple[str, ...]:
         """Ids of the artifacts, and of the step before in a sequence, that a trial waits for."""
@@ -185,11 +185,17 @@ class Combination:
 
     def tuned_trial(self, forget: ForgetSet, seed: int, training_seed: int, configuration: Configuration) -> Trial:
         """A trial of the combination with what the suite's search chose for it; the id is that of ``trial``."""
-        trial = self.trial(forget, seed, training_seed, configuration)
-        return Trial.model_validate(
-            trial.model_dump()
-            | {"tuned": how(search_of(self.suite).model_dump(), self.entry.model_extra or {}, self.lrs)}
-        )
+        trial, search = self.trial(forget, seed, training_seed, configuration), search_of(self.suite)
+        tuned = how(search.model_dump(), self.entry.model_extra or {}, self.lrs)
+        # What an objective reads of an observation is as the observation was made.
+        if looked_at := feeding(asked_of(self.suite), search.objectives):
+            tuned["observations"] = [each.model_dump(mode="json") for each in looked_at]
+        return Trial.model_validate(trial.model_dump() | {"tuned": tuned})
+
+
+def asked_of(suite: Suite) -> tuple[Asked, ...]:
+    """The observations that a suite asks for, as they are made here and now."""
+    return tuple(asked(entry.name, entry.options) for entry in suite.observations)
 
 
 def search_of(suite: Suite) -> Search:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mubench_ray.engine.job import Job, look_at
-from mubench_ray.engine.plan import Plan, make_plan, recipes_of
+from mubench_ray.engine.plan import Plan, make_plan, recipes_of, search_of
 from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.engine.tuning import Tuning, planned_search
 from mubench_ray.engine.worker import Worker
@@ -23,7 +23,6 @@ from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.provenance import provenance
 from mubench_ray.results.locks import exclusive
-from mubench_ray.results.observations import with_observations
 from mubench_ray.results.plans import PLAN, entered, planned
 from mubench_ray.results.storage import StorageLost, absolute
 from mubench_ray.results.store import Store
@@ -31,7 +30,7 @@ from mubench_ray.status import FINAL, RETRIED, USABLE, Status
 from mubench_ray.suite import Resources, Suite, load_suite
 from mubench_ray.trial import Trial, canonical
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
-from mubench_ray.trials.observing import Asked, possible
+from mubench_ray.trials.observing import Asked, feeding, possible
 
 #: Seconds between two looks at how many small files lie about.
 MERGE_EVERY = 5.0
@@ -120,6 +119,23 @@ def run_suite(
     )
 
 
+def search_rows(store: Store, feeding: list[Asked]) -> dict[str, dict[str, Any]]:
+    """The rows of a search by trial id, with the metrics of the observations that its objectives read; those that were not looked at just so are to be run
+    again, as if they were not there."""
+    rows = {row["trial_id"]: row for row in store.read("trials").to_pylist()}
+    found: dict[tuple[str, ...], dict[str, float]] = {}
+    for record in store.read("observations").to_pylist() if feeding else ():
+        key = tuple(record[name] for name in ("trial_id", "observation", "version", "options"))
+        found[key] = json.loads(record["values"])
+    for name, row in list(rows.items()):
+        if row["status"] in USABLE:
+            values = [found.get((name, *key_of(each))) for each in feeding]
+            rows[name] = row | {metric: value for each in values for metric, value in (each or {}).items()}
+            if None in values:
+                del rows[name]
+    return rows
+
+
 def failures(store: Store, usable: tuple[str, ...], trials: Container[str] | None = None) -> dict[str, int]:
     """How many rows (of these trials) have another status than the usable ones, by their reason, most frequent first."""
     rows = store.read("trials", columns=["trial_id", "status", "error"]).to_pylist()
@@ -168,9 +184,7 @@ class Work:
             store.write_text(name, self.store.place.read(name).decode())
         if retry_failed:
             store.forget_rows(RETRIED)
-        return Tuning(
-            suite, {row["trial_id"]: row for row in with_observations(store.read("trials"), store)[0].to_pylist()}
-        )
+        return Tuning(suite, search_rows(store, feeding(self.plan.observations, search_of(suite).objectives)))
 
     def _usable_rows(self) -> set[str]:
         rows = self.store.read("trials", columns=["trial_id", "status"])

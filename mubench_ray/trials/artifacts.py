@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
@@ -70,12 +70,12 @@ class ArtifactStore:
 
     def keep(self, name: str, network: nn.Module) -> None:
         """Save the weights that a trial ended with, whole or not at all."""
-        self._keep(self._kept(name), lambda path: save_model(network, path))
+        self._keep(self._kept(name), lambda path: save_model(network, path, metadata={"trial": name}))
 
     def keep_adapters(self, name: str, adapters: dict[str, Tensor]) -> None:
         """Save what a trial with LoRA trained, whole or not at all."""
         content = {key: value.detach().contiguous() for key, value in adapters.items()}
-        self._keep(self._kept(name, ADAPTERS), lambda path: save_file(content, path))
+        self._keep(self._kept(name, ADAPTERS), lambda path: save_file(content, path, metadata={"trial": name}))
 
     def has_kept(self, name: str) -> bool:
         """Whether the weights of a trial were kept."""
@@ -88,11 +88,13 @@ class ArtifactStore:
     def load_kept(self, name: str, network: nn.Module) -> None:
         """Put kept weights into a network of the same architecture; raises MubenchError naming a damaged file."""
         with readable(path := self._fetched_kept(self._kept(name))):
+            require_trial(path, name)
             load_model(network, path)
 
     def kept_adapters(self, name: str) -> dict[str, Tensor]:
         """What a trial with LoRA trained, by name; raises MubenchError naming a damaged file."""
         with readable(path := self._fetched_kept(self._kept(name, ADAPTERS))):
+            require_trial(path, name)
             return load_file(path)
 
     def _keep(self, path: Path, save: Callable[[str], None]) -> None:
@@ -275,6 +277,16 @@ def readable(path: Path) -> Iterator[None]:
         raise MubenchError(
             f"{path} is damaged ({told}). Remove it: without it the trial is unlearned again."
         ) from error
+
+
+def require_trial(path: Path, name: str) -> None:
+    """Raise MubenchError for kept weights of another trial than their name says; an earlier release did not write of which they are."""
+    with safe_open(path, "pt") as file:
+        told = (file.metadata() or {}).get("trial", name)
+    if told != name:
+        raise MubenchError(
+            f"{path} holds the network of trial {told}. Remove it: without it the trial is unlearned again."
+        )
 
 
 def default_artifacts(out: str | Path) -> str:
