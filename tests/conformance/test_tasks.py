@@ -239,6 +239,36 @@ class Touch(Classification):
         )
 
 
+class OneMore(Faulty):
+    """Says a class more than there is."""
+
+    classes = 5
+
+
+class Grouped(Faulty):
+    """Knows something of three examples."""
+
+    def load(self):
+        splits = super().load()
+        return replace(splits, train=replace(splits.train, groups={"half": torch.arange(3)}))
+
+
+class Undeclared(Faulty):
+    """Gives a shifted set that it does not say."""
+
+    def load(self):
+        splits = super().load()
+        return replace(splits, shifted={"dark": splits.test})
+
+
+class Inverted(Faulty):
+    """Right where it is wrong."""
+
+    def observe(self, outputs, batch):
+        seen = super().observe(outputs, batch)
+        return {**seen, "correct": 1 - seen["correct"]}
+
+
 class Leaves(Faulty):
     """Ends the process, as a script does that is no module."""
 
@@ -275,6 +305,10 @@ FAULTS = {
     Summed: ("losses are finite, one an example, and have a gradient", r"expected finite \(4,\)"),
     Unscaled: ("log_probs are those of a distribution", "do not sum to 1"),
     OtherLoss: ("what is observed is finite, one an example, and fits the losses", "'loss' is not what losses says"),
+    OneMore: ("D has examples of the first and of the last class", "none of D is of class 4, of 5"),
+    Grouped: ("groups are int64, one an example", r"group 'half' of D is torch.int64 \(3,\), expected int64"),
+    Undeclared: ("shifted sets are declared", "'dark' is not in shifted"),
+    Inverted: ("what is observed is finite, one an example, and fits the losses", "'correct' is not whether"),
     Touch: ("a model serves it", "no model reads touch"),
     Leaves: ("loads", "SystemExit: no licence"),
 }
