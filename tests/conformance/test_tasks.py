@@ -65,6 +65,7 @@ def test_every_task_conforms(name, tmp_path, monkeypatch):
     wrong = faults(found)
     if name in LAYOUTS:
         wrong.pop("sets have the sizes on its card", None)
+        wrong.pop("D has examples of the first and of the last class", None)
     assert wrong == {} and len(found) >= 18
 
 

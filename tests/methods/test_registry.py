@@ -7,7 +7,7 @@ from mubench_ray.conformance import shortest
 from mubench_ray.conformance.bench import bench, run
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import MubenchError
-from mubench_ray.methods import METHODS, Method, Taxonomy, method
+from mubench_ray.methods import METHODS
 from mubench_ray.suite import make_suite
 from mubench_ray.training.lora import merge_lora
 from mubench_ray.trial import Unlearning
@@ -108,18 +108,3 @@ def test_a_method_that_changes_weights_which_lora_keeps_is_refused_in_the_plan_a
     plan = make_plan(make_suite({**tiny, "methods": ["ft", name], "unlearning": {"lora": 0.5}}))
     assert {trial.method for trial in plan.trials.values()} == {"ft"}
     assert [(part.trials, method.without_lora in part.reason) for part in plan.left_out] == [(2, True)]
-
-
-def test_a_method_that_does_not_say_for_how_long_is_told_so(apart):
-    @method("endless", title="Endless", cites="nobody")
-    class Endless(Method):
-        """The task loss on D_R."""
-
-        taxonomy = Taxonomy(corrupts="logits", retains="task loss")
-        on = "retain"
-
-        def loss(self, ctx, batch):
-            return ctx.loss(batch)
-
-    with pytest.raises(MubenchError, match="method endless does not say for how long: declare epochs"):
-        Endless.configure({}).phases(None)
