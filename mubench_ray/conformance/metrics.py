@@ -81,8 +81,8 @@ def check_group(metric: GroupMetric) -> Iterator[Finding]:
     shapes = ({}, {"trials": 40, "oracles": 40, "size": 60})
     tried = [observe_group(np.random.default_rng(seed), **shape) for shape in shapes for seed in range(2)]
     given = metric.compute(**{need: np.asarray(tried[0][need], float) for need in metric.needs})
-    lost, more = metric.parts.keys() - given.keys(), given.keys() - metric.parts.keys()
-    told = [f"{name!r} is not given" for name in lost] + [f"{name!r} is no declared part" for name in more]
+    missing, stray = metric.parts.keys() - given.keys(), given.keys() - metric.parts.keys()
+    told = [f"{name!r} is not given" for name in missing] + [f"{name!r} is no declared part" for name in stray]
     yield all_of("gives its parts and no others", told)
     if told:
         return

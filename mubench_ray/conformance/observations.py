@@ -29,8 +29,8 @@ MODEL = "cnn-small"
 
 
 @dataclass
-class Beside:
-    """A network beside f_U, as an artifact gives it."""
+class MadeUpArtifact:
+    """A network with random weights, in the shape of an artifact."""
 
     weights: dict[str, Tensor]
     observed: dict[str, np.ndarray]
@@ -152,15 +152,15 @@ def look(kind: type[Observation]) -> Seen:
     declared = Declared(sets)
     declared.reads = kind.reads
 
-    def artifact(need: Kind) -> Beside:
+    def artifact(need: Kind) -> MadeUpArtifact:
         if need not in kind.needs:
             raise MubenchError(f"it takes the network {need!r}, which its ``needs`` does not name.")
-        return beside(ctx.model, sets, 2 + get_args(Kind).index(need))
+        return made_up_artifact(ctx.model, sets, 2 + get_args(Kind).index(need))
 
-    return Seen(trial, ctx, splits, declared, beside(ctx.model, sets, 1), artifact)
+    return Seen(trial, ctx, splits, declared, made_up_artifact(ctx.model, sets, 1), artifact)
 
 
-def beside(model: Any, sets: dict[str, Rows], seed: int) -> Beside:
+def made_up_artifact(model: Any, sets: dict[str, Rows], seed: int) -> MadeUpArtifact:
     """A network of a seed, with what it does on every example of the sets."""
     task = Pictures()
     torch.manual_seed(seed)
@@ -169,7 +169,7 @@ def beside(model: Any, sets: dict[str, Rows], seed: int) -> Beside:
     observed = {
         f"{name}_{key}": values for name, rows in sets.items() for key, values in evaluate(network, data, rows).items()
     }
-    return Beside(network.state_dict(), observed)
+    return MadeUpArtifact(network.state_dict(), observed)
 
 
 def arrays(values: Any) -> list[np.ndarray]:
