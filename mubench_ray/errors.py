@@ -17,7 +17,7 @@ class MubenchError(Exception):
 
 
 class UnknownName(MubenchError, ValueError):
-    """A task, model, method, metric or sampler that is not registered."""
+    """A thing of any kind (a task, a model, ...) that is not registered."""
 
 
 class SuiteError(MubenchError):

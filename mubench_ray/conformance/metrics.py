@@ -81,8 +81,8 @@ def check_group(metric: GroupMetric) -> Iterator[Finding]:
     shapes = ({}, {"trials": 40, "oracles": 40, "size": 60})
     tried = [observe_group(np.random.default_rng(seed), **shape) for shape in shapes for seed in range(2)]
     given = metric.compute(**{need: np.asarray(tried[0][need], float) for need in metric.needs})
-    lost, more = metric.parts.keys() - given.keys(), given.keys() - metric.parts.keys()
-    told = [f"{name!r} is not given" for name in lost] + [f"{name!r} is no declared part" for name in more]
+    missing, stray = metric.parts.keys() - given.keys(), given.keys() - metric.parts.keys()
+    told = [f"{name!r} is not given" for name in missing] + [f"{name!r} is no declared part" for name in stray]
     yield all_of("gives its parts and no others", told)
     if told:
         return
@@ -171,7 +171,7 @@ def trials_shuffled(observed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def edges(further: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
-    """Observations at the ends of what there can be: one example a set, all right, all wrong, all alike, infinite losses, nothing spent."""
+    """Observations at the ends of what there can be: one example a set, all right, all wrong, all alike, large and infinite losses, nothing spent."""
     plain = observe(np.random.default_rng(0), 30, further)
 
     def with_all(end: str, number: float) -> dict[str, Any]:
@@ -183,6 +183,7 @@ def edges(further: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
         "all wrong": with_all("_correct", 0.0),
         "losses alike": with_all("_loss", 0.5),
         "confidences alike": with_all("_confidence", 0.0),
+        "losses large": with_all("_loss", 99.0),
         "losses infinite": with_all("_loss", np.inf),
         "nothing spent": plain | {"seconds": 0.0, "flos": 0.0},
         "nothing spent on the retrain": plain | {"retrain_seconds": 0.0, "retrain_flos": 0.0},

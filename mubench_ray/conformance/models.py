@@ -106,6 +106,12 @@ def check_network(model: Model, kind: type[Task]) -> Iterator[Finding]:
         other.eval()
         yield Finding("its weights survive saving", torch.equal(outputs, task.outputs(other, batch)))
     network.train()
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(6)
+        drawn.append(task.outputs(network, batch).detach())
+    alike = torch.equal(*drawn)
+    yield Finding("draws from torch alone in train mode", alike, "" if alike else "same torch seed, other outputs")
     task.losses(task.outputs(network, batch), batch).mean().backward()
     trained = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
     broken = [name for name, g in trained.items() if g is not None and not bool(torch.isfinite(g).all())]
@@ -119,6 +125,8 @@ def shaped(task: Task, outputs: object, batch: Batch) -> tuple[bool, str]:
     """Whether outputs are logits (B, classes), or give a finite loss an example, and what they are if not."""
     if isinstance(task, Classification):
         right = isinstance(outputs, Tensor) and outputs.shape == (len(batch), task.classes)
+        if right and bool((outputs >= 0).all()) and torch.allclose(outputs.sum(-1), torch.ones(len(batch)), atol=1e-3):
+            return False, "outputs are probabilities, expected logits: leave the softmax to the loss"
         there = f"{tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
         return right, "" if right else f"outputs are {there}, expected logits ({len(batch)}, {task.classes})"
     losses = task.losses(outputs, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from mubench_ray.conformance.findings import Finding, all_of, guarded
 from mubench_ray.errors import MubenchError
 from mubench_ray.observations import OBSERVATIONS, Observation, Seen
 from mubench_ray.observations.base import Kind, refusal
+from mubench_ray.observations.evaluation_sets import SETS
 from mubench_ray.tasks import Splits
 from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.evaluate import evaluate
@@ -27,8 +29,8 @@ MODEL = "cnn-small"
 
 
 @dataclass
-class Beside:
-    """A network beside f_U, as an artifact gives it."""
+class MadeUpArtifact:
+    """A network with random weights, in the shape of an artifact."""
 
     weights: dict[str, Tensor]
     observed: dict[str, np.ndarray]
@@ -63,7 +65,9 @@ def check_declarations(kind: type[Observation]) -> Iterator[Finding]:
     ]
     if isinstance(kind.version, bool) or not isinstance(kind.version, int) or kind.version < 1:
         faults.append(f"version is {kind.version!r}, not a number from 1 on")
-    yield all_of("its needs and version are ones", faults)
+    known = (*SETS, "shifted test sets")
+    faults += [f"reads {name!r}, which is none of {', '.join(known)}" for name in kind.reads if name not in known]
+    yield all_of("its needs, what it reads and its version are ones", faults)
     kind()
     try:
         kind(no_such_option=1)
@@ -75,22 +79,25 @@ def check_declarations(kind: type[Observation]) -> Iterator[Finding]:
 
 def check_observed(kind: type[Observation]) -> Iterator[Finding]:
     """What it gives, and that f_U is left as it was."""
-    seen = look()
+    seen = look(kind)
     network = seen.ctx.network
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    modes = [module.training for module in network.modules()]
+    modes, data = modes_of(network), data_of(seen)
     torch.manual_seed(1)
     one = short(kind).observe(seen)
     yield Finding("runs", True)
-    yield all_of(
-        "gives what it says and no others", [f"{name!r} is not in gives" for name in one if not kind.is_given(name)]
-    )
+    told = [f"{name!r} is not in gives" for name in one if not kind.is_given(name)]
+    told += [f"{name!r} is not given" for name in kind.gives if kind.asked and "*" not in name and name not in one]
+    told += [f"{name!r} is what every trial is looked at for" for name in one if kind.asked and is_taken(name)]
+    yield all_of("gives what it says and no others", told)
     moved = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])]
-    if modes != [module.training for module in network.modules()]:
-        moved.append("train or eval mode")
+    if modes != modes_of(network):
+        moved.append("train or eval mode, or what takes gradients,")
     yield all_of("leaves f_U as it is", [f"{name} is changed" for name in moved])
+    changed = [name for name, tensor in data_of(seen).items() if not torch.equal(tensor, data[name])]
+    yield all_of("leaves the data as they are", [f"{name} is changed" for name in changed])
     torch.manual_seed(2)  # what was drawn before must not matter
-    two = short(kind).observe(look())
+    two = short(kind).observe(look(kind))
     differ = sorted(one.keys() ^ two.keys()) + [
         name for name in one.keys() & two.keys() if not same(one[name], two[name])
     ]
@@ -104,8 +111,37 @@ def short(kind: type[Observation]) -> Observation:
     return kind(**({"steps": 10} if "steps" in kind.Options.model_fields else {}))
 
 
-def look() -> Seen:
-    """A network with random weights that f_U is, others beside it, and D_F every sixth of the pictures."""
+def modes_of(network: nn.Module) -> list[bool]:
+    """Which modules are in train mode, and which parameters take gradients."""
+    return [each.training for each in network.modules()] + [each.requires_grad for each in network.parameters()]
+
+
+def data_of(seen: Seen) -> dict[str, Tensor]:
+    """Copies of the columns of every set and of its positions."""
+    found = {f"the positions of {name}": rows.positions.clone() for name, rows in seen.sets.items()}
+    for name, rows in seen.sets.items():
+        found |= {f"{key!r} of {name}": column.clone() for key, column in rows.examples.columns.items()}
+    return found
+
+
+def is_taken(name: str) -> bool:
+    """Whether an array has the name of one that every trial has: metrics of the trial would read it in its place."""
+    return bool(re.fullmatch(rf"(retrain_)?({'|'.join(SETS)})_(loss|correct|confidence|entropy)", name))
+
+
+class Declared(dict[str, Rows]):
+    """Sets of which only those may be taken that an observation says it reads."""
+
+    reads: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Rows:
+        if name not in self.reads:
+            raise MubenchError(f"it reads {name!r}, which its ``reads`` does not name: {', '.join(self.reads)}.")
+        return super().__getitem__(name)
+
+
+def look(kind: type[Observation]) -> Seen:
+    """A network with random weights that f_U is, others beside it as far as ``kind`` says that it needs them, and D_F every sixth of the pictures."""
     ctx = bench(MODEL)
     ctx.keep_original()
     train = ctx.data.rows("forget").examples
@@ -113,17 +149,18 @@ def look() -> Seen:
     sets = dict(ctx.data.sets) | {"test": Rows.all_of(splits.test)}
     trial = Trial(task="pictures", model=MODEL, method="original", forget=ForgetSet(ratio=100 * FORGET / TRAIN), seed=1,
                   training_seed=0, lr=None, training=Pictures.training)  # fmt: skip
-    return Seen(
-        trial,
-        ctx,
-        splits,
-        sets,
-        beside(ctx.model, sets, 1),
-        lambda kind: beside(ctx.model, sets, 2 + get_args(Kind).index(kind)),
-    )
+    declared = Declared(sets)
+    declared.reads = kind.reads
+
+    def artifact(need: Kind) -> MadeUpArtifact:
+        if need not in kind.needs:
+            raise MubenchError(f"it takes the network {need!r}, which its ``needs`` does not name.")
+        return made_up_artifact(ctx.model, sets, 2 + get_args(Kind).index(need))
+
+    return Seen(trial, ctx, splits, declared, made_up_artifact(ctx.model, sets, 1), artifact)
 
 
-def beside(model: Any, sets: dict[str, Rows], seed: int) -> Beside:
+def made_up_artifact(model: Any, sets: dict[str, Rows], seed: int) -> MadeUpArtifact:
     """A network of a seed, with what it does on every example of the sets."""
     task = Pictures()
     torch.manual_seed(seed)
@@ -132,7 +169,7 @@ def beside(model: Any, sets: dict[str, Rows], seed: int) -> Beside:
     observed = {
         f"{name}_{key}": values for name, rows in sets.items() for key, values in evaluate(network, data, rows).items()
     }
-    return Beside(network.state_dict(), observed)
+    return MadeUpArtifact(network.state_dict(), observed)
 
 
 def arrays(values: Any) -> list[np.ndarray]:

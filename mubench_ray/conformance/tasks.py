@@ -81,6 +81,11 @@ def check_data(task: Task) -> Iterator[Finding]:
     looked = {name: part.take(places(part)) for name, part in parts.items()}
     yield all_of("columns are like those of blank", [f for name, c in looked.items() for f in unlike(task, name, c)])
     yield all_of("labels lie in 0 .. classes - 1", [f for name, p in parts.items() for f in mislabelled(task, name, p)])
+    yield all_of("D has examples of the first and of the last class", absent(task, splits.train))
+    yield all_of("groups are int64, one an example", [f for name, p in parts.items() for f in misgrouped(name, p)])
+    yield all_of(
+        "shifted sets are declared", [f"{name!r} is not in shifted" for name in splits.shifted.keys() - {*task.shifted}]
+    )
     yield all_of("inputs lie in their range", [f for name, c in looked.items() for f in out_of_range(name, c)])
     yield all_of("D, D_V and D_Test share no example", shared(task, splits))
     if isinstance(task, TextTask):
@@ -121,6 +126,23 @@ def mislabelled(task: Task, name: str, part: Examples) -> list[str]:
         return [f"labels of {name} are {labels.dtype} {tuple(labels.shape)}, expected int64 ({len(part)},)"]
     low, high = int(labels.min()), int(labels.max())
     return [] if 0 <= low <= high <= last else [f"{name} has labels {low}..{high}, expected 0..{last}"]
+
+
+def absent(task: Task, train: Examples) -> list[str]:
+    """The ends of 0 .. classes - 1 that no example of D has: labels that count from 1, or a class too many."""
+    if not isinstance(task, Classification):
+        return []
+    known = set(train.labels.unique().tolist())
+    return [f"none of D is of class {end}, of {task.classes}" for end in (0, task.classes - 1) if end not in known]
+
+
+def misgrouped(name: str, part: Examples) -> list[str]:
+    """What is wrong with what the data knows of a set's examples."""
+    return [
+        f"group {key!r} of {name} is {group.dtype} {tuple(group.shape)}, expected int64 ({len(part)},)"
+        for key, group in part.groups.items()
+        if group.dtype != torch.int64 or group.shape != (len(part),)
+    ]
 
 
 def out_of_range(name: str, columns: Columns) -> list[str]:
@@ -288,6 +310,10 @@ def misobserved(task: Task, outputs: Any, batch: Batch) -> list[str]:
             faults.append("'correct' lies outside [0, 1]")
         elif name == "entropy" and not unknown and bool((values < -1e-6).any()):
             faults.append("'entropy' is negative")
+    if isinstance(task, Classification) and not faults and not bool(seen["correct"].isnan().any()):
+        right = task.log_probs(outputs, batch).argmax(-1) == batch["labels"]
+        if bool((seen["correct"].double() != right.double()).any()):
+            faults.append("'correct' is not whether the likeliest class is the true one")
     if not faults and not torch.allclose(seen["loss"].double(), task.losses(outputs, batch).double(), atol=1e-3):
         faults.append("'loss' is not what losses says")
     return faults

@@ -30,10 +30,7 @@ class FromFile(Sampler):
     def order(self, train: Examples, draw: Draw) -> Tensor:
         """The listed examples; raises DataError naming the file and what is wrong in it."""
         path = self.file(draw.ratio)
-        if self.sha256 not in (None, sha256(path)):
-            raise DataError(
-                f"{path}: is not the list that was planned with, whose SHA-256 is {self.sha256[:12]}...; its content has changed."
-            )
+        self._held(path)
         numbers = read_numbers(path)
         if is_mask(numbers):
             numbers = [row for row, chosen in enumerate(numbers) if chosen]
@@ -63,8 +60,16 @@ class FromFile(Sampler):
         return False
 
     def prepared(self, ratio: float) -> FromFile:
-        """With the hash of this ratio's list."""
-        return FromFile(path=self.path, sha256=sha256(self.file(ratio)))
+        """With the hash of this ratio's list; raises DataError where that is not the one that was named."""
+        return FromFile(path=self.path, sha256=self._held(self.file(ratio)))
+
+    def _held(self, path: Path) -> str:
+        found = sha256(path)
+        if self.sha256 not in (None, found):
+            raise DataError(
+                f"{path}: its SHA-256 is {found[:12]}..., not {self.sha256[:12]}... as named: it is another list."
+            )
+        return found
 
     def file(self, ratio: float) -> Path:
         """The file of a ratio; raises DataError where there is none."""

@@ -29,7 +29,7 @@ class ForgetSplit:
 def split_forget(train: Examples, forget: ForgetSet, scores: tuple[Scores, ...] = ()) -> ForgetSplit:
     """Draw D_F (ratio% of the training split) and D_R (the rest); ``scores`` are those of the forget set's scoring networks on ``train``.
 
-    Raises MubenchError when D_F would be empty or everything, for an option that the sampler has not, and where scores are missing.
+    Raises MubenchError when D_F would be empty, everything or not of D, for an option that the sampler has not, and where scores are missing.
     """
     sampler = configured(forget)
     draw = Draw(forget.ratio, numpy_generator(sampler.name, forget.seed), scores)
@@ -42,6 +42,8 @@ def split_forget(train: Examples, forget: ForgetSet, scores: tuple[Scores, ...] 
     order = sampler.order(train, draw)
     wanted = sampler.size(order, train, draw)
     chosen = order[:wanted].sort().values
+    if outside := [int(row) for row in chosen[[0, -1][: len(chosen)]] if not 0 <= row < len(train)]:
+        raise MubenchError(f"sampler {forget.sampler} orders example {outside[0]}, and D has 0 to {len(train) - 1}.")
     keep = torch.ones(len(train), dtype=torch.bool)
     keep[chosen] = False
     retain = keep.nonzero().flatten()

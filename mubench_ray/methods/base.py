@@ -140,7 +140,11 @@ class Method:
 
     def phases(self, ctx: Context) -> list[Phase]:
         """What the method does, in order."""
-        optimizer, epochs = Optimizer(schedule=self.schedule), self.hyperparameters()["epochs"]
+        optimizer, epochs = Optimizer(schedule=self.schedule), self.hyperparameters().get("epochs")
+        if epochs is None:
+            raise MubenchError(
+                f"method {self.name} does not say for how long: declare epochs beside loss, or define phases."
+            )
         return [Phase(self.name, self.on, self.loss, epochs=epochs, driver=self.driver, optimizer=optimizer)]
 
     def finish(self, ctx: Context) -> None:

@@ -277,8 +277,8 @@ def _steps(curve: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
         yield step, point
 
 
-def _parts(things: list, size: int) -> list[list]:
-    return [things[start : start + size] for start in range(0, len(things), size)]
+def _parts(items: list, size: int) -> list[list]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def without_password(uri: str) -> str:

@@ -66,8 +66,8 @@ def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
     again = run_trial(now, ArtifactStore(default_artifacts(folder)), suite.get("data_dir"), wanted=wanted).values
     names = [name for name in ("status", "flos", *metric_names()) if not timed(name)]
     compared = [Compared(name, stored.get(name), again.get(name)) for name in names]
-    if (then := versions_told(trial)) != (here := versions_told(now)):
-        compared.insert(0, Compared("versions above 1", then, here))
+    if (theirs := versions_told(trial)) != (ours := versions_told(now)):
+        compared.insert(0, Compared("versions above 1", theirs, ours))
     return [each for each in compared if each.stored is not None or each.again is not None]
 
 

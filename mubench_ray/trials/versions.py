@@ -88,7 +88,7 @@ def with_weights(version: int | str, source: str | None) -> int | str:
     id is fixed by its revision."""
     if source is None:
         return version
-    known = _looks.get()
+    known = _hashes.get()
     known = {} if known is None else known
     if source not in known:
         known[source] = weights_hash(source)
@@ -98,14 +98,14 @@ def with_weights(version: int | str, source: str | None) -> int | str:
 @contextmanager
 def one_look() -> Iterator[None]:
     """Within it the weights of a checkpoint on this machine are looked at once: a plan names them in every trial."""
-    token = _looks.set({})
+    token = _hashes.set({})
     try:
         yield
     finally:
-        _looks.reset(token)
+        _hashes.reset(token)
 
 
-_looks: ContextVar[dict[str, str | None] | None] = ContextVar("looks", default=None)
+_hashes: ContextVar[dict[str, str | None] | None] = ContextVar("hashes", default=None)
 
 
 def weights_hash(source: str) -> str | None:

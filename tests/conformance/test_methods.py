@@ -8,7 +8,7 @@ import torch
 
 from mubench_ray.conformance import accepts, check_method
 from mubench_ray.conformance.bench import Pictures
-from mubench_ray.errors import UnknownName
+from mubench_ray.errors import MubenchError, UnknownName
 from mubench_ray.methods import METHODS, Method, Phase, Taxonomy, method, uniform
 from mubench_ray.training.data import Rows
 
@@ -228,3 +228,18 @@ def test_a_refusal_is_a_finding_with_its_reason(registered):
     assert [f.detail for f in check_method(registered(TextOnly)) if f.name.startswith("refuses p")] == [
         f"{Pictures.name} is no text"
     ]
+
+
+def test_a_method_that_does_not_say_for_how_long_is_told_so(apart):
+    @method("endless", title="Endless", cites="nobody")
+    class Endless(Method):
+        """The task loss on D_R."""
+
+        taxonomy = Taxonomy(corrupts="logits", retains="task loss")
+        on = "retain"
+
+        def loss(self, ctx, batch):
+            return ctx.loss(batch)
+
+    with pytest.raises(MubenchError, match="method endless does not say for how long: declare epochs"):
+        Endless.configure({}).phases(None)

@@ -53,6 +53,7 @@ FAULTS = {
     "leaves": ({"compute": lambda test_correct: exit("done")}, "runs", "SystemExit: done"),
     "undefined": ({"compute": lambda test_correct: float("nan")}, "gives a number", "value is always undefined"),
     "first": ({"compute": lambda test_confidence: 1 / (1 + np.exp(-test_confidence[0]))}, "does not depend on the order of examples", "shuffled"),
+    "large": ({"compute": lambda forget_loss: forget_loss.mean() / 40}, "stays in its range", "losses large"),
     "spoils": ({"compute": spoils}, "leaves what it reads as it was", "test_correct"),
     "few": ({"compute": lambda test_correct: test_correct[1]}, "runs", "IndexError"),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -127,6 +128,24 @@ class Takes(Faulty):
         return None
 
 
+class Softmax(Faulty):
+    """Gives probabilities."""
+
+    def build(self, task):
+        network = super().build(task)
+        network.head = nn.Sequential(network.head, nn.Softmax(-1))
+        return network
+
+
+class Noisy(Faulty):
+    """Draws from numpy while it is trained."""
+
+    def build(self, task):
+        network = super().build(task)
+        network.head.register_forward_hook(lambda head, _, out: out + np.random.rand() * head.training)
+        return network
+
+
 class Shrugs(Faulty):
     """Refuses without a reason."""
 
@@ -150,6 +169,8 @@ FAULTS = {
     Grabs: ("digits: is built on the meta device, where it takes no memory", "stages.0.0.weight is not"),
     Drifts: ("digits: same seed, same weights", "head.weight differs"),
     Fixed: ("digits: another seed, other weights", "all weights are the same"),
+    Softmax: ("digits: gives outputs for every example", "probabilities, expected logits"),
+    Noisy: ("digits: draws from torch alone in train mode", "same torch seed, other outputs"),
     Headless: ("digits: gives outputs for every example", r"\(4, 3\), expected logits \(4, 10\)"),
     Random: ("digits: gives the same outputs again in eval mode", ""),
     Mixing: ("digits: an example's outputs do not depend on its batch in eval mode", ""),

@@ -73,6 +73,57 @@ class Needy(Faulty):
     needs = ("twin",)
 
 
+class Elsewhere(Faulty):
+    """Reads a set that there is not."""
+
+    reads = ("forgotten",)
+
+
+class Reads(Faulty):
+    """Reads a set without saying so."""
+
+    def observe(self, seen):
+        return {"head": np.array([len(seen.sets["test"])])}
+
+
+class Takes(Faulty):
+    """Takes a network without saying so, which no plan makes for it."""
+
+    def observe(self, seen):
+        return {"head": np.array([seen.network("retrain").head.weight.sum().item()])}
+
+
+class Silent(Faulty):
+    """Says more than it gives."""
+
+    gives = ("head", "tail")
+
+
+class Namesake(Faulty):
+    """Gives what the metrics of a trial read."""
+
+    gives = ("head", "forget_loss")
+
+    def observe(self, seen):
+        return {**super().observe(seen), "forget_loss": np.zeros(1)}
+
+
+class Freezes(Faulty):
+    """Leaves f_U frozen."""
+
+    def observe(self, seen):
+        seen.ctx.network.requires_grad_(False)
+        return super().observe(seen)
+
+
+class Blanks(Faulty):
+    """Changes pictures that all trials of the process share."""
+
+    def observe(self, seen):
+        seen.splits.test.columns["image"].zero_()
+        return super().observe(seen)
+
+
 class Leaves(Faulty):
     """Ends the process."""
 
@@ -86,7 +137,14 @@ FAULTS = {
     More: ("gives what it says and no others", "'tail' is not in gives"),
     Draws: ("same network, same arrays", "head differs"),
     Costless: ("has a docstring, a title and its costs", "costs"),
-    Needy: ("its needs and version are ones", "'twin'"),
+    Needy: ("its needs, what it reads and its version are ones", "'twin'"),
+    Elsewhere: ("its needs, what it reads and its version are ones", "reads 'forgotten'"),
+    Reads: ("runs", "it reads 'test', which its"),
+    Takes: ("runs", "it takes the network 'retrain', which its"),
+    Silent: ("gives what it says and no others", "'tail' is not given"),
+    Namesake: ("gives what it says and no others", "'forget_loss' is what every trial is looked at for"),
+    Freezes: ("leaves f_U as it is", "what takes gradients"),
+    Blanks: ("leaves the data as they are", "'image' of test is changed"),
     Leaves: ("runs", "SystemExit: no licence"),
 }
 

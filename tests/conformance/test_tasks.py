@@ -18,6 +18,10 @@ def cifar10(root):
     layouts.write_cifar(root / "cifar-10-batches-py", files, "labels", 10)
 
 
+def cifar100(root):
+    layouts.write_cifar(root / "cifar-100-python", {"train": 900, "test": 100}, "fine_labels", 100)
+
+
 def captioned(root):
     folder = layouts.write_tiny_imagenet(root / "tiny-imagenet-200")
     names = (folder / "wnids.txt").read_text().split()
@@ -28,9 +32,8 @@ def captioned(root):
 LAYOUTS = {
     "biofact": lambda root: layouts.write_biofact(root / "factscore"),
     "cifar10": cifar10,
-    "cifar100": lambda root: layouts.write_cifar(
-        root / "cifar-100-python", {"train": 900, "test": 100}, "fine_labels", 100
-    ),
+    "cifar20": cifar100,
+    "cifar100": cifar100,
     "ddi": lambda root: layouts.write_ddi(root / "DDICorpus-2013.zip"),
     "emoji_drawings": layouts.write_emoji,
     "emoji_pairs": layouts.write_emoji,
@@ -65,6 +68,7 @@ def test_every_task_conforms(name, tmp_path, monkeypatch):
     wrong = faults(found)
     if name in LAYOUTS:
         wrong.pop("sets have the sizes on its card", None)
+        wrong.pop("D has examples of the first and of the last class", None)
     assert wrong == {} and len(found) >= 18
 
 
@@ -239,6 +243,36 @@ class Touch(Classification):
         )
 
 
+class OneMore(Faulty):
+    """Says a class more than there is."""
+
+    classes = 5
+
+
+class Grouped(Faulty):
+    """Knows something of three examples."""
+
+    def load(self):
+        splits = super().load()
+        return replace(splits, train=replace(splits.train, groups={"half": torch.arange(3)}))
+
+
+class Undeclared(Faulty):
+    """Gives a shifted set that it does not say."""
+
+    def load(self):
+        splits = super().load()
+        return replace(splits, shifted={"dark": splits.test})
+
+
+class Inverted(Faulty):
+    """Right where it is wrong."""
+
+    def observe(self, outputs, batch):
+        seen = super().observe(outputs, batch)
+        return {**seen, "correct": 1 - seen["correct"]}
+
+
 class Leaves(Faulty):
     """Ends the process, as a script does that is no module."""
 
@@ -275,6 +309,10 @@ FAULTS = {
     Summed: ("losses are finite, one an example, and have a gradient", r"expected finite \(4,\)"),
     Unscaled: ("log_probs are those of a distribution", "do not sum to 1"),
     OtherLoss: ("what is observed is finite, one an example, and fits the losses", "'loss' is not what losses says"),
+    OneMore: ("D has examples of the first and of the last class", "none of D is of class 4, of 5"),
+    Grouped: ("groups are int64, one an example", r"group 'half' of D is torch.int64 \(3,\), expected int64"),
+    Undeclared: ("shifted sets are declared", "'dark' is not in shifted"),
+    Inverted: ("what is observed is finite, one an example, and fits the losses", "'correct' is not whether"),
     Touch: ("a model serves it", "no model reads touch"),
     Leaves: ("loads", "SystemExit: no licence"),
 }

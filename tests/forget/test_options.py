@@ -147,5 +147,13 @@ def test_a_list_that_has_changed_since_it_was_planned_is_refused(base, tmp_path)
     suite = make_suite({**base, "tasks": "digits", "sampler": {"name": "from_file", "path": str(path)}, "ratios": 5})
     trial = next(iter(make_plan(suite).trials.values()))
     path.write_text("\n".join(map(str, range(1, 151))))
-    with pytest.raises(MubenchError, match=r"ids\.txt: is not the list that was planned with"):
+    with pytest.raises(MubenchError, match=r"ids\.txt: its SHA-256 is .*it is another list"):
         split_forget(load_task("digits", None, None)[1].train, trial.forget)
+
+
+def test_a_list_is_held_to_the_hash_that_its_suite_names(base, tmp_path):
+    path = tmp_path / "ids.txt"
+    path.write_text("\n".join(map(str, range(150))))
+    named = {"name": "from_file", "path": str(path), "sha256": "00" * 32}
+    with pytest.raises(MubenchError, match=r"ids\.txt: its SHA-256 is .*it is another list"):
+        make_plan(make_suite({**base, "tasks": "digits", "sampler": named, "ratios": 5}))

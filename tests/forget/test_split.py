@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.forget import split_forget
+from mubench_ray.forget import SAMPLERS, split_forget
 from mubench_ray.tasks import Examples
 from mubench_ray.trial import ForgetSet
 
@@ -61,6 +61,17 @@ def test_class_forgets_only_the_class():
 def test_an_empty_side_is_refused(ratio):
     with pytest.raises(MubenchError, match=r"empty forget set|leaves"):
         split_forget(examples(), forget(ratio=ratio))
+
+
+@pytest.mark.parametrize("row", [-1, 1000])
+def test_what_is_not_in_the_training_set_is_refused(row, monkeypatch):
+    monkeypatch.setattr(
+        SAMPLERS.get("uniform"),
+        "order",
+        lambda self, train, draw: torch.arange(100).index_fill(0, torch.tensor([5]), row),
+    )
+    with pytest.raises(MubenchError, match=f"uniform orders example {row}, and D has 0 to 999"):
+        split_forget(examples(), forget("uniform"))
 
 
 def write(tmp_path, lines, name="list.txt"):
