@@ -107,6 +107,8 @@ class Combination:
         """The forget sets that every method is given on this model of this task."""
         suite, sampler = self.suite, self.suite.sampler.configured()
         ratios = [self._whole(sampler)] if sampler.whole else suite.ratios
+        if not sampler.whole:
+            self._require_sets(suite.ratios)
         scored_by = self._scoring(sampler) if isinstance(sampler, Scored) else None
         return [
             ForgetSet(
@@ -119,6 +121,24 @@ class Combination:
             for ratio in ratios
             for seed in suite.forget_seeds
         ]
+
+    def _require_sets(self, ratios: list[float]) -> None:
+        """Raises SuiteError for a ratio of no example at all, and for two that are the same number of them: each would be a line of its own."""
+        train = self.task.subset or TASKS.get(self.task.name).train_size
+        train = train // 2 if self.suite.halves else train
+        counted: dict[int, float] = {}
+        for ratio in sorted(set(ratios)) if train else ():
+            wanted = round(train * ratio / 100)
+            if wanted == 0:
+                raise SuiteError(
+                    f"{self.suite.name}: ratios: {ratio:g} % of {train} examples of {self.task.name} is no example: say more."
+                )
+            if wanted in counted:
+                raise SuiteError(
+                    f"{self.suite.name}: ratios: {counted[wanted]:g} and {ratio:g} % of {train} examples of {self.task.name} are the same {wanted}: leave one "
+                    "of them out."
+                )
+            counted[wanted] = ratio
 
     def _whole(self, sampler: Sampler) -> float:
         """The ratio of a whole that the data gives; raises SuiteError where the suite gives another, or the data has not what is named."""

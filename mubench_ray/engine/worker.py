@@ -107,7 +107,7 @@ class Worker:
         first = world is None or world.rank == 0
         try:
             # Others wait for rank 0 while it evaluates, and it waits for them in every step: watching it is enough.
-            if (world or World()).first(lambda: marks.exists(f"{job.name}-{ATTEMPTS}.txt")):
+            if (world or World()).on_rank_0(lambda: marks.exists(f"{job.name}-{ATTEMPTS}.txt")):
                 return self._hung(job, marks) if first else {"status": Status.FAILED, "error": "hung"}
             with watching(self.watchdog if first else None, lambda stacks: leave_mark(marks, job.name, stacks)):
                 if isinstance(job.content, Recipe):
@@ -131,7 +131,7 @@ class Worker:
             outcome.row["error"] += " (also with the device to itself)"
         if world is None or world.rank == 0:
             Store(self.out).part(job.part).write(outcome, metric_names())
-            if progress := store.checkpoint(trial.id):
+            if progress := store.progress(trial.id):
                 progress.remove()
         values = outcome.values
         return {name: values.get(name) for name in ("status", "error", *self.objectives)}

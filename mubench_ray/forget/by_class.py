@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from mubench_ray.errors import MubenchError, did_you_mean
@@ -23,6 +23,13 @@ class OfClass(Sampler):
     classes: list[int] = Field(min_length=1)
     by: str = "class"
     part: bool = False
+
+    @field_validator("classes")
+    @classmethod
+    def _once_each(cls, classes: list[int]) -> list[int]:
+        if twice := [number for place, number in enumerate(classes) if number in classes[:place]]:
+            raise ValueError(f"{twice[0]} is named twice")
+        return classes
 
     def order(self, train: Examples, draw: Draw) -> Tensor:
         """The examples of the classes, shuffled; raises MubenchError for a class or a grouping that the data has not."""

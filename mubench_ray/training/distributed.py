@@ -137,7 +137,7 @@ class World:
         """What rank 0 decides: whether to stop is asked of one clock only."""
         return bool(self._gathered(decision)[0])
 
-    def first(self, make: Callable[[], Any]) -> Any:
+    def on_rank_0(self, make: Callable[[], Any]) -> Any:
         """What ``make`` returns on rank 0, for all: a bool, a number, a string or None.
 
         An exception there is raised on every rank: on the others as what it is, or is a kind of, of a MubenchError and what a process that is short of memory

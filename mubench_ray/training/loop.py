@@ -214,7 +214,7 @@ class Loop:
         """Go on from the checkpoint; returns its position, None to start at the beginning (what was spent before may be on the meter then, too)."""
         ctx = self.ctx
         # Rank 0 alone says whether there is one: the others may look a moment later.
-        if self.checkpoint is None or not ctx.world.first(self.checkpoint.path.is_file):
+        if self.checkpoint is None or not ctx.world.on_rank_0(self.checkpoint.path.is_file):
             return None
         saved = self.checkpoint.load(ctx.device)
         if saved is None:

@@ -59,7 +59,7 @@ class ArtifactStore:
         self.root = self.place.home
         self.checkpoint_seconds = checkpoint_seconds
 
-    def checkpoint(self, name: str) -> Checkpoint | None:
+    def progress(self, name: str) -> Checkpoint | None:
         """Where a run that takes long saves itself, by its trial's or artifact's id; None where nothing is to be saved."""
         if self.checkpoint_seconds is None:
             return None

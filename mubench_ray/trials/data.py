@@ -36,36 +36,37 @@ def load_half(name: str, subset: int | None, data_dir: str | Path | None, half: 
 
 
 def split_of(
-    cell: Trial | Recipe, forget: ForgetSet, data_dir: str | Path | None, scores: tuple[Scores, ...] = ()
+    made: Trial | Recipe, forget: ForgetSet, data_dir: str | Path | None, scores: tuple[Scores, ...] = ()
 ) -> ForgetSplit:
-    """A forget set drawn from what the cell trains on; ``scores`` are those of its scoring networks on all of D, of which a half reads its own."""
-    _, splits = load_half(cell.task, cell.subset, data_dir, cell.half)
-    if cell.half is not None and scores:
-        size = len(load_task(cell.task, cell.subset, data_dir)[1].train)
-        own = halves(size, cell.half)[0].numpy()
+    """A forget set drawn from what it trains on; ``scores`` are those of its scoring networks on all of D, of which a half reads its own."""
+    _, splits = load_half(made.task, made.subset, data_dir, made.half)
+    if made.half is not None and scores:
+        size = len(load_task(made.task, made.subset, data_dir)[1].train)
+        own = halves(size, made.half)[0].numpy()
         scores = tuple({name: values[own] for name, values in each.items()} for each in scores)
     return split_forget(splits.train, forget, scores)
 
 
 def data_for(
-    cell: Trial | Recipe, data_dir: str | Path | None, device: str, scores: tuple[Scores, ...] = ()
+    made: Trial | Recipe, data_dir: str | Path | None, device: str, scores: tuple[Scores, ...] = ()
 ) -> tuple[UnlearningData, Splits, ForgetSplit | None]:
-    """What training or unlearning of this cell may see, all splits for its evaluation, and its forget set, drawn with the ``scores`` that it reads."""
-    task, splits = load_half(cell.task, cell.subset, data_dir, cell.half)
-    forget = split_of(cell, cell.forget, data_dir, scores) if cell.forget else None
-    if isinstance(cell, Recipe) and cell.on:
+    """What the training of an artifact, or the unlearning of a trial, may see, all splits for its evaluation, and its forget set, drawn with the ``scores``
+    that it reads."""
+    task, splits = load_half(made.task, made.subset, data_dir, made.half)
+    forget = split_of(made, made.forget, data_dir, scores) if made.forget else None
+    if isinstance(made, Recipe) and made.on:
         part = {"forget": forget and Rows(splits.train, forget.forget), "validation": Rows.all_of(splits.validation)}
-        sets = {cell.on: part[cell.on]}
+        sets = {made.on: part[made.on]}
     elif forget is None:
         sets = {"train": Rows.all_of(splits.train)}
     else:
         sets = {"retain": Rows(splits.train, forget.retain)}
-        if isinstance(cell, Trial):
+        if isinstance(made, Trial):
             sets |= {
-                "forget": Rows(splits.train, new_to_forget(cell, forget, data_dir, scores)),
+                "forget": Rows(splits.train, new_to_forget(made, forget, data_dir, scores)),
                 "validation": Rows.all_of(splits.validation),
             }
-    return UnlearningData(task, get_model(cell.model, cell.pretrained), sets, device), splits, forget
+    return UnlearningData(task, get_model(made.model, made.pretrained), sets, device), splits, forget
 
 
 def new_to_forget(trial: Trial, forget: ForgetSplit, data_dir: str | Path | None, scores: tuple[Scores, ...]) -> Tensor:

@@ -43,7 +43,7 @@ def get_artifact(
     """
     if world is None or world.size == 1:
         return store.get(recipe, lambda: _make(recipe, store, data_dir, device, World()))
-    if world.first(lambda: store.usable(recipe)):
+    if world.on_rank_0(lambda: store.usable(recipe)):
         return store.load(recipe)
     return _make(recipe, store, data_dir, device, world)
 
@@ -61,10 +61,10 @@ def scores_for(
 
 
 def forget_split(
-    cell: Trial | Recipe, store: ArtifactStore, data_dir: str | Path | None = None, device: str = "cpu"
+    made: Trial | Recipe, store: ArtifactStore, data_dir: str | Path | None = None, device: str = "cpu"
 ) -> ForgetSplit:
     """The forget set of a trial or a retrain."""
-    return split_of(cell, cell.forget, data_dir, scores_for(cell.forget, store, data_dir, device))
+    return split_of(made, made.forget, data_dir, scores_for(made.forget, store, data_dir, device))
 
 
 def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, device: str, world: World) -> Artifact:
@@ -73,10 +73,10 @@ def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, dev
     extra: dict[str, Any] = {}
     progress: Checkpoint | None = None
     if recipe.training is None:
-        network, meter = checkpoint(recipe, data), Meter(device=data.device)
+        network, meter = published_network(recipe, data), Meter(device=data.device)
         extra = {"flos_per_sample": flos_of_a_step(network, data)}
     else:
-        progress = store.checkpoint(recipe.id)
+        progress = store.progress(recipe.id)
         network, meter = train(recipe, data, world, progress)
 
     def observe_and_save() -> None:
@@ -97,7 +97,7 @@ def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, dev
         if progress is not None:
             progress.remove()
 
-    world.first(observe_and_save)
+    world.on_rank_0(observe_and_save)
     return store.load(recipe)
 
 
@@ -109,7 +109,7 @@ def seen_by(half: int | None, size: int) -> np.ndarray:
     return seen
 
 
-def checkpoint(recipe: Recipe, data: UnlearningData) -> nn.Module:
+def published_network(recipe: Recipe, data: UnlearningData) -> nn.Module:
     """The recipe's checkpoint as it is."""
     torch.manual_seed(derive("initialise", recipe.seed))
     return data.model.finished(data.task).to(data.device)

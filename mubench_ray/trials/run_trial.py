@@ -99,7 +99,7 @@ def _unlearn(
     curve = Curve(trial, seen.sets, prepared.ctx.data.task.sampled, prepared.reference_flos, outcome.curve)
     # In pieces a network answers only to all at once.
     observer = curve if world.rank == 0 or world.sharded else lambda ctx: None
-    truncated = unlearn(ctx, prepared.method, trial, observer, artifacts.checkpoint(trial.id))
+    truncated = unlearn(ctx, prepared.method, trial, observer, artifacts.progress(trial.id))
     if world.rank:
         row["status"] = Status.TRUNCATED if truncated else Status.OK
         return

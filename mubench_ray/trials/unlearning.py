@@ -122,11 +122,11 @@ def kept_network(
 ) -> nn.Module | None:
     """f_U of a trial as it was kept, from the ``network`` that it started from; None where it was not kept."""
     world = world or World()
-    if world.first(lambda: artifacts.has_kept(trial.id)):
+    if world.on_rank_0(lambda: artifacts.has_kept(trial.id)):
         network = method.result_of(network)
         artifacts.load_kept(trial.id, network)
         return network
-    if trial.unlearning.lora is not None and world.first(lambda: artifacts.has_kept_adapters(trial.id)):
+    if trial.unlearning.lora is not None and world.on_rank_0(lambda: artifacts.has_kept_adapters(trial.id)):
         network = add_lora(network, trial.unlearning.lora)
         network.load_state_dict(artifacts.kept_adapters(trial.id), strict=False)
         return merge_lora(network)
@@ -182,7 +182,7 @@ def previous_network(
     """f_U of the step before in a sequence: as that step left it, or unlearned once more where its weights are gone."""
     before = step_before(trial)
     method = METHODS.get(before.method).configure(before.hyperparameters)
-    if (world or World()).first(lambda: artifacts.has_kept(before.id)):
+    if (world or World()).on_rank_0(lambda: artifacts.has_kept(before.id)):
         network = method.result_of(network)
         artifacts.load_kept(before.id, network)
         return network

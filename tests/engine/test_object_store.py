@@ -112,19 +112,19 @@ def test_weights_and_checkpoints_travel_between_machines(objects, tmp_path, monk
     machine(monkeypatch, tmp_path / "first")
     store = ArtifactStore(address, checkpoint_seconds=0.0)
     store.keep("step", one)
-    store.checkpoint("trial").save({"meter": {"flos": 7.0}, "position": (0, 3)})
+    store.progress("trial").save({"meter": {"flos": 7.0}, "position": (0, 3)})
     machine(monkeypatch, tmp_path / "second")
     store = ArtifactStore(address, checkpoint_seconds=0.0)
     assert store.has_kept("step") and not store.has_kept("another")
     store.load_kept("step", other)
     assert torch.equal(one.weight, other.weight)
-    saved = store.checkpoint("trial")
+    saved = store.progress("trial")
     assert saved.load() == {"meter": {"flos": 7.0}, "position": (0, 3)}
     saved.remove()
-    assert not store.checkpoint("trial").path.is_file() and not store.place.names("progress")
+    assert not store.progress("trial").path.is_file() and not store.place.names("progress")
     store.place.write("progress/trial.pt", b"no checkpoint")
     with pytest.warns(UserWarning, match="cannot be used"):
-        assert store.checkpoint("trial").load() is None
+        assert store.progress("trial").load() is None
     assert not store.place.names("progress"), "nobody finds it again"
 
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from mubench_ray.engine.plan import make_plan
@@ -114,3 +116,13 @@ def test_a_task_with_models_of_its_own_takes_every_entry_of_that_name(tiny):
         make_suite({**tiny, "tasks": tasks, "models": [*models, "vit-tiny"], "methods": "ft", "ratios": 5})
     )
     assert [trial.training.epochs for trial in plan.trials.values()] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("ratios", "says"),
+    [([5, 5.1], "5 and 5.1 % of 300 examples of digits are the same 15"), ([0.1, 5], "0.1 % of 300")],
+)
+def test_two_ratios_of_one_set_and_a_ratio_of_none_are_refused(ratios, says):
+    suite = {"name": "r", "tasks": {"name": "digits", "subset": 300}, "models": "cnn-small", "methods": "ft"}
+    with pytest.raises(SuiteError, match=re.escape(says)):
+        make_plan(make_suite({**suite, "ratios": ratios}))

@@ -106,7 +106,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tiny, tmp_path, name, monkey
     shutil.copytree(disturbed.root, tmp_path / "undisturbed")
     undisturbed, in_all = counted(trial, ArtifactStore(tmp_path / "undisturbed"), monkeypatch)
     killed_after(content, disturbed.root, "trial", steps)
-    progress = disturbed.checkpoint(trial.id)
+    progress = disturbed.progress(trial.id)
     saved = progress.load()
     assert saved["meter"]["flos"] > 0 and saved["position"] is not None
     again, taken = counted(trial, disturbed, monkeypatch)
@@ -127,12 +127,12 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tiny, tmp_path):
     whole = get_artifact(recipe, ArtifactStore(tmp_path / "whole"))
     killed_after(content, tmp_path / "killed", "original", 15)
     store = ArtifactStore(tmp_path / "killed", checkpoint_seconds=300)
-    saved = store.checkpoint(recipe.id).load()
+    saved = store.progress(recipe.id).load()
     assert saved["position"][1] >= 10
     again = get_artifact(recipe, store)
     assert (again.folder / "weights.safetensors").read_bytes() == (whole.folder / "weights.safetensors").read_bytes()
     assert again.flos == whole.flos and again.seconds > saved["meter"]["seconds"]
-    assert not store.checkpoint(recipe.id).path.exists()
+    assert not store.progress(recipe.id).path.exists()
 
 
 def test_a_quick_run_never_saves(tiny, tmp_path):
