@@ -18,6 +18,10 @@ def cifar10(root):
     layouts.write_cifar(root / "cifar-10-batches-py", files, "labels", 10)
 
 
+def cifar100(root):
+    layouts.write_cifar(root / "cifar-100-python", {"train": 900, "test": 100}, "fine_labels", 100)
+
+
 def captioned(root):
     folder = layouts.write_tiny_imagenet(root / "tiny-imagenet-200")
     names = (folder / "wnids.txt").read_text().split()
@@ -28,9 +32,8 @@ def captioned(root):
 LAYOUTS = {
     "biofact": lambda root: layouts.write_biofact(root / "factscore"),
     "cifar10": cifar10,
-    "cifar100": lambda root: layouts.write_cifar(
-        root / "cifar-100-python", {"train": 900, "test": 100}, "fine_labels", 100
-    ),
+    "cifar100": cifar100,
+    "cifar20": cifar100,
     "ddi": lambda root: layouts.write_ddi(root / "DDICorpus-2013.zip"),
     "emoji_drawings": layouts.write_emoji,
     "emoji_pairs": layouts.write_emoji,
