@@ -36,7 +36,7 @@ def test_the_page_s_warning_holds(repository, tmp_path, apart):  # noqa: F811
     wrong = faults(check("moons")["tasks", "moons"])
     assert "give uint8 pixels 0..255" in wrong["inputs lie in their range"]
     load_task.cache_clear()
-    with pytest.raises(DataError, match=r"task moons: 'image' of D lies in 0\.\.0\.9.*give uint8 pixels 0\.\.255"):
+    with pytest.raises(DataError, match=r"task moons: 'image' of D lies in 0\.\.0\.8.*give uint8 pixels 0\.\.255"):
         load_task("moons", None, None)
 
 
