@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +12,7 @@ from mubench_ray.engine.plan import make_plan
 from mubench_ray.results.observations import load_results, shown_of
 from mubench_ray.results.repetitions import read_trials
 from mubench_ray.results.store import Store
-from mubench_ray.suite import make_suite
+from mubench_ray.suite import load_suite
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.observing import asked
 from mubench_ray.trials.run_trial import run_trial
@@ -27,6 +28,13 @@ def run(folder, suite, expect=0):
 
 def said(*arguments):
     return " ".join(CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False).output.split())
+
+
+def test_the_page_s_observation_conforms(repository, tmp_path, apart):  # noqa: F811
+    page = Page(repository / "docs" / "add-an-observation.md", tmp_path)
+    page.load()
+    with np.errstate(invalid="ignore"):  # its metric is tried on infinite losses too
+        assert conforms("observations", "flatness") and conforms("metrics", "flatness")
 
 
 def test_the_page_s_observation_is_made_for_trials_that_are_there(repository, tmp_path, apart):  # noqa: F811
@@ -64,8 +72,7 @@ def test_the_page_s_observation_is_made_for_trials_that_are_there(repository, tm
     assert dict(zip(scored["trial_id"].to_pylist(), scored["value"].to_pylist())) == pytest.approx(values, rel=1e-5)
 
     # Made with the trials it is the same.
-    conforms("observations", "flatness")
-    for trial in make_plan(make_suite(page.suite)).trials.values():
+    for trial in make_plan(load_suite(tmp_path / "flat.yaml")).trials.values():
         outcome = run_trial(trial, ArtifactStore(tmp_path / "new"), wanted=[asked("flatness", {"draws": 2})])
         assert outcome.values["flatness"] == pytest.approx(values[trial.id])
 
