@@ -37,7 +37,8 @@ def test_the_page_s_observation_conforms(repository, tmp_path, apart):  # noqa: 
         assert conforms("observations", "flatness") and conforms("metrics", "flatness")
 
 
-def test_the_page_s_observation_is_made_for_trials_that_are_there(repository, tmp_path, apart):  # noqa: F811
+def test_the_page_s_observation_is_made_for_trials_that_are_there(repository, tmp_path, monkeypatch, apart):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
     page = Page(repository / "docs" / "add-an-observation.md", tmp_path)
     suite = page.suite | {"keep": "all", "resources": {"concurrency": 1}}
     assert suite["observations"] == {"name": "flatness", "draws": 2}
@@ -72,7 +73,7 @@ def test_the_page_s_observation_is_made_for_trials_that_are_there(repository, tm
     assert dict(zip(scored["trial_id"].to_pylist(), scored["value"].to_pylist())) == pytest.approx(values, rel=1e-5)
 
     # Made with the trials it is the same.
-    for trial in make_plan(load_suite(tmp_path / "flat.yaml")).trials.values():
+    for trial in make_plan(load_suite("flat.yaml")).trials.values():
         outcome = run_trial(trial, ArtifactStore(tmp_path / "new"), wanted=[asked("flatness", {"draws": 2})])
         assert outcome.values["flatness"] == pytest.approx(values[trial.id])
 
