@@ -242,9 +242,9 @@ def leaking(setting: Setting) -> list[str]:
     return faults
 
 
-def spoilt(told: Setting) -> list[str]:
+def spoilt(given: Setting) -> list[str]:
     """What of D or of the scores is changed where it lies."""
-    new = setting(told.kind, told.options, examples())  # another draw may have changed it already
+    new = setting(given.kind, given.options, examples())  # another draw may have changed it already
     held = {**new.train.columns, **new.train.groups, "source_index": new.train.source_index}
     held |= {f"{name} of scores": torch.from_numpy(v) for each in new.scores for name, v in each.items()}
     before = {name: column.clone() for name, column in held.items()}
