@@ -319,7 +319,7 @@ def rerun(
 
 @app.command()
 def check(name: Annotated[str, typer.Argument(metavar="NAME")], plugin: Plugins = []) -> None:
-    """Hold a method, task, model, metric or observation to the conformance suite of its kind."""
+    """Hold a method, task, model, metric, sampler or observation to the conformance suite of its kind."""
     _load(plugin)
     from mubench_ray.console import show_findings
 

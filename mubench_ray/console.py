@@ -249,7 +249,9 @@ def _cell(value: object) -> str:
 
 
 def show_status(folder: Path) -> None:
-    """How far a run is."""
+    """How far a run is; of a leaderboard, who handed what over."""
+    from mubench_ray.results.leaderboard import SUBMISSIONS
+
     store = Store(folder)
     manifest = store.check(must_exist=True)
     plan = read_plan(store)
@@ -258,8 +260,17 @@ def show_status(folder: Path) -> None:
     mine = [row for row in rows if planned is None or row["trial_id"] in planned]
     counts = Counter(row["status"] for row in mine)
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    told = f": {len(mine)} of {manifest.get('trials', 0)} trials done" + (f" ({summary})" if summary else "")
+    groups = store.read_object(SUBMISSIONS)
+    count = (
+        f"{len(mine)} trials of {len(groups)} groups"
+        if groups
+        else f"{len(mine)} of {manifest.get('trials', 0)} trials done"
+    )
+    told = f": {count}" + (f" ({summary})" if summary else "")
     console.print(styled((flat(str(manifest.get("suite", folder.name))), "bold"), told))
+    for name, entry in groups.items():
+        shared = f", {entry['shared']} of them there before" if entry["shared"] else ""
+        console.print(flat(f"{name}: {entry['trials']} trials of suite {entry['suite']}{shared}"), soft_wrap=True)
     if observed := standing(store):
         console.print(flat(observed))
     if others := len(rows) - len(mine):

@@ -1,7 +1,7 @@
 """The conformance suites: what every thing of a kind is held to, and the benches they run on.
 
 The suite of a kind is the file of its name here, with ``check(name)`` that yields findings: ``methods.py``, ``tasks.py``, ``models.py``,
-``metrics.py``, ``observations.py``. Another kind's is found by being there.
+``metrics.py``, ``samplers.py``, ``observations.py``. Another kind's is found by being there.
 
 >>> from mubench_ray.conformance import check_method
 >>> [finding.name for finding in check_method("ft") if not finding.ok]  # doctest: +SKIP

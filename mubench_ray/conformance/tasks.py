@@ -17,6 +17,7 @@ from mubench_ray.models import MODELS, Model
 from mubench_ray.models.base import parameters
 from mubench_ray.models.counts import kept
 from mubench_ray.tasks import TASKS, Batch, Card, Classification, Columns, Examples, Splits, Task
+from mubench_ray.tasks.examples import out_of_range
 from mubench_ray.tasks.text import TextTask
 from mubench_ray.tasks.text_to_image import TextToImage
 from mubench_ray.training.data import Rows, UnlearningData
@@ -24,8 +25,6 @@ from mubench_ray.trial import Training
 
 #: Examples that are looked at of every set, and those that a network is tried on.
 LOOKED_AT, TRIED = 64, 4
-#: Columns of pixels, which models divide by 255, and of samples, which they divide by 32768.
-PICTURES, SOUNDS = ("image", "images", "video"), ("waveform",)
 #: Columns that say where an example stands and not what it is.
 PLACES = ("index", "text", "target", "picture")
 CARD = tuple(field.name for field in fields(Card) if field.name not in ("sizes", "traps"))
@@ -143,27 +142,6 @@ def misgrouped(name: str, part: Examples) -> list[str]:
         for key, group in part.groups.items()
         if group.dtype != torch.int64 or group.shape != (len(part),)
     ]
-
-
-def out_of_range(name: str, columns: Columns) -> list[str]:
-    """Pixels that do not span 0..255 and samples that do not span int16, whatever type they have, and what is not finite."""
-    faults = []
-    for key, column in columns.items():
-        low, high = float(column.min()), float(column.max())
-        where = f"{key!r} of {name} lies in {low:g}..{high:g}"
-        if not bool(torch.isfinite(column).all()):
-            faults.append(f"{key!r} of {name} is not finite everywhere")
-        elif key in PICTURES and low >= -1 and high <= 1:
-            faults.append(f"{where}, which normalisation makes nearly black: give uint8 pixels 0..255 (times 255)")
-        elif key in PICTURES and not 0 <= low <= high <= 255:
-            faults.append(
-                f"{where}: give uint8 pixels 0..255, not normalised ones; the model normalises by mean and std"
-            )
-        elif key in SOUNDS and low >= -1 and high <= 1:
-            faults.append(f"{where}: give int16 samples -32768..32767 (times 32767)")
-        elif key in SOUNDS and not -32768 <= low <= high <= 32767:
-            faults.append(f"{where}: give int16 samples -32768..32767")
-    return faults
 
 
 def shared(task: Task, splits: Splits) -> list[str]:

@@ -18,6 +18,8 @@ Columns = dict[str, Tensor]
 #: Split seed and validation share of Deep Unlearn (arXiv 2410.01276): 15 % of the training set is never trained on.
 VALIDATION_SEED = 123
 VALIDATION_SHARE = 0.15
+#: Columns of pixels, which models divide by 255, and of samples, which they divide by 32768.
+PICTURES, SOUNDS = ("image", "images", "video"), ("waveform",)
 
 
 @dataclass(frozen=True)
@@ -129,3 +131,24 @@ def limit(splits: Splits, size: int, tested: int = 1000) -> Splits:
 
     shifted = {name: part(examples, tested) for name, examples in splits.shifted.items()}
     return Splits(part(splits.train), part(splits.validation), part(splits.test, tested), shifted)
+
+
+def out_of_range(name: str, columns: Columns) -> list[str]:
+    """Pixels that do not span 0..255 and samples that do not span int16, whatever type they have, and what is not finite."""
+    faults = []
+    for key, column in columns.items():
+        low, high = float(column.min()), float(column.max())
+        where = f"{key!r} of {name} lies in {low:g}..{high:g}"
+        if not bool(torch.isfinite(column).all()):
+            faults.append(f"{key!r} of {name} is not finite everywhere")
+        elif key in PICTURES and low >= -1 and high <= 1:
+            faults.append(f"{where}, which normalisation makes nearly black: give uint8 pixels 0..255 (times 255)")
+        elif key in PICTURES and not 0 <= low <= high <= 255:
+            faults.append(
+                f"{where}: give uint8 pixels 0..255, not normalised ones; the model normalises by mean and std"
+            )
+        elif key in SOUNDS and low >= -1 and high <= 1:
+            faults.append(f"{where}: give int16 samples -32768..32767 (times 32767)")
+        elif key in SOUNDS and not -32768 <= low <= high <= 32767:
+            faults.append(f"{where}: give int16 samples -32768..32767")
+    return faults

@@ -9,19 +9,29 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mubench_ray.errors import DataError
 from mubench_ray.forget import ForgetSplit, Scores, halves, split_forget
 from mubench_ray.models import get_model
 from mubench_ray.tasks import TASKS, Splits, Task
 from mubench_ray.tasks.base import limit
+from mubench_ray.tasks.examples import PICTURES, SOUNDS, out_of_range
 from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.trial import ForgetSet, Recipe, Trial
+
+#: Examples of D whose range is looked at.
+LOOKED_AT = 16
 
 
 @functools.lru_cache(maxsize=2)
 def load_task(name: str, subset: int | None, data_dir: str | Path | None) -> tuple[Task, Splits]:
-    """The task and its splits, loaded once a process."""
+    """The task and its splits, loaded once a process; raises DataError where its pixels or samples are floats that the models' normalisation would make
+    all but equal."""
     task = TASKS.get(name)(data_dir)
     splits = task.load()
+    first = splits.train.take(torch.arange(min(LOOKED_AT, len(splits.train))))
+    floats = {key: first[key] for key in (*PICTURES, *SOUNDS) if key in first and first[key].is_floating_point()}
+    if len(splits.train) and (faults := out_of_range("D", floats)):
+        raise DataError(f"task {name}: {faults[0]}. `mubench check {name}` says what else is wrong.")
     return task, limit(splits, subset, task.sampled) if subset else splits
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mubench_ray.forget import SAMPLERS
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics import GROUP_METRICS, METRICS
 from mubench_ray.models import MODELS
@@ -13,7 +14,7 @@ from tests.tasks.conftest import cache, real_data  # noqa: F401 - fixtures
 @pytest.fixture
 def apart(monkeypatch):
     """What a test registers is gone afterwards."""
-    for registry in (TASKS, MODELS, METHODS, METRICS, GROUP_METRICS, OBSERVATIONS):
+    for registry in (TASKS, MODELS, METHODS, METRICS, GROUP_METRICS, OBSERVATIONS, SAMPLERS):
         registry.names()
         for held in ("_things", "_spellings"):
             monkeypatch.setattr(registry, held, dict(getattr(registry, held)))

@@ -32,8 +32,8 @@ def captioned(root):
 LAYOUTS = {
     "biofact": lambda root: layouts.write_biofact(root / "factscore"),
     "cifar10": cifar10,
-    "cifar20": cifar100,
     "cifar100": cifar100,
+    "cifar20": cifar100,
     "ddi": lambda root: layouts.write_ddi(root / "DDICorpus-2013.zip"),
     "emoji_drawings": layouts.write_emoji,
     "emoji_pairs": layouts.write_emoji,

@@ -18,6 +18,7 @@ from mubench_ray.trials.data import load_task
 from mubench_ray.trials.originals import forget_split, scores_for
 from mubench_ray.trials.rerun import rerun_trial
 from mubench_ray.trials.run_trial import run_trial
+from tests.pages import Page, conforms
 
 
 @pytest.fixture
@@ -30,6 +31,16 @@ def page(repository, tmp_path, registered):
         (tmp_path / name).write_text(code)
         load_plugin(tmp_path / name)
     return yaml.safe_load(next(code for kind, code in blocks if kind == "yaml"))
+
+
+def test_the_page_s_samplers_conform_as_it_prints(repository, tmp_path, registered):
+    page = Page(repository / "docs" / "add-a-sampler.md", tmp_path)
+    page.load()
+    assert conforms("samplers", "lopsided") == page.printed[0]
+    unsure = re.findall(r"```python\n(.*?)```", page.text, re.DOTALL)[1]
+    (tmp_path / "my_scored_sampler.py").write_text(unsure)
+    load_plugin(tmp_path / "my_scored_sampler.py")
+    assert conforms("samplers", "unsure") == page.printed[0]
 
 
 def test_the_page_s_sampler_runs_in_its_suite(page, tmp_path):
@@ -74,11 +85,3 @@ def test_the_page_s_scored_sampler_reads_its_network(page, tmp_path):
     (scores,) = scores_for(trial.forget, store)
     entropy = scores["entropy"]
     assert np.sort(entropy)[-50:].tolist() == np.sort(entropy[split.forget.numpy()]).tolist()
-
-
-def test_every_sampler_says_what_it_draws():
-    assert {name for name, _ in SAMPLERS} >= {
-        "uniform", "class_balanced", "class", "from_file", "hardest", "easiest", "memorised",
-    }  # fmt: skip
-    for name, sampler in SAMPLERS:
-        assert sampler.title and sampler.__doc__ and sampler.order.__doc__, name

@@ -1,6 +1,7 @@
 """Observations that train something after a trial: off its clock, no part of its identity, and the same whether made with it or added later."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -69,14 +70,14 @@ def test_an_observed_trial_is_the_same_trial(artifacts):
     [("ft", {}, "none"), ("ft", {}, "all"), ("ft", {"lora": 0.2}, "adapters"), ("ft", {"lora": 0.2}, "all")],
 )
 def test_added_later_it_is_what_it_would_have_been(method, options, keep, tmp_path, artifacts, monkeypatch):
-    own = ArtifactStore(tmp_path)
+    own = ArtifactStore(shutil.copytree(artifacts.root, tmp_path / "own"))
     trial = trial_of(method, unlearning=options)
     wanted = WANTED[:2]
     together = run_trial(trial, own, keep=keep, wanted=wanted)
     if keep != "none":  # it is not unlearned again
         monkeypatch.setattr("mubench_ray.trials.run_trial.unlearn", None)
-        size = sum(path.stat().st_size for path in (tmp_path / "steps").iterdir())
-        whole = next(iter(tmp_path.glob("original-*/weights.safetensors"))).stat().st_size
+        size = sum(path.stat().st_size for path in (own.root / "steps").iterdir())
+        whole = next(iter(own.root.glob("original-*/weights.safetensors"))).stat().st_size
         assert size < 0.6 * whole if keep == "adapters" else size >= whole
     later = observe_again(trial, wanted, together.row, own)
     assert values_of(later) == values_of(together.observations)

@@ -110,6 +110,9 @@ def test_two_groups_make_one_leaderboard(groups, tmp_path):
     page = write_report(board).read_text()
     assert "from ours" in page and "from theirs" in page and "still missing" not in page
     assert not (board / "plan.json").exists(), "a merge has no plan: all of its rows count"
+    said = CliRunner().invoke(app, ["status", str(board)]).output
+    assert said.startswith("board: 5 trials of 2 groups (1 failed, ")
+    assert "theirs: 3 trials of suite theirs, 2 of them there before\n" in said
 
 
 def test_submitting_one_after_the_other_is_the_same(groups, tmp_path):
