@@ -6,9 +6,9 @@ D_V and D_Test hold no position it could name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -103,12 +103,13 @@ class Sampler(BaseModel):
 
 
 SAMPLERS: Registry[type[Sampler]] = Registry("sampler", "mubench_ray.forget")
+Drawing = TypeVar("Drawing", bound=Sampler)
 
 
-def sampler(name: str, *aliases: str, title: str):
+def sampler(name: str, *aliases: str, title: str) -> Callable[[type[Drawing]], type[Drawing]]:
     """Class decorator: register the class under ``name``; ``title`` is the one line that ``mubench list samplers`` shows."""
 
-    def register(cls: type[Sampler]) -> type[Sampler]:
+    def register(cls: type[Drawing]) -> type[Drawing]:
         cls.name, cls.title = name, title
         SAMPLERS.add(name, cls, aliases)
         return cls

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mubench_ray.errors import DataError, MubenchError
+from mubench_ray.files import sha256
 from mubench_ray.forget.base import Draw, Sampler, sampler
 from mubench_ray.tasks.examples import Examples
 
@@ -84,11 +84,6 @@ class FromFile(Sampler):
         if not path.is_file():
             raise DataError(f"{path}: no such forget list.")
         return path
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_numbers(path: Path) -> list[int]:

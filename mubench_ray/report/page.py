@@ -19,7 +19,7 @@ from mubench_ray.report.marks import MARKS
 from mubench_ray.report.payload import embedded, payload
 from mubench_ray.report.report import Report
 from mubench_ray.report.texts import Block
-from mubench_ray.status import STATUSES
+from mubench_ray.status import STATUSES, Status
 
 METHOD_NOTE = (
     "95% of the mean over seeds, by a bootstrap stretched to the width that so few seeds need (t instead of normal "
@@ -60,7 +60,8 @@ def vega_bundle() -> str:
     import vl_convert
 
     # Its types ask for a snippet; without one it gives the libraries alone.
-    return vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue].replace("</script", "<\\/script")
+    bundle = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]
+    return bundle.replace("</script", "<\\/script")
 
 
 def lead(report: Report) -> str:
@@ -90,8 +91,8 @@ def cards(results: Results) -> list[dict[str, str]]:
     status = Counter(results.trials["status"].to_pylist())
     done = len(results.trials)
     made = [{"name": "trials", "value": f"{done:,}", "kind": ""}]
-    kinds = {"ok": "good", "truncated": "warn"}
-    names = {"out_of_memory": "out of memory", "truncated": "truncated by budget"}
+    kinds: dict[str, str] = {Status.OK: "good", Status.TRUNCATED: "warn"}
+    names: dict[str, str] = {Status.OUT_OF_MEMORY: "out of memory", Status.TRUNCATED: "truncated by budget"}
     made += [
         {"name": names.get(name, name), "value": f"{status[name]:,}", "kind": kinds.get(name, "bad")}
         for name in STATUSES
@@ -104,7 +105,7 @@ def cards(results: Results) -> list[dict[str, str]]:
 
 def failures(trials: pa.Table) -> list[dict[str, Any]]:
     """Rows that are not ``ok``, counted by status and reason, most frequent first."""
-    short = trials.filter(pc.field("status") != "ok").select(["status", "error", "method", "trial_id"])
+    short = trials.filter(pc.field("status") != Status.OK.value).select(["status", "error", "method", "trial_id"])
     if not len(short):
         return []
     rank = {name: position for position, name in enumerate(reversed(STATUSES))}
@@ -112,12 +113,12 @@ def failures(trials: pa.Table) -> list[dict[str, Any]]:
     for row in short.to_pylist():
         reason = row["error"] or (
             "reached the budget of its retrain and was evaluated there"
-            if row["status"] == "truncated"
+            if row["status"] == Status.TRUNCATED
             else "no reason was recorded"
         )
         found[row["status"], reason].append((row["method"], row["trial_id"]))
     ordered = sorted(
-        found.items(), key=lambda item: (rank.get(item[0][0], 0) == rank["truncated"], -len(item[1]), item[0])
+        found.items(), key=lambda item: (rank.get(item[0][0], 0) == rank[Status.TRUNCATED], -len(item[1]), item[0])
     )
     return [
         {

@@ -13,8 +13,8 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from mubench_ray.errors import ResultsError
 from mubench_ray.results.storage import Place
@@ -75,8 +75,13 @@ def compact(folder: Place, at_least: int = LOOSE) -> int:
 
 def read_table(folder: Place, name: str, columns: list[str] | None = None) -> pa.Table:
     """One Parquet file of a table; raises FileNotFoundError."""
-    path = f"{folder.path}/{name}"
-    return folder.tried("read", lambda: pq.read_table(path, columns=columns, filesystem=folder.fs, partitioning=None))
+    return folder.tried("read", lambda: read_file(f"{folder.path}/{name}", folder.fs, columns))
+
+
+def read_file(path: str, where: fs.FileSystem, columns: list[str] | None = None) -> pa.Table:
+    """One Parquet file: its own columns, and none that the names of its folders would make (``key=value``)."""
+    # pyarrow has no stubs: the type of the argument is guessed from its default, and None is one of its documented values.
+    return pq.read_table(path, columns=columns, filesystem=where, partitioning=None)  # pyright: ignore[reportArgumentType]
 
 
 def finish_merges(folder: Place) -> None:
@@ -90,7 +95,7 @@ def _merge(folder: Place, tables: dict[str, pa.Table]) -> None:
     numbers = [int(Path(name).stem.split("-")[1]) for name in folder.names() if name.startswith("part-")]
     hidden = f"_part-{1 + max(numbers, default=0)}.parquet"
     merged = pa.concat_tables(tables.values(), promote_options="default")
-    for trial_id in pc.unique(merged["trial_id"]).to_pylist():
+    for trial_id in merged["trial_id"].unique().to_pylist():
         file_of(trial_id)  # refuses what is no id
     # Which files it replaces is said in it: a row's id does not name the file where a trial has several.
     replaces = {REPLACES: json.dumps(sorted(tables)).encode()}

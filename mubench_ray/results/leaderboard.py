@@ -40,26 +40,26 @@ def submit(folder: str | Path, board: str | Path, name: str | None = None, data_
     Raises ResultsError with a line for every fault, and leaves the leaderboard as it was. What a killed submission left
     undone the same call completes.
     """
-    folder, board = Path(folder), Store(board)
+    folder, store = Path(folder), Store(board)
     name = name or folder.absolute().name
     submission = check_submission(folder, data_dir)
-    if not (board.root / SUBMISSIONS).is_file():
-        if board.root.exists() and any(board.root.iterdir()):
+    if not (store.root / SUBMISSIONS).is_file():
+        if store.root.exists() and any(store.root.iterdir()):
             raise ResultsError(
-                f"{board.root} exists and is no leaderboard: it has no {SUBMISSIONS}; name a new folder."
+                f"{store.root} exists and is no leaderboard: it has no {SUBMISSIONS}; name a new folder."
             )
-        merge_checked({name: submission}, board.root)
-        return entries(board)[name]
-    board.check(must_exist=True)
-    known = entries(board)
+        merge_checked({name: submission}, store.root)
+        return entries(store)[name]
+    store.check(must_exist=True)
+    known = entries(store)
     if name in known and known[name]["hashes"] != sha256(folder / HASHES):
         raise ResultsError(
-            f"{board.root} has a submission {name!r} already, of another content; choose another name with --name."
+            f"{store.root} has a submission {name!r} already, of another content; choose another name with --name."
         )
-    with locked(board.root):  # two submissions at once would write the same file
-        refuse(folder, list(contradictions(board, submission)))
-        add(board, name, submission)
-    return entries(board)[name]
+    with locked(store.root):  # two submissions at once would write the same file
+        refuse(folder, list(contradictions(store, submission)))
+        add(store, name, submission)
+    return entries(store)[name]
 
 
 def merge(folders: list[str | Path], out: str | Path, data_dir: str | Path | None = None) -> dict[str, dict]:
@@ -178,7 +178,7 @@ def next_part(board: Store, table: str) -> str:
 def copy_table(source: Store, board: Store, table: str, wanted: set[str], name: str) -> None:
     """The rows of the ``wanted`` trials in a table beside ``trials``, as one file of the leaderboard."""
     rows = source.read(table)
-    rows = rows.filter(pc.is_in(rows["trial_id"], pa.array(sorted(wanted), pa.string())))
+    rows = rows.filter(pc.field("trial_id").isin(pa.array(sorted(wanted), pa.string())))
     if len(rows):
         board.write_table(table, name, rows)
 
@@ -217,8 +217,9 @@ def add_runs(board: Store, folder: Path, wanted: set[str]) -> None:
     if not (folder / RUNS_FILE).is_file():
         return
     runs = pq.read_table(folder / RUNS_FILE)
-    public = pc.match_substring_regex(runs["tracking_uri"], "^https?:")
-    runs = runs.filter(pc.and_(public, pc.is_in(runs["trial_id"], pa.array(sorted(wanted), pa.string()))))
+    served = [uri is not None and uri.startswith(("http:", "https:")) for uri in runs["tracking_uri"].to_pylist()]
+    own = pc.field("trial_id").isin(pa.array(sorted(wanted), pa.string()))
+    runs = runs.filter(pa.array(served, pa.bool_())).filter(own)
     if (board.root / RUNS_FILE).is_file():
         runs = pa.concat_tables([pq.read_table(board.root / RUNS_FILE), runs])
     if len(runs):

@@ -123,8 +123,7 @@ class MlflowSink:
             # Two writers of one folder would each copy what the other is about to.
             refusal = f"Another mubench is copying {self.store.root} to MLflow; try again when it has ended."
             with held(self.store.root / ".mlflow.lock", refusal):
-                if self._client is None:
-                    self._connect()
+                client = self._client or self._connect()
                 try:
                     self._look_again()
                     ids = sorted(self.store.finished() - self._copied)
@@ -132,7 +131,7 @@ class MlflowSink:
                         for row, curve in self._rows(ids[start : start + ROWS_A_TURN]):
                             if not go_on():
                                 return added
-                            self._write(row, curve)
+                            self._write(client, row, curve)
                             added += 1
                 finally:
                     self._write_map()
@@ -144,7 +143,8 @@ class MlflowSink:
             ) from error
         return added
 
-    def _connect(self) -> None:
+    def _connect(self) -> MlflowClient:
+        """The client, once what MLflow has is known."""
         import mlflow
 
         client = mlflow.MlflowClient(self.tracking_uri)
@@ -178,6 +178,7 @@ class MlflowSink:
             if not token:
                 break
         self._client = client
+        return client
 
     def _look_again(self) -> None:
         """Trials that were looked at once more since they were copied are copied anew."""
@@ -210,16 +211,16 @@ class MlflowSink:
         rows, _ = with_observations(self.store.read("trials", filter=chosen), self.store)
         return [(row, curves.get(row["trial_id"], [])) for row in rows.to_pylist()]
 
-    def _write(self, row: dict[str, Any], curve: list[dict[str, Any]]) -> None:
+    def _write(self, client: MlflowClient, row: dict[str, Any], curve: list[dict[str, Any]]) -> None:
         """One run: created, filled in batches, and only then ended. What MLflow has of an earlier attempt at the trial makes way."""
         from mlflow.entities import Metric, Param
 
         trial_id = row["trial_id"]
         if trial_id in self._runs:
-            self._client.delete_run(self._runs.pop(trial_id))
+            client.delete_run(self._runs.pop(trial_id))
         begin = _millis(row["started_at"])
         end = max(_millis(row["finished_at"]) or begin or 0, self._observed_at.get(trial_id, 0))
-        run = self._client.create_run(self._experiment_id, start_time=begin, tags=_tags(row))
+        run = client.create_run(self._experiment_id, start_time=begin, tags=_tags(row))
         params = [Param(name, str(value)[:6000]) for name, value in _params(row).items()]
         metrics = [Metric(*point, timestamp=end, step=0) for point in _metrics(row).items()]
         for step, point in _steps(curve):
@@ -227,8 +228,8 @@ class MlflowSink:
                 Metric(f"curve/{name}", point[name], end, step) for name in CURVE_METRICS if point[name] is not None
             ]
         for some, others in zip_longest(_parts(metrics, METRICS_A_CALL), _parts(params, PARAMS_A_CALL), fillvalue=()):
-            self._client.log_batch(run.info.run_id, metrics=some, params=others)
-        self._client.set_terminated(run.info.run_id, "FINISHED" if row["status"] in USABLE else "FAILED", end_time=end)
+            client.log_batch(run.info.run_id, metrics=some, params=others)
+        client.set_terminated(run.info.run_id, "FINISHED" if row["status"] in USABLE else "FAILED", end_time=end)
         self._runs[trial_id] = run.info.run_id
         self._ended[trial_id] = end
         self._copied.add(trial_id)
@@ -314,7 +315,10 @@ def ui_command(root: str | Path, port: int = 5000, host: str = "127.0.0.1") -> l
         raise MubenchError(f"The runs of {root} are on the MLflow server at {uri}; open that in a browser.")
     if uri == default_uri(root) and not (root / "mlflow.db").is_file():
         raise MubenchError(f"{root} has no mlflow.db yet; `mubench report {root} --sync-mlflow` writes it.")
-    installed = Path(find_spec("mlflow").origin).parent.parent
+    spec = find_spec("mlflow")
+    if spec is None or spec.origin is None:
+        raise MubenchError("mlflow is not installed whole here; `pip install mlflow` mends it.")
+    installed = Path(spec.origin).parent.parent
     return [
         "/usr/bin/env", "PYTHONSAFEPATH=1", sys.executable, "-P", "-m", "mlflow", "server", "--uvicorn-opts", shlex.join(["--app-dir", str(installed)]),
         "--backend-store-uri", uri, "--default-artifact-root", (root / "mlruns").as_uri(),

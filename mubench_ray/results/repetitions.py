@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.compute import call_function
 
 from mubench_ray.metrics.base import timed_columns
 from mubench_ray.results.configurations import configuration, setting_names, tuned
@@ -39,8 +41,8 @@ def without_unplanned(trials: pa.Table, store: Store) -> tuple[pa.Table, list[st
     """The rows that the folder's plan counts, all of them where it has none (a merge); a line for each task and model of which others are there."""
     if (plan := read_plan(store)) is None:
         return trials, []
-    known = pc.is_in(trials["trial_id"], pa.array(plan["trials"], pa.string()))
-    others = trials.filter(pc.invert(known)).select(["task", "model", "method"]).to_pylist()
+    known = pc.field("trial_id").isin(pa.array(plan["trials"], pa.string()))
+    others = trials.filter(~known).select(["task", "model", "method"]).to_pylist()
     methods: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for row in others:
         methods[row["task"], row["model"]][row["method"]] += 1
@@ -55,15 +57,13 @@ def without_unplanned(trials: pa.Table, store: Store) -> tuple[pa.Table, list[st
 def without_contradictions(trials: pa.Table, timed: set[str]) -> tuple[pa.Table, list[str]]:
     """The rows without those of cells in which an id stands twice with different numbers; a line for each such id. A row
     without a result contradicts nothing, nor do the ``timed`` columns."""
-    counted = pc.value_counts(trials["trial_id"])
-    twice = counted.filter(pc.greater(counted.field("counts"), 1)).field("values")
+    counted = trials["trial_id"].value_counts()
+    twice = counted.field("values").filter(pa.array(counted.field("counts").to_numpy() > 1))
     if not len(twice):
         return trials, []
     numbers = [field.name for field in trials.schema if pa.types.is_floating(field.type) and field.name not in timed]
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in trials.filter(
-        pc.and_(pc.is_in(trials["trial_id"], twice), pc.is_in(trials["status"], pa.array(USABLE)))
-    ).to_pylist():
+    for row in trials.filter(pc.field("trial_id").isin(twice) & pc.field("status").isin(USABLE)).to_pylist():
         found[row["trial_id"]].append(row)
     refused, cells, names = [], set(), setting_names(set(trials["configuration"].to_pylist()))
     for trial_id, rows in found.items():
@@ -110,11 +110,10 @@ def with_all_columns(trials: pa.Table) -> pa.Table:
 
 def configured(trials: pa.Table, store: Store) -> pa.Table:
     """Fill the column ``configuration`` where rows of an earlier release have none; what its search chose stands in the folder."""
-    if pc.any(pc.match_substring(trials["configuration"], '"probes":')).as_py():
-        # Observations were a part of it once.
-        texts = {text: without_probes(text) for text in set(trials["configuration"].to_pylist())}
-        mended = [texts[text] for text in trials["configuration"].to_pylist()]
-        trials = _with(trials, {"configuration": pa.array(mended, pa.string())})
+    mended = {text: without_probes(text) for text in trials["configuration"].unique().to_pylist()}
+    if any(text != old for old, text in mended.items()):
+        found = [mended[text] for text in trials["configuration"].to_pylist()]
+        trials = _with(trials, {"configuration": pa.array(found, pa.string())})
     rows = trials.to_pylist() if trials["configuration"].null_count else []
     if not rows:
         return trials
@@ -124,7 +123,7 @@ def configured(trials: pa.Table, store: Store) -> pa.Table:
 
 
 def without_probes(text: str | None) -> str | None:
-    """A configuration without the observations that it once had in it."""
+    """A configuration without the observations, which were a part of it once."""
     if text is None or '"probes":' not in text:
         return text
     content = json.loads(text)
@@ -137,7 +136,7 @@ def of_every_suite(trials: pa.Table, store: Store) -> pa.Table:
     entries = (read_plan(store) or {}).get("suites") or []
     parts = [trials]
     for also in [entry["also"] for entry in entries if entry.get("also")]:
-        shared = trials.filter(pc.is_in(trials["trial_id"], pa.array(sorted(also))))
+        shared = trials.filter(pc.field("trial_id").isin(sorted(also)))
         ours = [also[name] for name in shared["trial_id"].to_pylist()]
         parts.append(_with(shared, {"configuration": pa.array(ours, pa.string())}))
     return pa.concat_tables(parts, promote_options="default") if len(parts) > 1 else trials
@@ -145,11 +144,15 @@ def of_every_suite(trials: pa.Table, store: Store) -> pa.Table:
 
 def terms(trials: pa.Table) -> pa.ChunkedArray:
     """On what terms the seconds of each row were spent, as one text: only those of equal ones have a mean. Null where the device is not known."""
-    half = pc.match_substring_regex(trials["trial"], r'"unlearning":{[^}]*"precision":"bf16"')
+    device = trials["device"]
+    half = _matching(trials["trial"], r'"unlearning":{[^}]*"precision":"bf16"')
     # Of rows of an earlier release: nothing but eager was there, and a CPU has no TF32.
-    of_cpu = pc.if_else(pc.equal(trials["device"], "cpu"), pc.if_else(half, "bf16", "fp32"), "unknown")
-    compute = pc.coalesce(trials["compute"], of_cpu)
-    return pc.binary_join_element_wise(trials["device"], compute, pc.fill_null(trials["execution"], "eager"), ", ")
+    precision = call_function("if_else", [half, "bf16", "fp32"])
+    of_cpu = call_function("if_else", [call_function("equal", [device, "cpu"]), precision, "unknown"])
+    compute = call_function("coalesce", [trials["compute"], of_cpu])
+    return call_function(
+        "binary_join_element_wise", [device, compute, pc.fill_null(trials["execution"], "eager"), ", "]
+    )
 
 
 #: What tells rows of one configuration apart.
@@ -159,14 +162,11 @@ REPETITION = ["configuration", "ratio", "after", "seed", "training_seed", "forge
 def once_each(trials: pa.Table) -> pa.Table:
     """Of rows that repeat one another (a control that two suites with different budgets have both run, a trial that a later version made anew) the one
     that counts, and of those the latest: one repetition is one value, whoever ran it."""
-    order = pc.sort_indices(
-        trials.append_column("counts", pc.is_in(trials["status"], pa.array(USABLE))),
-        sort_keys=[("counts", "descending"), ("finished_at", "descending"), ("trial_id", "ascending")],
-    )
-    trials = _with(
-        trials,
-        {"after": pc.if_else(pc.is_in(trials["method"], pa.array(["original", "retrain"])), "", trials["after"])},
-    )
+    counted = trials.append_column("counts", _one_of(trials["status"], USABLE))
+    by = [("counts", "descending"), ("finished_at", "descending"), ("trial_id", "ascending")]
+    order = call_function("sort_indices", [counted], pc.SortOptions(sort_keys=by))
+    control = _one_of(trials["method"], ["original", "retrain"])
+    trials = _with(trials, {"after": call_function("if_else", [control, "", trials["after"]])})
     places = trials.select(REPETITION).append_column("place", pa.array(np.arange(len(trials)))).take(order)
     kept = places.group_by(REPETITION, use_threads=False).aggregate([("place", "first")])["place_first"].to_numpy()
     return trials if len(kept) == len(trials) else trials.take(pa.array(np.sort(kept)))
@@ -175,7 +175,7 @@ def once_each(trials: pa.Table) -> pa.Table:
 def without_superseded(trials: pa.Table) -> tuple[pa.Table, list[str]]:
     """The rows without those that an earlier version of the method or the training loop made, where a later one made others of their configuration and ratio;
     a line for each such group in which something is then lacking."""
-    if not pc.any(pc.match_substring_regex(trials["trial"], r'"versions":\s*{"')).as_py():
+    if not call_function("any", [_matching(trials["trial"], r'"versions":\s*{"')]).as_py():
         return trials, []
     names = ["configuration", "ratio", "after"]
     groups: dict[tuple, list[int]] = defaultdict(list)
@@ -236,6 +236,16 @@ def named(trials: pa.Table) -> pa.Table:
 
 #: What of a contender has a column of its own.
 OF_COLUMNS = ("method", "lr", "hyperparameters")
+
+
+def _one_of(column: pa.ChunkedArray, values: Iterable[str]) -> pa.ChunkedArray:
+    """Mask of the rows that have one of the values; False for null."""
+    return call_function("is_in", [column], pc.SetLookupOptions(value_set=pa.array(values)))
+
+
+def _matching(column: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
+    """Mask of the rows in whose text the pattern is found; null for null."""
+    return call_function("match_substring_regex", [column], pc.MatchSubstringOptions(pattern))
 
 
 def _with(trials: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:

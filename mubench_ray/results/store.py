@@ -27,6 +27,7 @@ from mubench_ray.results.compaction import (
     is_merged,
     loose_files,
     owner_of,
+    read_file,
     read_table,
 )
 from mubench_ray.results.schema import (
@@ -159,7 +160,7 @@ class Store:
         for name in folder.names():
             if name.endswith(".parquet") and name[0] not in "._":
                 whole = read_table(folder, name)
-                kept = whole.filter(pc.invert(pc.is_in(whole["status"], pa.array(statuses))))
+                kept = whole.filter(~pc.field("status").isin(statuses))
                 gone += whole.num_rows - kept.num_rows
                 if not kept.num_rows:
                     folder.delete(name)
@@ -189,7 +190,7 @@ class Store:
             folder.delete(name)
         for part in [name for name in folder.names() if name.startswith("part-")]:
             whole = read_table(folder, part)
-            kept = whole.filter(pc.invert(pc.is_in(whole["trial_id"], pa.array(sorted(trials)))))
+            kept = whole.filter(~pc.field("trial_id").isin(sorted(trials)))
             if kept.num_rows < whole.num_rows:
                 folder.write(part, kept)
 
@@ -240,8 +241,7 @@ class Store:
         for file in files:
             name = Path(file).stem
             if is_merged(file):
-                content = pq.read_table(file, columns=["trial_id"], filesystem=self.place.fs, partitioning=None)
-                ids.update(content["trial_id"].to_pylist())
+                ids.update(read_file(file, self.place.fs, ["trial_id"])["trial_id"].to_pylist())
             else:
                 ids.add(name)
         return ids
@@ -266,28 +266,29 @@ class Store:
         """What ``look`` makes of a table's files; looks again where a merge moved rows between files meanwhile."""
         while True:
             files = self.files(table)
-            fault: Exception | None = None
             try:
                 result = self.place.tried("read", lambda files=files: look(files))
             except StorageLost:
                 raise
             except (pa.ArrowInvalid, OSError) as error:
-                fault = error
-            now = self.files(table)
-            moved = set(files) - set(now) or any(is_merged(file) for file in set(now) - set(files))
-            if moved:
-                continue
-            if fault is None:
-                return result
-            raise ResultsError(
-                f"{self._damaged(files) or f'{self.place}/{table}'} cannot be read ({fault}); "
-                "remove the damaged file and run the suite again."
-            ) from fault
+                if not self._moved(table, files):
+                    raise ResultsError(
+                        f"{self._damaged(files) or f'{self.place}/{table}'} cannot be read ({error}); "
+                        "remove the damaged file and run the suite again."
+                    ) from error
+            else:
+                if not self._moved(table, files):
+                    return result
+
+    def _moved(self, table: str, files: list[str]) -> bool:
+        """Whether a merge moved rows between files since these were all of the table's."""
+        now = self.files(table)
+        return not set(files) <= set(now) or any(is_merged(file) for file in set(now) - set(files))
 
     def _damaged(self, files: list[str]) -> str | None:
         for file in files:
             try:
-                pq.read_table(file, filesystem=self.place.fs, partitioning=None)
+                read_file(file, self.place.fs)
             except (pa.ArrowInvalid, OSError):
                 return file
         return None

@@ -13,7 +13,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,6 @@ class Submission:
     manifest: dict[str, Any]
     rows: list[dict[str, Any]]
     redrawn: int = 0
-    notes: list[str] = field(default_factory=list)
 
     @cached_property
     def trials(self) -> list[Trial | None]:

@@ -57,31 +57,40 @@ def split_of(
     return split_forget(splits.train, forget, scores)
 
 
-def data_for(
-    made: Trial | Recipe, data_dir: str | Path | None, device: str, scores: tuple[Scores, ...] = ()
+def training_data(
+    recipe: Recipe, data_dir: str | Path | None, device: str, scores: tuple[Scores, ...] = ()
 ) -> tuple[UnlearningData, Splits, ForgetSplit | None]:
-    """What the training of an artifact, or the unlearning of a trial, may see, all splits for its evaluation, and its forget set, drawn with the ``scores``
-    that it reads."""
-    task, splits = load_half(made.task, made.subset, data_dir, made.half)
-    forget = split_of(made, made.forget, data_dir, scores) if made.forget else None
-    if isinstance(made, Recipe) and made.on:
-        part = {"forget": forget and Rows(splits.train, forget.forget), "validation": Rows.all_of(splits.validation)}
-        sets = {made.on: part[made.on]}
+    """What training of this artifact may see, all splits for its evaluation, and its forget set, drawn with the ``scores`` that it reads, if it has one."""
+    task, splits = load_half(recipe.task, recipe.subset, data_dir, recipe.half)
+    forget = split_of(recipe, recipe.forget, data_dir, scores) if recipe.forget else None
+    if recipe.on == "validation":
+        sets = {"validation": Rows.all_of(splits.validation)}
     elif forget is None:
         sets = {"train": Rows.all_of(splits.train)}
+    elif recipe.on == "forget":
+        sets = {"forget": Rows(splits.train, forget.forget)}
     else:
         sets = {"retain": Rows(splits.train, forget.retain)}
-        if isinstance(made, Trial):
-            sets |= {
-                "forget": Rows(splits.train, new_to_forget(made, forget, data_dir, scores)),
-                "validation": Rows.all_of(splits.validation),
-            }
-    return UnlearningData(task, get_model(made.model, made.pretrained), sets, device), splits, forget
+    return UnlearningData(task, get_model(recipe.model, recipe.pretrained), sets, device), splits, forget
+
+
+def unlearning_data(
+    trial: Trial, data_dir: str | Path | None, device: str, scores: tuple[Scores, ...] = ()
+) -> tuple[UnlearningData, Splits, ForgetSplit]:
+    """What unlearning of this trial may see, all splits for its evaluation, and its forget set, drawn with the ``scores`` that it reads."""
+    task, splits = load_half(trial.task, trial.subset, data_dir, trial.half)
+    forget = split_of(trial, trial.forget, data_dir, scores)
+    sets = {
+        "retain": Rows(splits.train, forget.retain),
+        "forget": Rows(splits.train, new_to_forget(trial, forget, data_dir, scores)),
+        "validation": Rows.all_of(splits.validation),
+    }
+    return UnlearningData(task, get_model(trial.model, trial.pretrained), sets, device), splits, forget
 
 
 def new_to_forget(trial: Trial, forget: ForgetSplit, data_dir: str | Path | None, scores: tuple[Scores, ...]) -> Tensor:
     """D_F of this trial: in a sequence only what the steps before did not forget already."""
-    if not trial.after:
+    if (previous := trial.previous) is None:
         return forget.forget
-    before = split_of(trial, trial.previous.forget, data_dir, scores).forget
-    return forget.forget[~torch.isin(forget.forget, before)]
+    forgotten = split_of(trial, previous.forget, data_dir, scores).forget
+    return forget.forget[~torch.isin(forget.forget, forgotten)]

@@ -27,7 +27,7 @@ from mubench_ray.training.phase import Optimizer, Phase
 from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.trial import ForgetSet, Recipe, Trial
 from mubench_ray.trials.artifacts import Artifact, ArtifactStore
-from mubench_ray.trials.data import data_for, load_task, split_of
+from mubench_ray.trials.data import load_task, split_of, training_data
 
 
 def get_artifact(
@@ -63,13 +63,15 @@ def scores_for(
 def forget_split(
     made: Trial | Recipe, store: ArtifactStore, data_dir: str | Path | None = None, device: str = "cpu"
 ) -> ForgetSplit:
-    """The forget set of a trial or a retrain."""
+    """The forget set of a trial or a retrain; raises ValueError for a recipe that leaves nothing out."""
+    if made.forget is None:
+        raise ValueError(f"{made.id} is trained on everything: it has no forget set")
     return split_of(made, made.forget, data_dir, scores_for(made.forget, store, data_dir, device))
 
 
 def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, device: str, world: World) -> Artifact:
     scores = scores_for(recipe.forget, store, data_dir, device, world)
-    data, splits, forget = data_for(recipe, data_dir, device, scores)
+    data, splits, forget = training_data(recipe, data_dir, device, scores)
     extra: dict[str, Any] = {}
     progress: Checkpoint | None = None
     if recipe.training is None:

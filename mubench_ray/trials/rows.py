@@ -85,5 +85,7 @@ def compute_of(trial: Trial, device: str) -> str:
     options = trial.training if METHODS.get(trial.method).start == "retrain" else trial.unlearning
     if options.precision == "bf16" or not device.startswith("cuda"):
         return options.precision
-    switches = (torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision)
+    # torch puts an object that has ``conv`` in the place of the module that its types are read from.
+    of_convolutions = torch.backends.cudnn.conv.fp32_precision  # pyright: ignore[reportAttributeAccessIssue]
+    switches = (of_convolutions, torch.backends.cuda.matmul.fp32_precision)
     return "tf32" if "tf32" in switches else "fp32"

@@ -25,7 +25,7 @@ from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.training.superloss import SuperLoss
 from mubench_ray.trial import Trial, Unlearning
 from mubench_ray.trials.artifacts import Artifact, ArtifactStore
-from mubench_ray.trials.data import data_for
+from mubench_ray.trials.data import unlearning_data
 from mubench_ray.trials.originals import get_artifact, scores_for
 from mubench_ray.trials.versions import step_before
 
@@ -53,7 +53,7 @@ def prepare(
     """Data, artifacts, the network to start from and the meter of a trial; makes the artifacts that are missing. ``world``: the processes that share it."""
     method = METHODS.get(trial.method).configure(trial.hyperparameters)
     scores = scores_for(trial.forget, artifacts, data_dir, device, world)
-    data, splits, forget = data_for(trial, data_dir, device, scores)
+    data, splits, forget = unlearning_data(trial, data_dir, device, scores)
     retrain = get_artifact(trial.retrain, artifacts, data_dir, device, world) if trial.retrain else None
     starts = method.start != "retrain" and not trial.after
     original = (
@@ -133,9 +133,12 @@ def kept_network(
     return None
 
 
-def declared_flos(trial: Trial, retained: int, original: Artifact) -> float:
-    """FLOs of the task's own budget: its passes over D_R at what a step that trains the whole network costs."""
-    return trial.budget_epochs * retained * original.flos_per_sample
+def declared_flos(trial: Trial, retained: int, original: Artifact | None) -> float:
+    """FLOs of the task's own budget: its passes over D_R at what a step that trains the whole network costs. Raises ValueError where the trial has none."""
+    of_a_step = original.flos_per_sample if original else None
+    if trial.budget_epochs is None or of_a_step is None:
+        raise ValueError(f"trial {trial.id} declares no budget of its own: what its retrain spent is its budget")
+    return trial.budget_epochs * retained * of_a_step
 
 
 def refuse_pieces(method: Method, phases: list[Phase], options: Unlearning) -> None:

@@ -37,6 +37,8 @@ def versioned(trial: Trial) -> Trial:
     """The trial with the versions of what it is made with here and now; of its scoring network, too."""
     found: dict[str, Any] = {"versions": versions_of(trial)}
     if old := trial.forget.scored_by:
+        if old.training is None:
+            raise ValueError(f"trial {trial.id}: {old.id} is a checkpoint as it is, and scores no sampler's examples")
         network = scoring(old.task, old.subset, old.model, old.pretrained, old.training, old.half)
         found["forget"] = ForgetSet.model_validate(trial.forget.model_dump() | {"scored_by": network.model_dump()})
     if all(getattr(trial, name) == value for name, value in found.items()):

@@ -22,6 +22,7 @@ from mubench_ray.forget import split_forget
 from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.report import summary_rows, write_report
 from mubench_ray.results.leaderboard import entries, merge, submit
+from mubench_ray.results.mlflow_sink import RUNS_FILE, RUNS_SCHEMA
 from mubench_ray.results.schema import SCHEMA_VERSION
 from mubench_ray.results.store import Store
 from mubench_ray.results.submission import forget_name, pack
@@ -139,6 +140,16 @@ def test_what_a_killed_submission_left_undone_is_completed(groups, tmp_path):
     (board / "trials" / "part-2.parquet").unlink()  # its trials are what comes last
     submit(groups[1], board)
     assert Store(board).read("trials").sort_by("trial_id").equals(whole)
+
+
+def test_runs_on_a_server_are_taken_over_once(ours, tmp_path):
+    board, ids = tmp_path / "board", sorted(Store(ours).finished())
+    where = ["https://runs.example.org", "sqlite:////home/ours/mlflow.db"]
+    runs = [{"trial_id": i, "run_id": i, "experiment_id": "1", "tracking_uri": uri} for i, uri in zip(ids, where)]
+    Store(ours).write_table(".", RUNS_FILE, pa.Table.from_pylist(runs, RUNS_SCHEMA))
+    for _ in range(2):
+        submit(ours, board)
+        assert pq.read_table(board / RUNS_FILE).to_pylist() == runs[:1]
 
 
 def remove(folder, method):

@@ -9,7 +9,7 @@ from mubench_ray.models import MODELS
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.artifacts import ArtifactStore, Damaged
-from mubench_ray.trials.data import data_for
+from mubench_ray.trials.data import training_data
 from mubench_ray.trials.originals import get_artifact
 
 
@@ -20,7 +20,7 @@ def retrain(tiny):
 
 
 def weights(artifact, recipe):
-    data, _, _ = data_for(recipe, None, "cpu")
+    data, _, _ = training_data(recipe, None, "cpu")
     return artifact.load_into(MODELS.get(recipe.model).build(data.task)).state_dict()
 
 
@@ -58,7 +58,7 @@ def test_a_folder_that_cannot_be_made_is_lost_storage(retrain, tmp_path, make):
 
 
 def test_retrain_never_sees_the_forget_set(retrain):
-    data, splits, forget = data_for(retrain, None, "cpu")
+    data, splits, forget = training_data(retrain, None, "cpu")
     assert set(data.sets) == {"retain"}
     seen = torch.cat(
         [batch["index"] for batch, _ in zip(data.passes("retain", 32, ("s",)), range(data.steps("retain", 32, 1)))]

@@ -13,7 +13,7 @@ from mubench_ray.results.score import score, stack
 from mubench_ray.results.store import Store
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.artifacts import ArtifactStore
-from mubench_ray.trials.data import data_for, load_task
+from mubench_ray.trials.data import load_task, training_data, unlearning_data
 from mubench_ray.trials.run_trial import metric_names, run_trial
 
 POOL = {
@@ -51,13 +51,13 @@ def test_the_pool_is_shared_by_all_methods():
 def test_a_shadow_model_sees_its_half_only():
     _, splits = load_task("digits", 200, None)
     for trial in make_plan(make_suite(POOL)).trials.values():
-        _, own, forget = data_for(trial, None, "cpu")
+        _, own, forget = unlearning_data(trial, None, "cpu")
         inside, outside = halves(len(splits.train), trial.half)
         source = splits.train.source_index
         assert set(own.train.source_index.tolist()) == set(source[inside].tolist())
         assert set(own.unseen.source_index.tolist()) == set(source[outside].tolist())
         assert len(forget.forget) == 20 and len(forget.forget) + len(forget.retain) == len(inside)
-        trained, _, _ = data_for(trial.original, None, "cpu")
+        trained, _, _ = training_data(trial.original, None, "cpu")
         assert len(trained.rows("train")) == len(inside)
 
 
