@@ -94,6 +94,9 @@ def test_another_network_than_the_rows_is_not_observed(tmp_path):
     path = tmp_path / "steps" / f"{trial.id}.safetensors"
     path.write_bytes((tmp_path / "steps" / f"{other.id}.safetensors").read_bytes())
     (record,) = observe_again(trial, WANTED[:1], row, own)
+    assert record["status"] == "failed" and f"holds the network of trial {other.id}" in record["error"]
+    own.keep(trial.id, prepare(other, own).ctx.network)
+    (record,) = observe_again(trial, WANTED[:1], row, own)
     assert record["status"] == "failed" and "is not the one of the row" in record["error"]
     assert record["values"] == "{}" and record["arrays"] == []
 

@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 from mubench_ray.cli import app
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.run import Work, describe_plan, manifest
+from mubench_ray.engine.run import Work, describe_plan, manifest, search_rows
 from mubench_ray.report.report import make_report
 from mubench_ray.results.plans import PLAN, entered, planned, read_plan
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
+from mubench_ray.trials.observing import failed_record
 from mubench_ray.trials.rows import planned_row
 
 BASE = {
@@ -126,3 +127,49 @@ def test_a_trial_of_two_suites_is_in_the_line_of_either(tmp_path):
     work.write_plan()
     board = {row["label"]: row["planned"] for row in make_report(store.root).board.to_pylist()}
     assert sorted(board.values()) == [2, 3] and len(board) == 2
+
+
+RELEARN = {"objectives": {"relearning_area": 1.0}, "strategy": "random", "trials": 2}
+
+
+def searched(tmp_path, steps: int):
+    """A plan that searches by what f_U relearns in so many steps, and a search's folder with the rows of its two first trials."""
+    plan = make_plan(
+        make_suite({**BASE, "search": RELEARN, "observations": {"name": "relearn_benign", "steps": steps}})
+    )
+    store = Store(tmp_path / "search")
+    store.create({"suite": "t"})
+    return plan, store
+
+
+def test_a_search_knows_the_rows_that_were_looked_at_as_its_suite_asks(tmp_path):
+    """Rows without what an objective reads were unusable, and the default was reported as tuned."""
+    plan, store = searched(tmp_path, 4)
+    looked_at, other, failed = list(make_plan(make_suite({**BASE, "seeds": [1, 2, 3]})).trials.values())[:3]
+    feeding = list(plan.observations)
+    for trial, status in ((looked_at, "ok"), (other, "ok"), (failed, "diverged")):
+        store.write(Outcome(planned_row(trial) | {"status": status}), [])
+    record = failed_record(looked_at, feeding[0], None, "ok") | {"values": '{"relearning_area": 0.25}'}
+    store.write_observations([record])
+    rows = search_rows(store, feeding)
+    assert set(rows) == {looked_at.id, failed.id}, "what was not looked at is to be run again"
+    assert rows[looked_at.id]["relearning_area"] == 0.25
+    assert set(search_rows(store, [])) == {looked_at.id, other.id, failed.id}
+    again, _ = searched(tmp_path, 40)
+    assert set(search_rows(store, list(again.observations))) == {failed.id}, "other options are another observation"
+
+
+def test_tuned_by_other_observations_is_another_configuration(tmp_path):
+    configurations = [
+        {trial.configuration for trial in searched(tmp_path, steps)[0].trials.values() if trial.method == "ft"}
+        for steps in (4, 40)
+    ]
+    assert not configurations[0] & configurations[1]
+    plain = [
+        {
+            trial.configuration
+            for trial in make_plan(make_suite({**BASE, "search": {"trials": 2}, "observations": asked})).trials.values()
+        }
+        for asked in ([], "relearn_benign")
+    ]
+    assert plain[0] == plain[1], "what no objective reads tells nothing apart"
