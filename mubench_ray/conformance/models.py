@@ -124,11 +124,12 @@ def check_network(model: Model, kind: type[Task]) -> Iterator[Finding]:
 def shaped(task: Task, outputs: object, batch: Batch) -> tuple[bool, str]:
     """Whether outputs are logits (B, classes), or give a finite loss an example, and what they are if not."""
     if isinstance(task, Classification):
-        right = isinstance(outputs, Tensor) and outputs.shape == (len(batch), task.classes)
-        if right and bool((outputs >= 0).all()) and torch.allclose(outputs.sum(-1), torch.ones(len(batch)), atol=1e-3):
+        if not isinstance(outputs, Tensor) or outputs.shape != (len(batch), task.classes):
+            there = f"{tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
+            return False, f"outputs are {there}, expected logits ({len(batch)}, {task.classes})"
+        if bool((outputs >= 0).all()) and torch.allclose(outputs.sum(-1), torch.ones(len(batch)), atol=1e-3):
             return False, "outputs are probabilities, expected logits: leave the softmax to the loss"
-        there = f"{tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        return right, "" if right else f"outputs are {there}, expected logits ({len(batch)}, {task.classes})"
+        return True, ""
     losses = task.losses(outputs, batch)
     right = losses.shape == (len(batch),) and bool(torch.isfinite(losses).all())
     return (

@@ -207,7 +207,7 @@ def new_rows(source: Store, board: Store, wanted: set[str], name: str) -> pa.Tab
     again = known.take(pa.array([place[trial_id] for trial_id, _ in also], pa.int64()))
     texts = pa.array([text for _, text in also], pa.string())
     again = again.set_column(again.schema.get_field_index("configuration"), "configuration", texts)
-    rows = rows.filter(pc.is_in(rows["trial_id"], pa.array(sorted(wanted), pa.string())))
+    rows = rows.filter(pc.field("trial_id").isin(pa.array(sorted(wanted), pa.string())))
     rows = rows.append_column("submission", pa.array([name] * len(rows), pa.string()))
     return pa.concat_tables([rows, again], promote_options="default")
 

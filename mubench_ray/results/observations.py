@@ -77,7 +77,7 @@ def kinds_shown(records: Iterable[dict[str, Any]], store: Store) -> tuple[dict[s
         kind = wanted.get(name) if wanted.get(name) in kinds else next(iter(kinds)) if len(kinds) == 1 else None
         if kind is not None:
             shown[name] = kind
-        if others := kinds.total() - kinds[kind]:
+        if others := kinds.total() - (0 if kind is None else kinds[kind]):
             ways = described(kinds)
             which = "none" if kind is None else ways[kind]
             told.append(
