@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from mubench_ray.observations.base import Kind, Trained, refusal
 from mubench_ray.observations.evaluation_sets import SETS, evaluation_sets
 from mubench_ray.observations.shifted_sets import shifted_means
 from mubench_ray.provenance import provenance
-from mubench_ray.randomness import torch_generator
+from mubench_ray.randomness import derive, torch_generator
 from mubench_ray.results.schema import EXAMPLES
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.status import Status
@@ -120,11 +120,10 @@ def seen_of(prepared: Prepared, trial: Trial, artifacts: ArtifactStore, data_dir
 
 @dataclass
 class Measured:
-    """What was found: arrays by name, the values of all metrics that read nothing else, and a record of each observation that was asked for."""
+    """What every trial is looked at for: arrays by name, and the values of all metrics that read nothing else."""
 
     arrays: dict[str, Any]
     values: dict[str, float | None]
-    records: list[dict[str, Any]] = field(default_factory=list)
 
 
 def measure(seen: Seen, costs: Mapping[str, float | None]) -> Measured:
@@ -201,8 +200,11 @@ def failed_record(trial: Trial, each: Asked, reason: str | None, status: str = S
 
 def _given(look: Observation, seen: Seen) -> dict[str, Any]:
     """What an observation gives; raises MubenchError where that is not what it declares, or where it changed f_U."""
-    before = sums_of(seen.ctx.network)
-    found = look.observe(seen)
+    before, device = sums_of(seen.ctx.network), torch.device(seen.ctx.device)
+    # What it draws is the same whether it is made with the trial or later, and leaves what comes after it alone.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive("observe", look.name, seen.trial.seed))
+        found = look.observe(seen)
     if not torch.equal(before, sums_of(seen.ctx.network)):
         raise MubenchError(
             f"observation {look.name} changed the network that it looks at; let it train a copy (seen.copy())."

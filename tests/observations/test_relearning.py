@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import MubenchError
@@ -217,3 +218,22 @@ def test_an_observation_that_changes_the_network_or_gives_what_it_does_not_say_i
             del OBSERVATIONS._things[name], OBSERVATIONS._spellings[name]
     assert "'unsaid', which its ``gives`` does not name" in first["error"]
     assert "changed the network" in second["error"] and second["status"] == "failed"
+
+
+def test_what_an_observation_draws_does_not_depend_on_what_was_drawn_before(artifacts):
+    @observation("drawing", title="Draws from torch's own generator")
+    class Drawing(Observation):
+        gives = ("drawn",)
+
+        def observe(self, seen):
+            return {"drawn": torch.rand(3).numpy()}
+
+    try:
+        wanted = [Asked(name="drawing")]
+        together = run_trial(trial_of("ft"), artifacts, wanted=wanted)
+        torch.rand(5)
+        later = observe_again(trial_of("ft"), wanted, together.row, artifacts)
+    finally:
+        del OBSERVATIONS._things["drawing"], OBSERVATIONS._spellings["drawing"]
+    ours, theirs = (each[0]["arrays"][0]["values"] for each in (together.observations, later))
+    assert np.array_equal(ours, theirs)
