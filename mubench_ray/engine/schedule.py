@@ -92,6 +92,9 @@ class Schedule:
             return None
         if self._limit is not None and len(self._running) >= self._limit:
             return None
+        while self._artifacts and not self._is_needed(self._artifacts[0]):
+            self._known.discard(self._artifacts.popleft())
+            self.progress.artifacts_total -= 1
         if self._artifacts and len(self._ready) < 4 * self._slots:
             job = self._artifacts.popleft()
         elif self._ready:
@@ -101,6 +104,10 @@ class Schedule:
         self._running.add(job)
         self.progress.running = min(len(self._running), self._slots)
         return job
+
+    def _is_needed(self, artifact: str) -> bool:
+        """Whether anything still waits for an artifact; what did may have been abandoned meanwhile for want of another one."""
+        return any(job in self._waiting for job in self._dependents.get(artifact, []))
 
     @property
     def finished(self) -> bool:

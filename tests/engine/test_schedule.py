@@ -103,3 +103,15 @@ def test_what_a_lost_artifact_was_needed_for_is_lost_once_and_later_trials_too()
     assert (schedule.progress.done, schedule.progress.artifacts_done, schedule.progress.artifacts_total) == (2, 3, 3)
     schedule.add({"c": ("retrain-c",), "retrain-c": ("scoring-x",), "d": ("retrain-a",)})
     assert lost == [("a", "no data"), ("c", "no data"), ("d", "no data")] and schedule.finished
+
+
+def test_an_artifact_that_nothing_waits_for_any_more_is_not_made():
+    needs = {"a": ("retrain-a", "original-a"), "b": ("retrain-b",)}
+    schedule = scheduled(needs, slots=1)
+    order = drain(schedule, lambda job: ("failed", "no data") if job == "retrain-a" else ("ok", None), width=1)
+    assert order == ["retrain-a", "retrain-b", "b"]
+    assert schedule.progress.artifacts_done == schedule.progress.artifacts_total == 2
+    schedule = scheduled({"a": ("retrain-a", "original-a")}, slots=1)
+    assert drain(schedule, lambda job: ("failed", "no data"), width=1) == ["retrain-a"]
+    schedule.add({"c": ("original-a",)})  # a search may ask for it again
+    assert drain(schedule, width=1) == ["original-a", "c"]
