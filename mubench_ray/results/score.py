@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mubench_ray.errors import ResultsError, UnknownName, did_you_mean
+from mubench_ray.errors import MubenchError, ResultsError, UnknownName, did_you_mean, one_line
 from mubench_ray.metrics.base import METRICS, compute_one, is_observed, reads
 from mubench_ray.metrics.group import GROUP_METRICS, GroupMetric, compute_group, count_models
 from mubench_ray.results.configurations import setting_names
@@ -110,9 +110,12 @@ def score_trials(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
         value, reason, sampled = None, None, False
         if row["status"] in USABLE:
             observed = observe_trial(folder, row, needs)
-            value = compute_one(name, observed, {})
+            try:
+                value = compute_one(name, observed, {})
+            except Exception as error:  # noqa: BLE001 - of a metric of somebody's own: its reason, and the others have theirs
+                reason = one_line(error)
             sampled = any("retain_" in need.removeprefix("retrain_") for need in needs) and folder.is_sampled(row)
-            if value is None:
+            if value is None and reason is None:
                 missing = sorted(need for need in needs if not is_observed(observed.get(need)))
                 reason = f"not observed: {', '.join(missing)}" if missing else "undefined for these values"
         else:
@@ -148,7 +151,12 @@ def score_groups(folder: Folder, metric: GroupMetric, options: Mapping[str, Any]
     for rows in groups(folder, metric.over):
         rows, oracles = with_oracles(folder, rows, metric.over) if needs_oracles else (rows, [])
         observed = observe_group(folder, rows, oracles, metric)
-        values, reason = compute_group(metric.name, observed, options)
+        try:
+            values, reason = compute_group(metric.name, observed, options)
+        except MubenchError:  # of an option
+            raise
+        except Exception as error:  # noqa: BLE001 - of a metric of somebody's own: its reason, and the other groups have theirs
+            values, reason = dict.fromkeys(metric.parts), one_line(error)
         sampled = any("retain_confidence" in need for need in metric.needs) and any(map(folder.is_sampled, rows))
         described = describe(rows, metric.over) | {
             "metric": metric.name,

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mubench_ray.errors import MubenchError, ResultsError, UnknownName
-from mubench_ray.metrics import METRICS, compute_all, metric
+from mubench_ray.metrics import GROUP_METRICS, METRICS, Part, compute_all, group_metric, metric
 from mubench_ray.metrics.controls import gate_groups
 from mubench_ray.results.folder import Folder
 from mubench_ray.results.schema import EXAMPLES
@@ -122,6 +122,28 @@ def test_a_metric_added_afterwards_needs_no_training(planted, monkeypatch):
     assert values == [0.0] * 10
     assert sorted(path.name for path in (planted / "examples").iterdir()) == before
     assert (planted / "scores" / "worst_forget_loss.parquet").is_file()
+
+
+def test_a_metric_that_raises_is_a_reason(planted, monkeypatch):
+    """It was a traceback, and no table."""
+    for registry in (METRICS, GROUP_METRICS):
+        registry.names()
+        for table in ("_things", "_spellings"):
+            monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
+
+    @metric("raising", direction="neither", cites="a test")
+    def raising(forget_loss: np.ndarray) -> float:
+        """Raises."""
+        raise KeyError("no such thing")
+
+    @group_metric("raising_group", over=("seed",), parts={"only": Part("lower")}, cites="a test")
+    def raising_group(forget_confidence: np.ndarray) -> dict[str, float]:
+        """Raises."""
+        raise KeyError("no such thing")
+
+    for name in ("raising", "raising_group"):
+        rows = score(planted, name).to_pylist()
+        assert rows and {(row["value"], row["reason"]) for row in rows} == {(None, "KeyError: 'no such thing'")}
 
 
 def test_the_table_is_written_whole_under_its_canonical_name(planted):
