@@ -218,8 +218,9 @@ def show_end(run: Run, command: str) -> None:
         told.append(f"{sum(run.unobserved.values())} observations could not be made: {reasons(run.unobserved)}")
     if told:
         again = f"To try {'them' if run.retriable > 1 else 'it'} again: {command} --retry-failed"
-        what = again if run.retriable else "Run again, it would end the same."
-        lines.append(f"{'; '.join(told)}. `mubench status {run.out}` says which. {what}")
+        alike = "What diverged would diverge again." if run.failed or run.search_failed else ""
+        what = again if run.retriable else alike
+        lines.append(f"{'; '.join(told)}. `mubench status {run.out}` says which. {what}".rstrip())
     if not run.complete:
         lines.append(f"Interrupted: {run.finished} of {run.planned} trials are done. To go on: {command}")
     for line in lines:
