@@ -86,14 +86,12 @@ def group_letters(results: Results, metric: str, higher: bool) -> pa.Table:
     """
     trials, values = results.trials, results.values(metric)
     configurations = group_by(trials, LINE)
-    cells = group_by(trials, CELL)
     first = trials.take(pa.array(configurations.first)).select(LINE)
     contends = ~np.isin(first["method"].to_numpy(zero_copy_only=False), CONTROLS)
     made = np.full(len(configurations), "", dtype=object)
     units = {name: group_by(trials, [name]).code for name in ("training_seed", "seed")}
     means = configurations.mean(values)
-    by_cell = np.split(np.argsort(cells.code, kind="stable"), np.cumsum(cells.count())[:-1])
-    for rows in by_cell:
+    for rows in group_by(trials, CELL).members():
         rows = rows[contends[configurations.code[rows]] & np.isfinite(values[rows])]
         unit = units["training_seed"][rows]
         unit = np.unique(unit if len(np.unique(unit)) > 1 else units["seed"][rows], return_inverse=True)[1]

@@ -109,17 +109,16 @@ def mark_dominated(scopes: pa.Table, columns: list[Column]) -> pa.Table:
     """
     if COST not in scopes.column_names:
         return scopes
-    code = group_by(scopes, CELL).code
+    cells = group_by(scopes, CELL)
     cost = scopes[COST].to_numpy(zero_copy_only=False).astype(float)
     cost = np.where((cost > 0) & (scopes["method"].to_numpy(zero_copy_only=False) != "original"), cost, np.nan)
-    members = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1]) if len(code) else []
     for column in shown_in("frontier", columns):
         name = column.name
         score, low, high = (
             scopes[name + edge].to_numpy(zero_copy_only=False).astype(float) for edge in ("", "_low", "_high")
         )
-        flags, labelled = np.zeros(len(code), bool), np.zeros(len(code), bool)
-        for rows in members:
+        flags, labelled = np.zeros(len(scopes), bool), np.zeros(len(scopes), bool)
+        for rows in cells.members():
             flags[rows] = dominated(cost[rows], score[rows], column.direction == "higher")
             edges = (low[rows], high[rows])
             labelled[rows] = names_that_fit(name, cost[rows], score[rows], *edges, ~flags[rows])

@@ -25,6 +25,11 @@ class Groups:
         """Rows (in the mask) a group, (G,)."""
         return np.bincount(self.code if mask is None else self.code[mask], minlength=len(self))
 
+    def members(self) -> list[np.ndarray]:
+        """The rows of each group, G arrays of places, ascending."""
+        ends = np.cumsum(self.count())
+        return np.split(np.argsort(self.code, kind="stable"), ends[:-1]) if len(self) else []
+
     def mixed(self, column: pa.ChunkedArray, among: np.ndarray | None = None) -> np.ndarray:
         """Mask of the rows (N,) whose group does not have one value of the column throughout (in the rows of a mask), null being a value."""
         rows = np.arange(len(self.code)) if among is None else np.flatnonzero(among)

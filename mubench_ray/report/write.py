@@ -38,7 +38,7 @@ def write_report(root: str | Path) -> Path:
     cannot be written. What cannot be drawn, and so is missing in it, is a warning, ``NotDrawn``.
     """
     report = make_report(root)
-    shown = blocks(report) if len(report.board) else []
+    shown = blocks(report)
     tables = list(paper_tables(report, shown))
     folder = Path(root) / "report"
     save(folder / "leaderboard.csv", csv(report.board))
