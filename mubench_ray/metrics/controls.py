@@ -15,6 +15,7 @@ import numpy as np
 
 from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.status import USABLE
+from mubench_ray.trial import CONTROLS
 
 Verdict = Literal["trusted", "untrusted", "not checkable"]
 #: Seeds of either control below which no interval is worth a verdict.
@@ -127,8 +128,7 @@ def chance_tolerance(
 ) -> float:
     """``sampling_tolerance`` on the scale of a metric between ``low`` and ``high`` (None: no end): an AUC strays at most
     0.5 from its ideal, Indisc at most 1."""
-    ends = (math.inf if end is None else abs(end - ideal) for end in (low, high))
-    farthest = max(ends)
+    farthest = max(math.inf if end is None else abs(end - ideal) for end in (low, high))
     return sampling_tolerance(forget_size, level) * farthest / 0.5 if math.isfinite(farthest) else 0.0
 
 
@@ -192,7 +192,7 @@ def gate_groups(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     found: dict[tuple, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for row in scores:
-        if row["metric"] in GROUP_METRICS and row["method"] in ("original", "retrain"):
+        if row["metric"] in GROUP_METRICS and row["method"] in CONTROLS:
             cell = tuple(row.get(name) for name in ("metric", "part", "task", "model", "ratio", "sampler"))
             found[cell][row["method"]] = row
     verdicts = []
@@ -207,12 +207,12 @@ def gate_groups(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _group_verdict(declared: Any, controls: Mapping[str, Mapping[str, Any]]) -> tuple[Verdict, str]:
-    values = {name: controls.get(name, {}).get("value") for name in ("original", "retrain")}
+    values = {name: controls.get(name, {}).get("value") for name in CONTROLS}
     absent = [name for name, value in values.items() if not _finite(value)]
     if absent:
         why = "; ".join(f"{name}: {controls.get(name, {}).get('reason') or 'no row'}" for name in absent)
         return "not checkable", f"needs a value of original and of retrain ({why})"
-    ours, floor = (abs(values[name] - declared.ideal) for name in ("original", "retrain"))
+    ours, floor = (abs(values[name] - declared.ideal) for name in CONTROLS)
     shown = f"original {values['original']:.3g}, retrain {values['retrain']:.3g}, ideal {declared.ideal:.3g}"
     reach = max(declared.high - declared.ideal, declared.ideal - declared.low)
     if ours < TOLD_APART * floor:

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import stdtr
 
-from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.grouping import Groups, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import CELL, LINE
+from mubench_ray.trial import CONTROLS
 
 ALPHA = 0.05
 #: Fewer common seeds than this decide nothing.

@@ -10,6 +10,7 @@ from mubench_ray.report.columns import COLUMN, Column, shown_in
 from mubench_ray.report.grouping import group_by, positions
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import CELL
+from mubench_ray.results.store import Store
 
 #: Shares of the retrain's FLOs at which MU-Bench-style curves are read.
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -44,7 +45,7 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
     keeps its last point, since it would spend no more. NaN for trials that are not usable or left no curve.
     """
     ids = results.trials["trial_id"].combine_chunks()
-    curves = results.read("curves", columns=["trial_id", "retrain_share", *ALONG])
+    curves = Store(results.root).read("curves", columns=["trial_id", "retrain_share", *ALONG])
     if not len(curves) or not len(ids):
         return {}
     owner = positions(curves["trial_id"], ids)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from mubench_ray.errors import flat
-from mubench_ray.report.columns import ACCURACIES, shown_in
+from mubench_ray.report.columns import ACCURACIES, GIVEN, shown_in
 from mubench_ray.report.marks import ALL, of_row
 from mubench_ray.report.report import Report
 from mubench_ray.report.summary import ordered
@@ -160,7 +160,7 @@ def escape(text: str) -> str:
 def shortened(board: pa.Table, digits: int = DIGITS) -> pa.Table:
     """The table with its measured values cut to so many significant digits."""
     for place, field in enumerate(board.schema):
-        if pa.types.is_floating(field.type) and field.name not in ("ratio", "lr"):
+        if pa.types.is_floating(field.type) and field.name not in GIVEN:
             values = board[field.name].to_numpy(zero_copy_only=False)
             with np.errstate(divide="ignore", invalid="ignore"):
                 scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(values))))

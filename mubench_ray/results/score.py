@@ -26,7 +26,7 @@ from mubench_ray.results.observations import arrays_of
 from mubench_ray.results.schema import table_of
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
-from mubench_ray.trial import canonical
+from mubench_ray.trial import CONTROLS, canonical
 
 SCORES = pa.schema(
     [
@@ -205,7 +205,7 @@ def distinct(folder: Folder, rows: list[Mapping[str, Any]]) -> list[Mapping[str,
     """The rows without repetition: the unlearning seed of a control changes nothing, its rows are one network."""
 
     def network(row: Mapping[str, Any]) -> str:
-        if row["method"] in ("original", "retrain"):
+        if row["method"] in CONTROLS:
             trial = folder.of(row)
             return f"{row['method']} {(trial.retrain or trial.original).id}"
         return row["trial_id"]

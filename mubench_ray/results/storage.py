@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from mubench_ray.errors import ResultsError
+from mubench_ray.errors import ResultsError, one_line
 from mubench_ray.files import whole, write
 
 R = TypeVar("R")
@@ -132,20 +132,16 @@ class Place:
         elif isinstance(content, str):
             content = content.encode()
         if self.remote:
-            self._tried("written", name, lambda: self._put(name, content))
-        else:
-            self._rename(name, content)
-
-    def _put(self, name: str, content: bytes | pa.Buffer) -> None:
-        with self.fs.open_output_stream(self._of(name)) as stream:
-            stream.write(content)
-
-    def _rename(self, name: str, content: bytes | pa.Buffer) -> None:
+            return self._tried("written", name, lambda: self._put(name, content))
         path = self.home / name
         try:
             write(path, content)
         except OSError as error:
             raise StorageLost(f"{path} cannot be written ({error.strerror or error}). {GO_ON}") from error
+
+    def _put(self, name: str, content: bytes | pa.Buffer) -> None:
+        with self.fs.open_output_stream(self._of(name)) as stream:
+            stream.write(content)
 
     def upload(self, source: Path, name: str) -> None:
         """Copy a file of this machine here."""
@@ -268,7 +264,7 @@ class Place:
                 raise
             except OSError as error:
                 waited = time.monotonic() - began
-                text = " ".join(str(error).split())
+                text = one_line(error, name=False)
                 if waited + pause > patience or any(word in text for word in FINAL):
                     which = f"{self}/{name}".rstrip("/")
                     raise StorageLost(
