@@ -20,7 +20,7 @@ from rich.text import Text
 from mubench_ray.errors import MubenchError, ResultsError, did_you_mean, flat, harmless, one_line
 from mubench_ray.results.compaction import file_of
 from mubench_ray.results.observations import standing
-from mubench_ray.results.plans import read_plan
+from mubench_ray.results.plans import of_plan
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
 
@@ -256,11 +256,9 @@ def show_status(folder: Path) -> None:
 
     store = Store(folder)
     manifest = store.check(must_exist=True)
-    plan = read_plan(store)
-    planned = None if plan is None else set(plan["trials"])
-    rows = store.read("trials", columns=["trial_id", "status"]).to_pylist()
-    mine = [row for row in rows if planned is None or row["trial_id"] in planned]
-    counts = Counter(row["status"] for row in mine)
+    rows = store.read("trials", columns=["trial_id", "status"])
+    mine = of_plan(rows, store)
+    counts = Counter(mine["status"].to_pylist())
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     groups = store.read_object(SUBMISSIONS)
     count = (
@@ -284,8 +282,9 @@ def show_status(folder: Path) -> None:
 
 
 def _show_failures(folder: Path, most: int = 10) -> None:
-    rows = Store(folder).read("trials", columns=["trial_id", "method", "status", "error"]).to_pylist()
-    bad = [row for row in rows if row["status"] not in USABLE]
+    store = Store(folder)
+    rows = of_plan(store.read("trials", columns=["trial_id", "method", "status", "error"]), store)
+    bad = [row for row in rows.to_pylist() if row["status"] not in USABLE]
     for reason, count in Counter((row["method"], row["status"], row["error"]) for row in bad).most_common(most):
         first = next(row["trial_id"] for row in bad if (row["method"], row["status"], row["error"]) == reason)
         method, status, error = reason

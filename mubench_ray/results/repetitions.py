@@ -19,7 +19,7 @@ from pyarrow.compute import call_function
 from mubench_ray.metrics.base import timed_columns
 from mubench_ray.results.configurations import configuration, setting_names, tuned
 from mubench_ray.results.observations import differ, with_observations
-from mubench_ray.results.plans import read_plan
+from mubench_ray.results.plans import of_plan, read_plan
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
@@ -38,11 +38,15 @@ def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
 
 
 def without_unplanned(trials: pa.Table, store: Store) -> tuple[pa.Table, list[str]]:
-    """The rows that the folder's plan counts, all of them where it has none (a merge); a line for each task and model of which others are there."""
-    if (plan := read_plan(store)) is None:
+    """The rows ``of_plan``; a line for each task and model of which others are there."""
+    kept = of_plan(trials, store)
+    if len(kept) == len(trials):
         return trials, []
-    known = pc.field("trial_id").isin(pa.array(plan["trials"], pa.string()))
-    others = trials.filter(~known).select(["task", "model", "method"]).to_pylist()
+    others = (
+        trials.filter(~pc.field("trial_id").isin(kept["trial_id"].combine_chunks()))
+        .select(["task", "model", "method"])
+        .to_pylist()
+    )
     methods: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for row in others:
         methods[row["task"], row["model"]][row["method"]] += 1
@@ -51,7 +55,7 @@ def without_unplanned(trials: pa.Table, store: Store) -> tuple[pa.Table, list[st
         f"({', '.join(f'{method} {number}' for method, number in sorted(count.items()))}). Run their suite here, which trains nothing anew, or remove them."
         for (task, model), count in sorted(methods.items())
     ]
-    return (trials.filter(known), told) if others else (trials, [])
+    return kept, told
 
 
 def without_contradictions(trials: pa.Table, timed: set[str]) -> tuple[pa.Table, list[str]]:
