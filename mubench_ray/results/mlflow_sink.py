@@ -239,6 +239,7 @@ def _tags(row: dict[str, Any]) -> dict[str, str]:
         "error": (row["error"] or "")[:5000],
         # Runs that are repetitions of each other have it in common, to group by.
         "configuration": configuration(row)[:5000],
+        "uses_validation": str(row["uses_validation"]),
         **{name: row[name] for name in ("trial_id", "status", "method", "task", "model", "device")},
     }
     return {name: value for name, value in tags.items() if value}
