@@ -44,7 +44,7 @@ def epsilon_of_rates(fpr: np.ndarray, fnr: np.ndarray, delta: float = DELTA) -> 
         return float(np.clip(np.log(np.max(ratios, initial=1.0)), 0.0, CAP))
 
 
-def epsilon_of_example(unlearned: np.ndarray, retrained: np.ndarray, delta: float = DELTA) -> float:
+def epsilon_of_example(unlearned: np.ndarray, retrained: np.ndarray) -> float:
     """Epsilon of one example from confidences (U,) and (R,), without NaN, in [0, 50].
 
     At most about log(min(U, R) - 1), unless the example is told apart for certain: then 50.
@@ -71,7 +71,7 @@ def epsilon_of_example(unlearned: np.ndarray, retrained: np.ndarray, delta: floa
     fpr.append(inside[0])
     fnr.append(1 - inside[1])
     # Counts over counts: rounding keeps 1 - 1 at 0.
-    return epsilon_of_rates(np.concatenate(fpr).round(12), np.concatenate(fnr).round(12), delta)
+    return epsilon_of_rates(np.concatenate(fpr).round(12), np.concatenate(fnr).round(12))
 
 
 def _below(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
@@ -79,13 +79,13 @@ def _below(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.sort(values), cuts) / len(values)
 
 
-def epsilons(unlearned: np.ndarray, retrained: np.ndarray, delta: float = DELTA) -> np.ndarray:
+def epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
     """Epsilon of every example, (N,), from (U, N) and (R, N), NaN as absent; NaN with fewer than 10 models a side."""
     result = np.full(unlearned.shape[1], np.nan)
     for example in range(unlearned.shape[1]):
         ours, theirs = (side[:, example][~np.isnan(side[:, example])] for side in (unlearned, retrained))
         if min(len(ours), len(theirs)) >= MODELS:
-            result[example] = epsilon_of_example(ours, theirs, delta)
+            result[example] = epsilon_of_example(ours, theirs)
     return result
 
 

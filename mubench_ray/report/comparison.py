@@ -43,17 +43,17 @@ def paired_p_values(values: np.ndarray) -> np.ndarray:
     return np.where((n >= SEEDS) & np.isfinite(p), p, 1.0)
 
 
-def holm(p: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
-    """Mask of the rejected among p values (m,), family-wise error at most ``alpha`` (Holm 1979, Scandinavian Journal of
+def holm(p: np.ndarray) -> np.ndarray:
+    """Mask of the rejected among p values (m,), family-wise error at most ALPHA (Holm 1979, Scandinavian Journal of
     Statistics 6)."""
     order = np.argsort(p, kind="stable")
-    passes = p[order] <= alpha / (len(p) - np.arange(len(p)))
+    passes = p[order] <= ALPHA / (len(p) - np.arange(len(p)))
     rejected = np.zeros(len(p), bool)
     rejected[order[: len(p) if passes.all() else int(np.argmin(passes))]] = True
     return rejected
 
 
-def letters(values: np.ndarray, alpha: float = ALPHA) -> list[str]:
+def letters(values: np.ndarray) -> list[str]:
     """Letters of each row of ``values`` (C, S), ``a`` first for the first row; Piepho's insert-and-absorb (2004, J.
     Comp. Graph. Stat. 13)."""
     size = len(values)
@@ -62,7 +62,7 @@ def letters(values: np.ndarray, alpha: float = ALPHA) -> list[str]:
     left, right = np.triu_indices(size, 1)
     if not len(left):
         return ["a"] * size
-    rejected = holm(paired_p_values(values)[left, right], alpha)
+    rejected = holm(paired_p_values(values)[left, right])
     columns = [frozenset(range(size))]
     for i, j in zip(left[rejected].tolist(), right[rejected].tolist(), strict=True):
         split = [

@@ -39,10 +39,11 @@ def refused_block(report: Report) -> Block:
 def noise_block(report: Report) -> Block:
     """How far two retrains lie from each other, a row a (task, model, ratio)."""
     columns = [c for c in shown_in("noise", report.results.columns) if c.name in report.noise.column_names]
-    rows = [
-        [cell_name(row), str(row["retrains"]), *(fixed(row[column.name]) for column in columns)]
-        for row in report.noise.to_pylist()
-    ]
+    rows = []
+    for row in report.noise.to_pylist():
+        cell = row["task"], row["model"], row["ratio"]
+        values = (fixed(row[c.name]) + report.marks.measure(c.name, *cell) for c in columns)
+        rows.append([cell_name(row), str(row["retrains"]), *values])
     return Block(
         "Noise floor: retrain against retrain",
         "Mean absolute difference between two retrains of other seeds on the same forget set (RetDev: one retrain "
