@@ -25,6 +25,12 @@ SLACK = 2.0
 CUTS = 256
 #: With fewer models on either side all examples fall in the first buckets whatever was forgotten.
 MODELS = 10
+PARTS = {
+    "quality": Part("higher", high=1.0),
+    "median_epsilon": Part("lower", high=CAP, ideal=0.0),
+    "separable_share": Part("lower", high=1.0, ideal=0.0),
+    "score": Part("higher"),
+}
 
 
 def epsilon_of_rates(fpr: np.ndarray, fnr: np.ndarray, delta: float = DELTA) -> float:
@@ -97,16 +103,7 @@ def bucket_points(epsilon: np.ndarray, models: int) -> np.ndarray:
 
 
 @group_metric(
-    "forgetting_quality",
-    over=("seed",),
-    parts={
-        "quality": Part("higher", high=1.0),
-        "median_epsilon": Part("lower", high=CAP, ideal=0.0),
-        "separable_share": Part("lower", high=1.0, ideal=0.0),
-        "score": Part("higher"),
-    },
-    minimum={"trials": MODELS, "oracles": MODELS},
-    cites=CITES,
+    "forgetting_quality", over=("seed",), parts=PARTS, minimum={"trials": MODELS, "oracles": MODELS}, cites=CITES
 )
 def forgetting_quality(
     forget_confidence: np.ndarray,
@@ -125,7 +122,7 @@ def forgetting_quality(
     epsilon = epsilons(forget_confidence, oracle_forget_confidence)
     epsilon = epsilon[~np.isnan(epsilon)]
     if not len(epsilon):
-        return dict.fromkeys(("quality", "median_epsilon", "separable_share", "score"), float("nan"))
+        return dict.fromkeys(PARTS, float("nan"))
     quality = float(bucket_points(epsilon, min(len(forget_confidence), len(oracle_forget_confidence))).mean())
     utility = 1.0
     for ours, retrains in ((retain_accuracy, retrain_retain_accuracy), (test_accuracy, retrain_test_accuracy)):
