@@ -79,19 +79,20 @@ def opened(address: str) -> tuple[fs.FileSystem, str]:
 class Place:
     """A folder or the part of an object store below a prefix; files are named relative to it, with ``/`` between the parts.
 
-    ``home`` is a folder on this machine: the place itself, or what stands beside an object store here (copies of weights, MLflow's database, the report).
+    ``address`` opens the place again, keys and options included; ``home`` is a folder on this machine: the place itself, or what stands beside an object
+    store here (copies of weights, MLflow's database, the report).
     """
 
     def __init__(self, where: str | Path) -> None:
         self.remote = is_remote(where)
-        self._where = str(where)
+        self.address = str(where)
         if self.remote:
-            if self._where.startswith("s3://") and "allow_delayed_open" not in self._where:
+            if self.address.startswith("s3://") and "allow_delayed_open" not in self.address:
                 # A small file is then one put, not the three requests of an upload in parts.
-                self._where += ("&" if "?" in self._where else "?") + "allow_delayed_open=true"
+                self.address += ("&" if "?" in self.address else "?") + "allow_delayed_open=true"
             try:
                 # Without a region in the address the bucket itself is asked for it.
-                self.fs, path = self._tried("opened", "", lambda: opened(self._where))
+                self.fs, path = self._tried("opened", "", lambda: opened(self.address))
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise ResultsError(
                     f"{self}: not an address of an object store that pyarrow can open: {error}"
@@ -101,23 +102,18 @@ class Place:
                 cache() / f"{self.path.rpartition('/')[2]}-{hashlib.sha256(self.path.encode()).hexdigest()[:12]}"
             )
         else:
-            self.home = Path(self._where.removeprefix("file://"))
+            self.home = Path(self.address.removeprefix("file://"))
             self.fs, self.path = fs.LocalFileSystem(), str(self.home)
 
     def __str__(self) -> str:
         """The place without keys and options."""
-        return shown(self._where)
-
-    @property
-    def address(self) -> str:
-        """What opens this place again, keys and options included."""
-        return self._where
+        return shown(self.address)
 
     def inside(self, name: str) -> Place:
         """A folder in it."""
         inside = copy.copy(self)
-        head, sign, options = self._where.partition("?") if self.remote else (self._where, "", "")
-        inside._where = f"{head.rstrip('/')}/{name}{sign}{options}"
+        head, sign, options = self.address.partition("?") if self.remote else (self.address, "", "")
+        inside.address = f"{head.rstrip('/')}/{name}{sign}{options}"
         inside.home, inside.path = self.home / name, f"{self.path}/{name}"
         return inside
 
