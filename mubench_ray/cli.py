@@ -66,6 +66,11 @@ Out = Annotated[
         "--out", "-o", metavar="DIR", help="Where results go, a folder or s3://, gs://; default results/<suite name>."
     ),
 ]
+Artifacts = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts.")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed rows again.")]
+TrialId = Annotated[str, typer.Argument(metavar="ID", help="A trial id, or the start of one.")]
 DataFolder = Annotated[
     Path | None,
     typer.Option(
@@ -114,12 +119,9 @@ def run(
     address: Annotated[
         str | None, typer.Option(metavar="RAY", help="A running Ray cluster to join; without it, one is started here.")
     ] = None,
-    artifacts: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts."),
-    ] = None,
+    artifacts: Artifacts = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed rows again.")] = False,
+    retry_failed: RetryFailed = False,
     plugin: Plugins = [],
 ) -> None:
     """Run a suite, or what is missing of it, and write the report.
@@ -152,9 +154,7 @@ def run(
         console.print(f"{done.already} of {done.planned} trials had their row already.")
     try:
         _publish(done.out, failures=False)
-    except (
-        BaseException
-    ) as error:  # also a panic in Rust: the rows are written, and whether they are good is known without a report
+    except BaseException as error:  # also a panic in Rust: the rows are written, whatever becomes of the report
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         say_error("The report could not be written", error, f"No row is lost: `mubench report {done.out}` makes it.")
@@ -177,11 +177,8 @@ def submit_(
     address: Annotated[
         str, typer.Option(metavar="URL", help="The dashboard of a running Ray cluster.")
     ] = "http://127.0.0.1:8265",
-    artifacts: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts."),
-    ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed rows again.")] = False,
+    artifacts: Artifacts = None,
+    retry_failed: RetryFailed = False,
     python: Annotated[str, typer.Option(help="The Python on the head node that has the dependencies.")] = "python",
     follow: Annotated[bool, typer.Option(help="Follow the log until the job ends.")] = True,
     plugin: Plugins = [],
@@ -292,10 +289,7 @@ def ui(folder: ResultsFolder, port: int = 5000, host: str = "127.0.0.1") -> None
 
 
 @app.command()
-def logs(
-    folder: ResultsFolder,
-    trial_id: Annotated[str, typer.Argument(metavar="ID", help="A trial id, or the start of one.")],
-) -> None:
+def logs(folder: ResultsFolder, trial_id: TrialId) -> None:
     """Print what is known of one trial: its row and the traceback of its failure."""
     from mubench_ray.console import show_trial
 
@@ -303,11 +297,7 @@ def logs(
 
 
 @app.command()
-def rerun(
-    folder: ResultsFolder,
-    trial_id: Annotated[str, typer.Argument(metavar="ID", help="A trial id, or the start of one.")],
-    plugin: Plugins = [],
-) -> None:
+def rerun(folder: ResultsFolder, trial_id: TrialId, plugin: Plugins = []) -> None:
     """Run one trial of a results folder again, here and now, and say whether the same numbers come out."""
     _load(plugin)
     from mubench_ray.console import find_row, show_compared

@@ -17,10 +17,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from mubench_ray.errors import MubenchError, ResultsError, did_you_mean, flat, harmless
+from mubench_ray.errors import MubenchError, ResultsError, did_you_mean, flat, harmless, one_line
 from mubench_ray.results.compaction import file_of
 from mubench_ray.results.observations import standing
-from mubench_ray.results.plans import read_plan
+from mubench_ray.results.plans import of_plan
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
 
@@ -86,9 +86,7 @@ def show_plan(plan: Plan, trials: bool) -> None:
     if scoring := sum(recipe.kind == "scoring" for recipe in plan.recipes.values()):
         made += f" and {scoring:,} scoring networks"
     console.print(styled((suite.name, "bold"), f": {len(plan.trials):,} trials, after {made}"))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for label in ("task", "model", "method", "trials"):
-        table.add_column(label)
+    table = _table("task", "model", "method", "trials")
     for (task, model, method), count in Counter(lines := lines_of(plan)).items():
         table.add_row(task, model, method, f"{count:,}")
     console.print(table)
@@ -189,7 +187,7 @@ def show_outcome(folder: Path, page: Path, failures: bool = True) -> None:
             if name.lower() in ("task", "model", "lr") and len({row[name] for row in rows}) == 1
         ]
         title = flat(", ".join(f"{name.lower()} {rows[0][name]}" for name in constant))
-        table = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
+        table = _table(title=title or None, title_justify="left")
         table.padding = (0, 1, 0, 0)
         for name in (shown := [name for name in rows[0] if name not in constant]):
             # Where it is narrow names take several lines: what tells two lines apart may stand at their end. No word is cut, and no number.
@@ -236,9 +234,12 @@ def reasons(counts: dict[str, int], most: int = 10) -> str:
 
 def say_error(what: str, error: BaseException, then: str) -> None:
     """In one line, what went wrong and what to do."""
-    name = "" if isinstance(error, MubenchError) else f"{type(error).__name__}: "
-    reason = " ".join(str(error).split()).rstrip(".") or "no message"
-    console.print(styled((f"{what}: {name}{reason}. {then}", "yellow")), soft_wrap=True)
+    reason = one_line(error, name=not isinstance(error, MubenchError)).rstrip(".")
+    console.print(styled((f"{what}: {reason}. {then}", "yellow")), soft_wrap=True)
+
+
+def _table(*columns: str, **look: Any) -> Table:
+    return Table(*columns, box=None, header_style="bold", pad_edge=False, **look)
 
 
 def _cell(value: object) -> str:
@@ -255,11 +256,9 @@ def show_status(folder: Path) -> None:
 
     store = Store(folder)
     manifest = store.check(must_exist=True)
-    plan = read_plan(store)
-    planned = None if plan is None else set(plan["trials"])
-    rows = store.read("trials", columns=["trial_id", "status"]).to_pylist()
-    mine = [row for row in rows if planned is None or row["trial_id"] in planned]
-    counts = Counter(row["status"] for row in mine)
+    rows = store.read("trials", columns=["trial_id", "status"])
+    mine = of_plan(rows, store)
+    counts = Counter(mine["status"].to_pylist())
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     groups = store.read_object(SUBMISSIONS)
     count = (
@@ -283,8 +282,9 @@ def show_status(folder: Path) -> None:
 
 
 def _show_failures(folder: Path, most: int = 10) -> None:
-    rows = Store(folder).read("trials", columns=["trial_id", "method", "status", "error"]).to_pylist()
-    bad = [row for row in rows if row["status"] not in USABLE]
+    store = Store(folder)
+    rows = of_plan(store.read("trials", columns=["trial_id", "method", "status", "error"]), store)
+    bad = [row for row in rows.to_pylist() if row["status"] not in USABLE]
     for reason, count in Counter((row["method"], row["status"], row["error"]) for row in bad).most_common(most):
         first = next(row["trial_id"] for row in bad if (row["method"], row["status"], row["error"]) == reason)
         method, status, error = reason
@@ -324,9 +324,7 @@ def show_compared(compared: list[Compared]) -> bool:
 def show_scores(scores: pa.Table, folder: Path) -> None:
     """What ``mubench score`` computed, and where it was written."""
     shown = [name for name in scores.column_names if scores[name].null_count < scores.num_rows]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in shown:
-        table.add_column(name)
+    table = _table(*shown)
     for row in scores.select(shown).slice(0, 60).to_pylist():
         table.add_row(*(_cell(row[name]) for name in shown))
     console.print(table)
@@ -337,9 +335,7 @@ def show_scores(scores: pa.Table, folder: Path) -> None:
 
 def show_submissions(entries: dict[str, dict[str, Any]], page: Path) -> None:
     """What a leaderboard holds, and where its page is."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("group", "suite", "trials", "shared", "forget sets", "of these drawn anew"):
-        table.add_column(name)
+    table = _table("group", "suite", "trials", "shared", "forget sets", "of these drawn anew")
     for name, entry in entries.items():
         counts = (entry[key] for key in ("suite", "trials", "shared", "forget_sets", "forget_sets_drawn_anew"))
         table.add_row(*map(flat, map(str, (name, *counts))))

@@ -295,6 +295,10 @@ ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts",
 }
 
 
+#: What unlearns nothing: its hyperparameters and unlearning seed change nothing, and all other methods are held to it.
+CONTROLS = ("original", "retrain")
+
+
 def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """``setting`` and ``contender`` of a trial given as plain data, defaults left out or not; what equals its default never stands in them."""
     setting = {name: trial.get(name) for name, role in ROLES.items() if role == "setting"}
@@ -308,7 +312,7 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     setting |= {"shadow": trial.get("half") is not None, "training": _changed(Training, trial.get("training"))}
     setting["versions"] = {key: versions[key] for key in ("task", "model", "checkpoint", "sampler") if key in versions}
     contender = {"method": method}
-    if method not in ("original", "retrain"):  # nothing of what follows changes a control
+    if method not in CONTROLS:  # nothing of what follows changes a control
         contender |= {name: trial.get(name) for name in ("hyperparameters", "lr")}
         if trial.get("tuned"):
             contender = {"method": method, "tuned": trial["tuned"]}

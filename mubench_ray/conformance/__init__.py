@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 
 from mubench_ray.conformance.findings import Finding, guarded
 from mubench_ray.conformance.methods import accepts, check_method, shortest
-from mubench_ray.errors import MubenchError
 from mubench_ray.kinds import named
 
 __all__ = ["Finding", "accepts", "check", "check_method", "guarded", "shortest"]
@@ -25,14 +23,9 @@ __all__ = ["Finding", "accepts", "check", "check_method", "guarded", "shortest"]
 def check(name: str) -> dict[tuple[str, str], list[Finding]]:
     """Hold what is called so to the suite of its kind: findings by kind and canonical name; several where kinds share a name.
 
-    Raises UnknownName where nothing is called so, MubenchError where its kind has no suite.
+    Raises UnknownName where nothing is called so.
     """
-    found = named(name)
-    without = [kind for kind in found if find_spec(f"{__name__}.{kind}") is None]
-    if len(without) == len(found):
-        raise MubenchError(f"{name!r} is one of the {' and '.join(without)}, which have no conformance suite.")
     return {
         (kind, known): list(guarded(partial(import_module(f"{__name__}.{kind}").check, known)))
-        for kind, known in found.items()
-        if kind not in without
+        for kind, known in named(name).items()
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mubench_ray.errors import MubenchError, ends_process
@@ -26,6 +26,17 @@ def guarded(checks: Callable[[], Iterator[Finding]], name: str = "runs") -> Iter
             raise
         kind = "" if isinstance(error, MubenchError) else f"{type(error).__name__}: "
         yield Finding(name, False, f"{kind}{error}")
+
+
+def unsaid(said: Mapping[str, object]) -> list[str]:
+    """What of it has no text."""
+    return [what for what, text in said.items() if not str(text or "").strip()]
+
+
+def misnumbered(version: object) -> list[str]:
+    """What is wrong with a version."""
+    right = isinstance(version, int) and not isinstance(version, bool) and version >= 1
+    return [] if right else [f"version is {version!r}, not a number from 1 on"]
 
 
 def all_of(name: str, faults: list[str], most: int = 3) -> Finding:

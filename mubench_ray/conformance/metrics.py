@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
-from mubench_ray.conformance.findings import Finding, all_of, guarded
+from mubench_ray.conformance.findings import Finding, all_of, guarded, misnumbered, unsaid
 from mubench_ray.errors import did_you_mean
 from mubench_ray.metrics import GROUP_METRICS, METRICS, GroupMetric, Metric, Part, compute_group, compute_one
 from mubench_ray.metrics.base import Direction, reads
@@ -37,9 +37,7 @@ def check(name: str) -> Iterator[Finding]:
 def check_metric(metric: Metric) -> Iterator[Finding]:
     """A metric of one trial."""
     yield check_words(metric)
-    faults = undeclared("", metric)
-    if isinstance(metric.version, bool) or not isinstance(metric.version, int) or metric.version < 1:
-        faults.append(f"version is {metric.version!r}, not a number from 1 on")
+    faults = undeclared("", metric) + misnumbered(metric.version)
     yield all_of("declares a direction, a range, an ideal inside it and a version", faults)
     known = observe(np.random.default_rng(0), 12)
     further = {need for need in reads(metric.name) - known.keys() if observable(need)}
@@ -95,7 +93,7 @@ def check_group(metric: GroupMetric) -> Iterator[Finding]:
 def check_words(metric: Metric | GroupMetric) -> Finding:
     """Docstring and citation."""
     said = {"docstring": metric.compute.__doc__, "citation": metric.cites}
-    return all_of("has a docstring and a citation", [what for what, text in said.items() if not (text or "").strip()])
+    return all_of("has a docstring and a citation", unsaid(said))
 
 
 def undeclared(where: str, part: Metric | Part) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from mubench_ray.conformance.findings import Finding, all_of, guarded
+from mubench_ray.conformance.findings import Finding, all_of, guarded, misnumbered, unsaid
 from mubench_ray.conformance.made_up import made_up
 from mubench_ray.models import MODELS, Model
 from mubench_ray.tasks import TASKS, Batch, Classification, Task
@@ -35,17 +35,13 @@ def check(name: str) -> Iterator[Finding]:
 
 def check_declarations(model: Model) -> Iterator[Finding]:
     """What the model says of itself."""
-    said = {"docstring": type(model).__doc__} | {
-        part: getattr(model, part, "") for part in ("family", "modality", "citation")
-    }
-    missing = [what for what, text in said.items() if not str(text or "").strip()]
+    said = {part: getattr(model, part, "") for part in ("family", "modality", "citation")}
+    missing = unsaid({"docstring": type(model).__doc__} | said)
     yield all_of("has a docstring, a family, a modality and a citation", missing)
     faults = [
         f"training has {key!r}, which Training has not" for key in model.training if key not in Training.model_fields
     ]
-    if isinstance(model.version, bool) or not isinstance(model.version, int) or model.version < 1:
-        faults.append(f"version is {model.version!r}, not a number from 1 on")
-    yield all_of("its training and version are ones", faults)
+    yield all_of("its training and version are ones", faults + misnumbered(model.version))
 
 
 def check_refusals(model: Model) -> Iterator[Finding]:

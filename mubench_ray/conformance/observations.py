@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mubench_ray.conformance.bench import FORGET, TRAIN, VALIDATION, Pictures, bench
-from mubench_ray.conformance.findings import Finding, all_of, guarded
+from mubench_ray.conformance.findings import Finding, all_of, guarded, misnumbered, unsaid
 from mubench_ray.errors import MubenchError
 from mubench_ray.observations import OBSERVATIONS, Observation, Seen
 from mubench_ray.observations.base import Kind, refusal
@@ -55,18 +55,13 @@ def check(name: str) -> Iterator[Finding]:
 def check_declarations(kind: type[Observation]) -> Iterator[Finding]:
     """What the class says of itself."""
     said = {"docstring": vars(kind).get("__doc__"), "title": kind.title, "costs": kind.costs}
-    yield all_of(
-        "has a docstring, a title and its costs", [what for what, text in said.items() if not (text or "").strip()]
-    )
-    faults = [
-        f"needs {need!r}, which is none of {', '.join(get_args(Kind))}"
-        for need in kind.needs
-        if need not in get_args(Kind)
-    ]
-    if isinstance(kind.version, bool) or not isinstance(kind.version, int) or kind.version < 1:
-        faults.append(f"version is {kind.version!r}, not a number from 1 on")
-    known = (*SETS, "shifted test sets")
-    faults += [f"reads {name!r}, which is none of {', '.join(known)}" for name in kind.reads if name not in known]
+    yield all_of("has a docstring, a title and its costs", unsaid(said))
+    faults = misnumbered(kind.version)
+    for verb, named, known in (
+        ("needs", kind.needs, get_args(Kind)),
+        ("reads", kind.reads, (*SETS, "shifted test sets")),
+    ):
+        faults += [f"{verb} {name!r}, which is none of {', '.join(known)}" for name in named if name not in known]
     yield all_of("its needs, what it reads and its version are ones", faults)
     kind()
     try:

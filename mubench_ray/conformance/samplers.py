@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mubench_ray.conformance.bench import Pictures
-from mubench_ray.conformance.findings import Finding, all_of, guarded
+from mubench_ray.conformance.findings import Finding, all_of, guarded, misnumbered, unsaid
 from mubench_ray.errors import MubenchError
 from mubench_ray.forget import SAMPLERS, Draw, Sampler, Scored, Scores, halves, split_forget
 from mubench_ray.randomness import numpy_generator
@@ -72,10 +72,8 @@ def check(name: str) -> Iterator[Finding]:
 def check_declarations(kind: type[Sampler]) -> Iterator[Finding]:
     """What the class says of itself, whatever its options."""
     said = {"docstring": vars(kind).get("__doc__"), "title": kind.title}
-    yield all_of("has a docstring and a title", [what for what, text in said.items() if not (text or "").strip()])
-    faults = []
-    if isinstance(kind.version, bool) or not isinstance(kind.version, int) or kind.version < 1:
-        faults.append(f"version is {kind.version!r}, not a number from 1 on")
+    yield all_of("has a docstring and a title", unsaid(said))
+    faults = misnumbered(kind.version)
     if not isinstance(kind.exact, bool):
         faults.append(f"exact is {kind.exact!r}, not True or False")
     yield all_of("its version and exact are ones", faults)

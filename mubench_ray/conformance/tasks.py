@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mubench_ray.conformance.findings import Finding, all_of, guarded
+from mubench_ray.conformance.findings import Finding, all_of, guarded, misnumbered, unsaid
 from mubench_ray.errors import MubenchError
 from mubench_ray.models import MODELS, Model
 from mubench_ray.models.base import parameters
@@ -40,15 +40,14 @@ def check(name: str) -> Iterator[Finding]:
 def check_declarations(task: type[Task]) -> Iterator[Finding]:
     """What the class says of itself."""
     said = {"docstring": vars(task).get("__doc__")} | {part: getattr(task.card, part) for part in CARD}
-    missing = [what for what, text in said.items() if not str(text or "").strip()]
-    yield all_of(f"has a docstring and on its card {', '.join(CARD[:-1])} and {CARD[-1]}", missing, 9)
-    unsaid = [part for part in ("train", "validation", "test") if not task.card.sizes.get(part)]
-    yield all_of("its card says how many examples D, D_V and D_Test have", [f"sizes lacks {part!r}" for part in unsaid])
-    faults = []
+    yield all_of(f"has a docstring and on its card {', '.join(CARD[:-1])} and {CARD[-1]}", unsaid(said), 9)
+    unsized = [part for part in ("train", "validation", "test") if not task.card.sizes.get(part)]
+    yield all_of(
+        "its card says how many examples D, D_V and D_Test have", [f"sizes lacks {part!r}" for part in unsized]
+    )
+    faults = misnumbered(task.version)
     if not isinstance(task.training, Training):
         faults.append(f"training is {task.training!r}, not a Training")
-    if isinstance(task.version, bool) or not isinstance(task.version, int) or task.version < 1:
-        faults.append(f"version is {task.version!r}, not a number from 1 on")
     if issubclass(task, Classification) and not (isinstance(task.classes, int) and task.classes >= 2):
         faults.append(f"classes is {task.classes!r}, not a number from 2 on")
     yield all_of("its training, version and classes are ones", faults)

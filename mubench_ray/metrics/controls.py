@@ -15,10 +15,13 @@ import numpy as np
 
 from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.status import USABLE
+from mubench_ray.trial import CONTROLS
 
 Verdict = Literal["trusted", "untrusted", "not checkable"]
 #: Seeds of either control below which no interval is worth a verdict.
 SEEDS = 3
+#: Of every interval.
+LEVEL = 0.95
 #: Of a group metric, which has one value for all seeds: how many times farther from the ideal than the retrain the
 #: original has to lie, and the least share of the way to the end of the range.
 TOLD_APART = 2.0
@@ -58,14 +61,14 @@ class Check:
         return asdict(self)
 
 
-def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
+def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
     """Student t interval of the mean over seeds; raises ValueError for fewer than 2 values."""
     from scipy.special import stdtrit
 
     data = np.asarray(values, float)
     if len(data) < 2:
         raise ValueError(f"an interval over seeds needs at least 2 values, not {len(data)}")
-    half = float(stdtrit(len(data) - 1, (1 + level) / 2) * data.std(ddof=1) / math.sqrt(len(data)))
+    half = float(stdtrit(len(data) - 1, (1 + LEVEL) / 2) * data.std(ddof=1) / math.sqrt(len(data)))
     mean = float(data.mean())
     return Interval(mean, mean - half, mean + half, len(data))
 
@@ -78,7 +81,6 @@ def check_metric(
     ideal: float,
     tolerance: float = 0.0,
     self_referential: bool = False,
-    level: float = 0.95,
 ) -> Check:
     """Decide on one metric from its values on ``original`` and ``retrain`` rows, each by seed.
 
@@ -98,7 +100,7 @@ def check_metric(
             f"needs original and retrain rows of at least {SEEDS} common seeds, there are {len(seeds)}",
         )
     ours, theirs = np.array([original[s] for s in seeds], float), np.array([retrain[s] for s in seeds], float)
-    intervals = mean_interval(ours, level), mean_interval(theirs, level), mean_interval(ours - theirs, level)
+    intervals = mean_interval(ours), mean_interval(theirs), mean_interval(ours - theirs)
     on_original, on_retrain, difference = intervals
     if not on_retrain.meets(ideal - tolerance, ideal + tolerance):
         allowed = f"{ideal:.3g}" + (f" +- {tolerance:.2g}" if tolerance else "")
@@ -112,36 +114,28 @@ def check_metric(
     return Check(metric, "trusted", reason, *intervals)
 
 
-def sampling_tolerance(forget_size: int, level: float = 0.95) -> float:
+def sampling_tolerance(forget_size: int) -> float:
     """How far the AUC of an attack that knows nothing strays from 0.5 on n = ``forget_size`` members, n others.
 
     Half width of its normal interval, 1.96 sqrt((2 n + 1) / 12) / n; an accuracy strays a little less.
     """
     from scipy.special import ndtri
 
-    return float(ndtri((1 + level) / 2) * math.sqrt((2 * forget_size + 1) / 12) / forget_size)
+    return float(ndtri((1 + LEVEL) / 2) * math.sqrt((2 * forget_size + 1) / 12) / forget_size)
 
 
-def chance_tolerance(
-    ideal: float, low: float | None, high: float | None, forget_size: int, level: float = 0.95
-) -> float:
+def chance_tolerance(ideal: float, low: float | None, high: float | None, forget_size: int) -> float:
     """``sampling_tolerance`` on the scale of a metric between ``low`` and ``high`` (None: no end): an AUC strays at most
     0.5 from its ideal, Indisc at most 1."""
-    ends = (math.inf if end is None else abs(end - ideal) for end in (low, high))
-    farthest = max(ends)
-    return sampling_tolerance(forget_size, level) * farthest / 0.5 if math.isfinite(farthest) else 0.0
+    farthest = max(math.inf if end is None else abs(end - ideal) for end in (low, high))
+    return sampling_tolerance(forget_size) * farthest / 0.5 if math.isfinite(farthest) else 0.0
 
 
-def gate(
-    rows: Iterable[Mapping[str, Any]],
-    metrics: Iterable[str] | None = None,
-    level: float = 0.95,
-    declared: Mapping[str, Any] | None = None,
-) -> list[dict[str, Any]]:
+def gate(rows: Iterable[Mapping[str, Any]], declared: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """One verdict a (task, model, ratio, sampler, forget seed) and metric, as plain dictionaries.
 
-    ``rows`` are rows of the trials table (all, or only the controls). Checked are the ``metrics`` named, or all that
-    declare an ideal value and have one anywhere. Tolerances follow from ``forget_size``; metrics that compare with the
+    ``rows`` are rows of the trials table (all, or only the controls). Checked are all metrics
+    that declare an ideal value and have one anywhere. Tolerances follow from ``forget_size``; metrics that compare with the
     retrain itself have none. A seed's value is the mean over rows of one training seed. ``declared`` is the folder's
     ``metrics.json``, which also describes the metrics of plugins; of a folder that tells no ideal values, and without
     it, what is registered here is taken.
@@ -153,11 +147,9 @@ def gate(
         cell = cells[row["task"], row["model"], row["ratio"], row["sampler"], row["forget_seed"]]
         if row["method"] in cell and row["status"] in USABLE:
             cell[row["method"]].append(row)
-    names = sorted(told) if metrics is None else metrics
-    ideals = {name: ideal for name in names if (ideal := _number(told[name].get("ideal"))) is not None}
-    if metrics is None:
-        shown = [row for controls in cells.values() for group in controls.values() for row in group]
-        ideals = {name: ideal for name, ideal in ideals.items() if any(row.get(name) is not None for row in shown)}
+    ideals = {name: ideal for name in sorted(told) if (ideal := _number(told[name].get("ideal"))) is not None}
+    shown = [row for controls in cells.values() for group in controls.values() for row in group]
+    ideals = {name: ideal for name, ideal in ideals.items() if any(row.get(name) is not None for row in shown)}
     verdicts = []
     for (task, model, ratio, sampler, forget_seed), controls in sorted(cells.items(), key=str):
         cell = {"task": task, "model": model, "ratio": ratio, "sampler": sampler, "forget_seed": forget_seed}
@@ -165,7 +157,7 @@ def gate(
         for name, ideal in ideals.items():
             low, high = (_number(told[name].get(end)) for end in ("low", "high"))
             own_reference = told[name].get("self_referential") is True
-            tolerance = 0.0 if own_reference or not sizes else chance_tolerance(ideal, low, high, min(sizes), level)
+            tolerance = 0.0 if own_reference or not sizes else chance_tolerance(ideal, low, high, min(sizes))
             values = {method: _by_seed(group, name) for method, group in controls.items()}
             check = check_metric(
                 name,
@@ -174,7 +166,6 @@ def gate(
                 ideal=ideal,
                 tolerance=tolerance,
                 self_referential=own_reference,
-                level=level,
             )
             verdicts.append(cell | check.as_dict())
     return verdicts
@@ -192,7 +183,7 @@ def gate_groups(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     found: dict[tuple, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for row in scores:
-        if row["metric"] in GROUP_METRICS and row["method"] in ("original", "retrain"):
+        if row["metric"] in GROUP_METRICS and row["method"] in CONTROLS:
             cell = tuple(row.get(name) for name in ("metric", "part", "task", "model", "ratio", "sampler"))
             found[cell][row["method"]] = row
     verdicts = []
@@ -207,12 +198,12 @@ def gate_groups(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _group_verdict(declared: Any, controls: Mapping[str, Mapping[str, Any]]) -> tuple[Verdict, str]:
-    values = {name: controls.get(name, {}).get("value") for name in ("original", "retrain")}
+    values = {name: controls.get(name, {}).get("value") for name in CONTROLS}
     absent = [name for name, value in values.items() if not _finite(value)]
     if absent:
         why = "; ".join(f"{name}: {controls.get(name, {}).get('reason') or 'no row'}" for name in absent)
         return "not checkable", f"needs a value of original and of retrain ({why})"
-    ours, floor = (abs(values[name] - declared.ideal) for name in ("original", "retrain"))
+    ours, floor = (abs(values[name] - declared.ideal) for name in CONTROLS)
     shown = f"original {values['original']:.3g}, retrain {values['retrain']:.3g}, ideal {declared.ideal:.3g}"
     reach = max(declared.high - declared.ideal, declared.ideal - declared.low)
     if ours < TOLD_APART * floor:

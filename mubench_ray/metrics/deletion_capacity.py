@@ -11,11 +11,8 @@ from mubench_ray.metrics.group import Part, group_metric
 CITES = "MU-Bench, arXiv 2406.14796; Sekhari et al. 2021, arXiv 2103.03279"
 LOSS_MARGIN = 0.05
 ACCURACY_MARGIN = 0.01
-PARTS = {
-    "capacity": Part("higher", high=100.0),
-    "low": Part("neither", high=100.0),
-    "high": Part("neither", high=100.0),
-}
+LEVEL = 0.95
+PARTS = {"capacity": Part("higher", high=100.0)} | dict.fromkeys(("low", "high"), Part("neither", high=100.0))
 
 
 def capacity(ratio: np.ndarray, harm: np.ndarray, margin: float) -> float:
@@ -26,7 +23,7 @@ def capacity(ratio: np.ndarray, harm: np.ndarray, margin: float) -> float:
 
 
 def capacity_with_interval(
-    ratio: np.ndarray, harm: np.ndarray, seed: np.ndarray, margin: float, draws: int = 2000, level: float = 0.95
+    ratio: np.ndarray, harm: np.ndarray, seed: np.ndarray, margin: float, draws: int = 2000
 ) -> dict[str, float]:
     """``capacity`` of one value a trial (T,), with a percentile bootstrap interval over training seeds (T,).
 
@@ -51,7 +48,7 @@ def capacity_with_interval(
     # A draw without any trial at a ratio says nothing of it: it is taken as within, its neighbours decide.
     means = np.divide(total[:, picks].sum(-1), counts, out=np.full_like(counts, -np.inf), where=counts > 0)
     drawn = [capacity(ratios, column, margin) for column in means.T]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
     return {"capacity": value, "low": float(low), "high": float(high)}
 
 

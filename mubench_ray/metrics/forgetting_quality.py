@@ -25,6 +25,12 @@ SLACK = 2.0
 CUTS = 256
 #: With fewer models on either side all examples fall in the first buckets whatever was forgotten.
 MODELS = 10
+PARTS = {
+    "quality": Part("higher", high=1.0),
+    "median_epsilon": Part("lower", high=CAP, ideal=0.0),
+    "separable_share": Part("lower", high=1.0, ideal=0.0),
+    "score": Part("higher"),
+}
 
 
 def epsilon_of_rates(fpr: np.ndarray, fnr: np.ndarray, delta: float = DELTA) -> float:
@@ -44,7 +50,7 @@ def epsilon_of_rates(fpr: np.ndarray, fnr: np.ndarray, delta: float = DELTA) -> 
         return float(np.clip(np.log(np.max(ratios, initial=1.0)), 0.0, CAP))
 
 
-def epsilon_of_example(unlearned: np.ndarray, retrained: np.ndarray, delta: float = DELTA) -> float:
+def epsilon_of_example(unlearned: np.ndarray, retrained: np.ndarray) -> float:
     """Epsilon of one example from confidences (U,) and (R,), without NaN, in [0, 50].
 
     At most about log(min(U, R) - 1), unless the example is told apart for certain: then 50.
@@ -71,7 +77,7 @@ def epsilon_of_example(unlearned: np.ndarray, retrained: np.ndarray, delta: floa
     fpr.append(inside[0])
     fnr.append(1 - inside[1])
     # Counts over counts: rounding keeps 1 - 1 at 0.
-    return epsilon_of_rates(np.concatenate(fpr).round(12), np.concatenate(fnr).round(12), delta)
+    return epsilon_of_rates(np.concatenate(fpr).round(12), np.concatenate(fnr).round(12))
 
 
 def _below(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
@@ -79,13 +85,13 @@ def _below(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.sort(values), cuts) / len(values)
 
 
-def epsilons(unlearned: np.ndarray, retrained: np.ndarray, delta: float = DELTA) -> np.ndarray:
+def epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
     """Epsilon of every example, (N,), from (U, N) and (R, N), NaN as absent; NaN with fewer than 10 models a side."""
     result = np.full(unlearned.shape[1], np.nan)
     for example in range(unlearned.shape[1]):
         ours, theirs = (side[:, example][~np.isnan(side[:, example])] for side in (unlearned, retrained))
         if min(len(ours), len(theirs)) >= MODELS:
-            result[example] = epsilon_of_example(ours, theirs, delta)
+            result[example] = epsilon_of_example(ours, theirs)
     return result
 
 
@@ -97,16 +103,7 @@ def bucket_points(epsilon: np.ndarray, models: int) -> np.ndarray:
 
 
 @group_metric(
-    "forgetting_quality",
-    over=("seed",),
-    parts={
-        "quality": Part("higher", high=1.0),
-        "median_epsilon": Part("lower", high=CAP, ideal=0.0),
-        "separable_share": Part("lower", high=1.0, ideal=0.0),
-        "score": Part("higher"),
-    },
-    minimum={"trials": MODELS, "oracles": MODELS},
-    cites=CITES,
+    "forgetting_quality", over=("seed",), parts=PARTS, minimum={"trials": MODELS, "oracles": MODELS}, cites=CITES
 )
 def forgetting_quality(
     forget_confidence: np.ndarray,
@@ -125,7 +122,7 @@ def forgetting_quality(
     epsilon = epsilons(forget_confidence, oracle_forget_confidence)
     epsilon = epsilon[~np.isnan(epsilon)]
     if not len(epsilon):
-        return dict.fromkeys(("quality", "median_epsilon", "separable_share", "score"), float("nan"))
+        return dict.fromkeys(PARTS, float("nan"))
     quality = float(bucket_points(epsilon, min(len(forget_confidence), len(oracle_forget_confidence))).mean())
     utility = 1.0
     for ours, retrains in ((retain_accuracy, retrain_retain_accuracy), (test_accuracy, retrain_test_accuracy)):

@@ -21,10 +21,10 @@ MODELS = 10
 SPLITS = ("forget", "retain", "validation", "test")
 
 
-def klom_of_examples(unlearned: np.ndarray, oracle: np.ndarray, bins: int = BINS) -> np.ndarray:
+def klom_of_examples(unlearned: np.ndarray, oracle: np.ndarray) -> np.ndarray:
     """KL(unlearned || oracle) of every example's margins, nats, (N,), from (T, N) and (R, N) with NaN as absent.
 
-    As in the paper's code: margins are clipped to +-100, each example has its own ``bins`` equal bins over both
+    As in the paper's code: margins are clipped to +-100, each example has its own BINS equal bins over both
     samples' common range, and oracle bins are floored at 1e-5 where f_U has mass. Unlike it, the largest margin counts
     too. NaN where either side has fewer than 10 models.
     """
@@ -35,13 +35,13 @@ def klom_of_examples(unlearned: np.ndarray, oracle: np.ndarray, bins: int = BINS
     if not pooled.size:
         return np.full(unlearned.shape[1], np.nan)
     low, high = np.nanmin(pooled, 0), np.nanmax(pooled, 0)
-    width = np.where(high > low, high - low, 1.0) / bins
+    width = np.where(high > low, high - low, 1.0) / BINS
     shares = []
     for margins, present in zip(samples, seen):
         margins, present = margins[:, enough], present[:, enough]
-        cell = np.minimum(np.floor((np.where(present, margins, low) - low) / width), bins - 1).astype(int)
-        flat = (np.arange(cell.shape[1]) * bins + cell)[present]
-        counts = np.bincount(flat, minlength=cell.shape[1] * bins).reshape(-1, bins)
+        cell = np.minimum(np.floor((np.where(present, margins, low) - low) / width), BINS - 1).astype(int)
+        flat = (np.arange(cell.shape[1]) * BINS + cell)[present]
+        counts = np.bincount(flat, minlength=cell.shape[1] * BINS).reshape(-1, BINS)
         shares.append(counts / counts.sum(1, keepdims=True))
     p, q = shares
     with np.errstate(divide="ignore", invalid="ignore"):

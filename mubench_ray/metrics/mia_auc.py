@@ -13,6 +13,7 @@ from mubench_ray.metrics.roc import auc, tpr_at_fpr
 
 YEOM = "Yeom et al. 2018, arXiv 1709.01604"
 CARLINI = "Carlini et al. 2022, arXiv 2112.03570"
+ONION = "privacy onion: Carlini et al. 2022, arXiv 2206.10469"
 
 
 @metric("mia_auc", direction="neither", high=1.0, ideal=0.5, cites=YEOM)
@@ -45,19 +46,13 @@ def mia_tpr_at_0_1_percent_fpr(forget_loss: np.ndarray, test_loss: np.ndarray) -
     return tpr_at_fpr(-forget_loss, -test_loss, 0.001)
 
 
-@metric("retain_mia_auc", direction="neither", high=1.0, cites="privacy onion: Carlini et al. 2022, arXiv 2206.10469")
+@metric("retain_mia_auc", direction="neither", high=1.0, cites=ONION)
 def retain_mia_auc(retain_loss: np.ndarray, test_loss: np.ndarray) -> float:
     """Retain-side privacy: AUC of D_R against D_Test; above 0.5 for any trained model, f_R included."""
     return auc(-retain_loss, -test_loss)
 
 
-@metric(
-    "retain_mia_excess",
-    direction="lower",
-    low=-1.0,
-    high=1.0,
-    cites="privacy onion: Carlini et al. 2022, arXiv 2206.10469",
-)
+@metric("retain_mia_excess", direction="lower", low=-1.0, high=1.0, cites=ONION)
 def retain_mia_excess(retain_mia_auc: float, retrain_retain_loss: np.ndarray, retrain_test_loss: np.ndarray) -> float:
     """How much more unlearning exposes D_R than retraining: AUC of D_R against D_Test minus f_R's own."""
     return retain_mia_auc - auc(-retrain_retain_loss, -retrain_test_loss)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from mubench_ray.metrics.group import Part, group_metric
 
-INFINITE = float("inf")
-
 
 @group_metric(
     "scaling",
     over=("model", "seed"),
     parts={
-        "slope": Part("neither", low=-INFINITE),
+        "slope": Part("neither", low=-math.inf),
         "standard_error": Part("neither"),
         "r_squared": Part("neither", high=1.0),
         "models": Part("neither"),

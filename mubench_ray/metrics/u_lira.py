@@ -21,6 +21,13 @@ CLIP = 100.0
 FLOOR = 0.01
 #: With fewer shadow models on either side one variance is pooled over all examples (Carlini et al., section VI.C).
 PER_EXAMPLE_VARIANCE = 16
+PARTS = {
+    "accuracy": Part("lower", high=1.0, ideal=0.5),
+    "auc": Part("lower", high=1.0, ideal=0.5),
+    "advantage": Part("lower", high=0.5, ideal=0.0),
+    "tpr_at_1_percent_fpr": Part("lower", high=1.0, ideal=0.01),
+    "tpr_at_0_1_percent_fpr": Part("lower", high=1.0, ideal=0.001),
+}
 
 
 def gaussians(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,19 +76,7 @@ def leave_fold_out(
     return np.concatenate(ours), np.concatenate(theirs)
 
 
-@group_metric(
-    "u_lira",
-    over=("seed",),
-    parts={
-        "accuracy": Part("lower", high=1.0, ideal=0.5),
-        "auc": Part("lower", high=1.0, ideal=0.5),
-        "advantage": Part("lower", high=0.5, ideal=0.0),
-        "tpr_at_1_percent_fpr": Part("lower", high=1.0, ideal=0.01),
-        "tpr_at_0_1_percent_fpr": Part("lower", high=1.0, ideal=0.001),
-    },
-    minimum={"folds": 4},
-    cites=CITES,
-)
+@group_metric("u_lira", over=("seed",), parts=PARTS, minimum={"folds": 4}, cites=CITES)
 def u_lira(
     forget_confidence: np.ndarray, oracle_forget_confidence: np.ndarray, trial_fold: np.ndarray, oracle_fold: np.ndarray
 ) -> Mapping[str, float]:
@@ -93,9 +88,7 @@ def u_lira(
     """
     ours, theirs = leave_fold_out(forget_confidence, oracle_forget_confidence, trial_fold, oracle_fold)
     if not len(ours) or not len(theirs):
-        return dict.fromkeys(
-            ("accuracy", "auc", "advantage", "tpr_at_1_percent_fpr", "tpr_at_0_1_percent_fpr"), float("nan")
-        )
+        return dict.fromkeys(PARTS, float("nan"))
     area = auc(ours, theirs)
     accepted = np.mean(ours > 0) + np.mean(ours == 0) / 2
     refused = np.mean(theirs < 0) + np.mean(theirs == 0) / 2

@@ -100,8 +100,8 @@ COLUMNS = (
 COLUMN = {column.name: column for column in COLUMNS}
 ACCURACIES = tuple(column for column in COLUMNS if column.retention)
 RELATIVE = {column.retention for column in ACCURACIES} | {column.name for column in COLUMNS if column.relative}
-
-CONTROLS = ("original", "retrain")
+#: Numbers of a row that are set and not measured.
+GIVEN = ("ratio", "lr")
 
 
 def shown_in(place: Place, columns: Iterable[Column] = COLUMNS) -> list[Column]:

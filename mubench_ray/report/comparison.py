@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import stdtr
 
-from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.grouping import Groups, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import CELL, LINE
+from mubench_ray.trial import CONTROLS
 
 ALPHA = 0.05
 #: Fewer common seeds than this decide nothing.
@@ -43,17 +43,17 @@ def paired_p_values(values: np.ndarray) -> np.ndarray:
     return np.where((n >= SEEDS) & np.isfinite(p), p, 1.0)
 
 
-def holm(p: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
-    """Mask of the rejected among p values (m,), family-wise error at most ``alpha`` (Holm 1979, Scandinavian Journal of
+def holm(p: np.ndarray) -> np.ndarray:
+    """Mask of the rejected among p values (m,), family-wise error at most ALPHA (Holm 1979, Scandinavian Journal of
     Statistics 6)."""
     order = np.argsort(p, kind="stable")
-    passes = p[order] <= alpha / (len(p) - np.arange(len(p)))
+    passes = p[order] <= ALPHA / (len(p) - np.arange(len(p)))
     rejected = np.zeros(len(p), bool)
     rejected[order[: len(p) if passes.all() else int(np.argmin(passes))]] = True
     return rejected
 
 
-def letters(values: np.ndarray, alpha: float = ALPHA) -> list[str]:
+def letters(values: np.ndarray) -> list[str]:
     """Letters of each row of ``values`` (C, S), ``a`` first for the first row; Piepho's insert-and-absorb (2004, J.
     Comp. Graph. Stat. 13)."""
     size = len(values)
@@ -62,7 +62,7 @@ def letters(values: np.ndarray, alpha: float = ALPHA) -> list[str]:
     left, right = np.triu_indices(size, 1)
     if not len(left):
         return ["a"] * size
-    rejected = holm(paired_p_values(values)[left, right], alpha)
+    rejected = holm(paired_p_values(values)[left, right])
     columns = [frozenset(range(size))]
     for i, j in zip(left[rejected].tolist(), right[rejected].tolist(), strict=True):
         split = [
@@ -86,14 +86,12 @@ def group_letters(results: Results, metric: str, higher: bool) -> pa.Table:
     """
     trials, values = results.trials, results.values(metric)
     configurations = group_by(trials, LINE)
-    cells = group_by(trials, CELL)
     first = trials.take(pa.array(configurations.first)).select(LINE)
     contends = ~np.isin(first["method"].to_numpy(zero_copy_only=False), CONTROLS)
     made = np.full(len(configurations), "", dtype=object)
     units = {name: group_by(trials, [name]).code for name in ("training_seed", "seed")}
     means = configurations.mean(values)
-    by_cell = np.split(np.argsort(cells.code, kind="stable"), np.cumsum(cells.count())[:-1])
-    for rows in by_cell:
+    for rows in group_by(trials, CELL).members():
         rows = rows[contends[configurations.code[rows]] & np.isfinite(values[rows])]
         unit = units["training_seed"][rows]
         unit = np.unique(unit if len(np.unique(unit)) > 1 else units["seed"][rows], return_inverse=True)[1]

@@ -9,13 +9,12 @@ import pyarrow.compute as pc
 
 from mubench_ray.errors import harmless
 from mubench_ray.report.charts import CHARTS, Panels, drawn_on
-from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.frontier import ALONG, COST, SHARES
 from mubench_ray.report.marks import ALL
 from mubench_ray.report.report import Report
 from mubench_ray.report.styles import figure_spec
 from mubench_ray.results.configurations import spoken
-from mubench_ray.trial import digest
+from mubench_ray.trial import CONTROLS, digest
 
 #: At most this many sets of figures are drawn: the average first, then (task, model) pairs by name; a single set where
 #: contenders are split by learning rate. The page has them all.

@@ -10,6 +10,7 @@ from mubench_ray.report.columns import COLUMN, Column, shown_in
 from mubench_ray.report.grouping import group_by, positions
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import CELL
+from mubench_ray.results.store import Store
 
 #: Shares of the retrain's FLOs at which MU-Bench-style curves are read.
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -44,7 +45,7 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
     keeps its last point, since it would spend no more. NaN for trials that are not usable or left no curve.
     """
     ids = results.trials["trial_id"].combine_chunks()
-    curves = results.read("curves", columns=["trial_id", "retrain_share", *ALONG])
+    curves = Store(results.root).read("curves", columns=["trial_id", "retrain_share", *ALONG])
     if not len(curves) or not len(ids):
         return {}
     owner = positions(curves["trial_id"], ids)
@@ -109,17 +110,16 @@ def mark_dominated(scopes: pa.Table, columns: list[Column]) -> pa.Table:
     """
     if COST not in scopes.column_names:
         return scopes
-    code = group_by(scopes, CELL).code
+    cells = group_by(scopes, CELL)
     cost = scopes[COST].to_numpy(zero_copy_only=False).astype(float)
     cost = np.where((cost > 0) & (scopes["method"].to_numpy(zero_copy_only=False) != "original"), cost, np.nan)
-    members = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1]) if len(code) else []
     for column in shown_in("frontier", columns):
         name = column.name
         score, low, high = (
             scopes[name + edge].to_numpy(zero_copy_only=False).astype(float) for edge in ("", "_low", "_high")
         )
-        flags, labelled = np.zeros(len(code), bool), np.zeros(len(code), bool)
-        for rows in members:
+        flags, labelled = np.zeros(len(scopes), bool), np.zeros(len(scopes), bool)
+        for rows in cells.members():
             flags[rows] = dominated(cost[rows], score[rows], column.direction == "higher")
             edges = (low[rows], high[rows])
             labelled[rows] = names_that_fit(name, cost[rows], score[rows], *edges, ~flags[rows])

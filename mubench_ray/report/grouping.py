@@ -25,6 +25,11 @@ class Groups:
         """Rows (in the mask) a group, (G,)."""
         return np.bincount(self.code if mask is None else self.code[mask], minlength=len(self))
 
+    def members(self) -> list[np.ndarray]:
+        """The rows of each group, G arrays of places, ascending."""
+        ends = np.cumsum(self.count())
+        return np.split(np.argsort(self.code, kind="stable"), ends[:-1]) if len(self) else []
+
     def mixed(self, column: pa.ChunkedArray, among: np.ndarray | None = None) -> np.ndarray:
         """Mask of the rows (N,) whose group does not have one value of the column throughout (in the rows of a mask), null being a value."""
         rows = np.arange(len(self.code)) if among is None else np.flatnonzero(among)
@@ -118,35 +123,34 @@ class SeedLevels:
         self.outer = np.choose(level[groups.code], [training, draw, unlearning])
         self.inner = np.where(crossed[groups.code], draw, 0)
 
-    def cells(self, values: np.ndarray) -> np.ndarray:
-        """Means (G, T, D) over unlearning seeds of ``values`` (N,); NaN where a cell is empty. D is 1 unless draws are
+    def seed_means(self, values: np.ndarray) -> np.ndarray:
+        """Means (G, T, D) over unlearning seeds of ``values`` (N,); NaN where no trial has these seeds. D is 1 unless draws are
         crossed."""
         size, width, depth = len(self.groups), int(self.outer.max(initial=0)) + 1, int(self.inner.max(initial=0)) + 1
         flat = (self.groups.code * width + self.outer) * depth + self.inner
         return Groups(flat, np.arange(size * width * depth)).mean(values).reshape(size, width, depth)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """Mean over the cells, (G,); NaN where there is no value."""
-        return _mean(self.cells(values))
+        """Mean over the ``seed_means``, (G,); NaN where there is no value."""
+        return _mean(self.seed_means(values))
 
     def estimate(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean over the cells and its 95% interval, each (G,); NaN where there is no value, or too few seeds for an
+        """Mean over the ``seed_means`` and its 95% interval, each (G,); NaN where there is no value, or too few seeds for an
         interval."""
-        cells = self.cells(values)
-        mean = _mean(cells)
-        plain = np.where(self.crossed, np.nan, cells[:, :, 0].T).T
+        means = self.seed_means(values)
+        plain = np.where(self.crossed, np.nan, means[:, :, 0].T).T
         low, high = bootstrap_interval(plain)
         for group in np.flatnonzero(self.crossed):
-            cell = cells[group]
-            cell = cell[np.isfinite(cell).any(axis=1)][:, np.isfinite(cell).any(axis=0)]
-            if min(cell.shape) > 1:
-                low[group], high[group] = (edge[0] for edge in crossed_interval(cell[None]))
-            elif cell.size > 1:
-                low[group], high[group] = bootstrap_interval(cell.ravel())
-        return mean, low, high
+            own = means[group]
+            own = own[np.isfinite(own).any(axis=1)][:, np.isfinite(own).any(axis=0)]
+            if min(own.shape) > 1:
+                low[group], high[group] = (edge[0] for edge in crossed_interval(own[None]))
+            elif own.size > 1:
+                low[group], high[group] = bootstrap_interval(own.ravel())
+        return _mean(means), low, high
 
 
-def _mean(cells: np.ndarray) -> np.ndarray:
-    there = np.isfinite(cells)
+def _mean(means: np.ndarray) -> np.ndarray:
+    there = np.isfinite(means)
     with np.errstate(invalid="ignore"):
-        return np.where(there, cells, 0).sum(axis=(1, 2)) / np.where((n := there.sum(axis=(1, 2))) > 0, n, np.nan)
+        return np.where(there, means, 0).sum(axis=(1, 2)) / np.where((n := there.sum(axis=(1, 2))) > 0, n, np.nan)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mubench_ray.report.columns import shown_in
 from mubench_ray.report.environment import environment
+from mubench_ray.results.plans import of_plan
 from mubench_ray.results.store import Store
 from mubench_ray.status import STATUSES, USABLE
 
@@ -24,7 +25,7 @@ def snapshot(root: str | Path) -> dict[str, Any]:
     """What the page shows, of the rows there are now; raises ResultsError for what is no results folder."""
     store = Store(root)
     manifest = store.check(must_exist=True)
-    table = store.read("trials")
+    table = of_plan(store.read("trials"), store)
     found = table.select([name for name in READ if name in table.column_names]).to_pylist()
     rows = [dict.fromkeys(READ) | row for row in found]
     rows.sort(key=lambda row: row["finished_at"])

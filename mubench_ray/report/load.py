@@ -36,7 +36,7 @@ class Results:
     trials: pa.Table
     columns: list[Column]
     titles: dict[str, str] = field(default_factory=dict)
-    #: Cells that are left out, and why.
+    #: What is left out, and why.
     refused: list[str] = field(default_factory=list)
     #: Planned trials without a row.
     missing: int = 0
@@ -59,7 +59,7 @@ class Results:
     @cached_property
     def verdicts(self) -> list[dict[str, Any]]:
         """What the controls say of each metric, from ``controls.json`` where the folder has one."""
-        content = read_json(self.root, "controls.json").get("verdicts")
+        content = Store(self.root).read_object("controls.json").get("verdicts")
         needed = {"task": str, "model": str, "ratio": int | float, "metric": str, "verdict": str}
         entries = [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
         return [entry for entry in entries if all(isinstance(entry.get(key), of) for key, of in needed.items())]
@@ -102,10 +102,6 @@ class Results:
         read = read.append_column("owner", pa.array(owner)).drop_columns(["trial_id"]).filter(pa.array(known))
         return read if len(read) else None
 
-    def read(self, table: str, columns: list[str] | None = None, filter: Any = None) -> pa.Table:
-        """``curves`` or ``examples``."""
-        return Store(self.root).read(table, columns=columns, filter=filter)
-
 
 def load(root: str | Path) -> Results:
     """Everything but curves and examples; raises ResultsError where the folder is none or of another version."""
@@ -123,9 +119,9 @@ def load(root: str | Path) -> Results:
         column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)
     ]
     reported = [c.difference for c in ACCURACIES if c.name in present and c.difference in COLUMN]
-    declared = read_json(root, "metrics.json")
+    declared = store.read_object("metrics.json")
     columns = described([*present, *reported, "seconds"], declared, timed_columns(declared))
-    return Results(Path(root), manifest, trials, columns, method_titles(root), refused, missing(store))
+    return Results(Path(root), manifest, trials, columns, method_titles(store), refused, missing(store))
 
 
 def outdated(trials: pa.Table) -> dict[str, np.ndarray]:
@@ -140,14 +136,7 @@ def outdated(trials: pa.Table) -> dict[str, np.ndarray]:
     return found
 
 
-def read_json(root: str | Path, name: str) -> dict[str, Any]:
-    """A JSON object of the folder; empty where it is missing or damaged, since it only decorates."""
-    return Store(root).read_object(name)
-
-
-def method_titles(root: str | Path) -> dict[str, str]:
+def method_titles(store: Store) -> dict[str, str]:
     """Method names to titles, from ``methods.json`` where the folder has one ({name: {title}})."""
-    content = read_json(root, "methods.json")
-    return {
-        name: str(entry["title"]) for name, entry in content.items() if isinstance(entry, dict) and entry.get("title")
-    }
+    entries = store.read_object("methods.json").items()
+    return {name: str(entry["title"]) for name, entry in entries if isinstance(entry, dict) and entry.get("title")}

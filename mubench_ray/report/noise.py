@@ -24,15 +24,14 @@ def noise_floor(results: Results) -> pa.Table:
     once = group_by(trials, REFERENCE)
     cells = group_by(trials, CELL)
     draws = group_by(trials, [*CELL, "forget_seed"])
-    draw_of, cell_of = draws.code[once.first], cells.code[once.first]
     retrained = {name: _retrains(results, name, once) for name in results.metrics if name not in RELATIVE}
     known = np.zeros(len(once), bool)
     for values in retrained.values():
         known |= np.isfinite(values)
     first = trials.take(pa.array(cells.first))
     columns: dict[str, object] = {name: first[name] for name in CELL}
-    columns["retrains"] = np.bincount(cell_of[known], minlength=len(cells))
-    members = np.split(np.argsort(draw_of, kind="stable"), np.cumsum(np.bincount(draw_of, minlength=len(draws)))[:-1])
+    columns["retrains"] = Groups(cells.code[once.first], cells.first).count(known)
+    members = Groups(draws.code[once.first], draws.first).members()
     owner = Groups(cells.code[draws.first], cells.first)
     for name, values in retrained.items():
         if name == "retention_deviation":

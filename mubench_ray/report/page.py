@@ -11,15 +11,16 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 
 from mubench_ray.report.charts import CHARTS
-from mubench_ray.report.columns import CONTROLS
 from mubench_ray.report.environment import environment
 from mubench_ray.report.figures import missing
-from mubench_ray.report.load import Results, read_json
+from mubench_ray.report.load import Results
 from mubench_ray.report.marks import MARKS
 from mubench_ray.report.payload import embedded, payload
 from mubench_ray.report.report import Report
 from mubench_ray.report.texts import Block
+from mubench_ray.results.store import Store
 from mubench_ray.status import STATUSES, Status
+from mubench_ray.trial import CONTROLS
 
 METHOD_NOTE = (
     "95% of the mean over seeds, by a bootstrap stretched to the width that so few seeds need (t instead of normal "
@@ -147,7 +148,7 @@ def provenance_rows(results: Results) -> list[tuple[str, str]]:
         values = sorted(str(value) for value in results.trials[name].unique().to_pylist() if value is not None)
         if values:
             rows.append((word, ", ".join(values)))
-    for name, entry in read_json(results.root, "submissions.json").items():
+    for name, entry in Store(results.root).read_object("submissions.json").items():
         if isinstance(entry, dict):
             rows.append((f"from {name}", submission_line(entry)))
     if results.manifest.get("mlflow_uri"):

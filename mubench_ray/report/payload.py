@@ -16,7 +16,7 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from mubench_ray.report.charts import CHARTS, Panels, drawn_on
-from mubench_ray.report.columns import DRAWN, averaged, shown_in
+from mubench_ray.report.columns import DRAWN, GIVEN, averaged, shown_in
 from mubench_ray.report.frontier import COST
 from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
@@ -28,13 +28,21 @@ from mubench_ray.report.summary import CELL, LINE
 
 #: Significant digits of numbers that are not packed.
 DIGITS = 6
-#: Numbers that filters compare, and so are not packed in single precision.
-EXACT = ("ratio", "lr")
 #: Columns of ids.
 IDS = ("id", "run")
 #: Columns of the page's table beside the metrics.
-BOARD = ["task", "model", "ratio", "method", "lr", "hyperparameters", "options", "after", "label", "control"]
-BOARD += ["uses_validation", "n", "planned", "truncated", "untrusted", "interval_over", "group"]
+BOARD = [
+    *LINE,
+    "label",
+    "control",
+    "uses_validation",
+    "n",
+    "planned",
+    "truncated",
+    "untrusted",
+    "interval_over",
+    "group",
+]
 
 
 def embedded(content: Any) -> Markup:
@@ -126,10 +134,10 @@ def packed(name: str, column: pa.ChunkedArray) -> Any:
     """A column as the page's script unpacks it.
 
     Measured values are ``f32``, little-endian single precision in base64, NaN for null; everything else, and what
-    filters compare, is ``of``, the distinct values, and ``at``, the position of each row's in 1, 2 or 4 bytes; ids of
+    is given, which filters compare, is ``of``, the distinct values, and ``at``, the position of each row's in 1, 2 or 4 bytes; ids of
     one length stand one after the other in ``text``.
     """
-    if pa.types.is_floating(column.type) and name not in EXACT:
+    if pa.types.is_floating(column.type) and name not in GIVEN:
         values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         with np.errstate(over="ignore"):
             return {"f32": base64.b64encode(values.astype("<f4").tobytes()).decode()}

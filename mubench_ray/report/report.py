@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mubench_ray.report.capacity import capacities, scaling
-from mubench_ray.report.columns import CONTROLS, averaged, shown_in
+from mubench_ray.report.columns import averaged, shown_in
 from mubench_ray.report.comparison import group_letters
 from mubench_ray.report.frontier import at_shares, mark_dominated
 from mubench_ray.report.histograms import histograms
@@ -22,6 +23,7 @@ from mubench_ray.report.resisting import resisting
 from mubench_ray.report.scopes import scoped
 from mubench_ray.report.styles import Style, styles
 from mubench_ray.report.summary import LINE, ordered, summarise
+from mubench_ray.trial import CONTROLS
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,7 @@ def with_offsets(scopes: pa.Table) -> pa.Table:
     ratio = np.array([float(text) if text != ALL else np.nan for text in scopes["ratio"].to_pylist()])
     known = np.unique(ratio[np.isfinite(ratio)])
     step = np.diff(known).min() if len(known) > 1 else 1.0
-    names = sorted(
-        {
-            label
-            for label, control in zip(scopes["label"].to_pylist(), scopes["control"].to_pylist(), strict=True)
-            if not control
-        }
-    )
+    names = sorted(scopes.filter(~pc.field("control"))["label"].unique().to_pylist())
     place = {
         name: (index / max(1, len(names) - 1) - 0.5) * 0.4 if len(names) > 1 else 0.0
         for index, name in enumerate(names)

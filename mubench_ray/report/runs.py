@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 
 from mubench_ray.report.grouping import positions
 from mubench_ray.report.load import Results
+from mubench_ray.results.mlflow_sink import RUNS_FILE
 
-#: The file that the sink writes beside the tables: trial_id, run_id, experiment_id, tracking_uri.
-RUNS_FILE = "mlflow_runs.parquet"
 #: Where `mubench ui` serves the runs of a folder unless it is told otherwise.
 UI = "http://127.0.0.1:5000"
 

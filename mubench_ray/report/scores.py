@@ -27,9 +27,8 @@ def scored(results: Results, marks: Marks) -> dict[str, tuple[list[str], list[li
 
     Of rows without any value only the reasons are kept, one row each; files that cannot be read are passed over.
     """
-    folder = results.root / "scores"
     found, names = {}, group_names(results)
-    for path in sorted(folder.glob("*.parquet")) if folder.is_dir() else []:
+    for path in sorted((results.root / "scores").glob("*.parquet")):
         try:
             found[path.stem] = _rows(path.stem, pq.read_table(path).to_pylist(), names, marks)
         except (pa.ArrowInvalid, KeyError, OSError):

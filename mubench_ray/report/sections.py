@@ -39,10 +39,11 @@ def refused_block(report: Report) -> Block:
 def noise_block(report: Report) -> Block:
     """How far two retrains lie from each other, a row a (task, model, ratio)."""
     columns = [c for c in shown_in("noise", report.results.columns) if c.name in report.noise.column_names]
-    rows = [
-        [cell_name(row), str(row["retrains"]), *(fixed(row[column.name]) for column in columns)]
-        for row in report.noise.to_pylist()
-    ]
+    rows = []
+    for row in report.noise.to_pylist():
+        cell = row["task"], row["model"], row["ratio"]
+        values = (fixed(row[c.name]) + report.marks.measure(c.name, *cell) for c in columns)
+        rows.append([cell_name(row), str(row["retrains"]), *values])
     return Block(
         "Noise floor: retrain against retrain",
         "Mean absolute difference between two retrains of other seeds on the same forget set (RetDev: one retrain "
@@ -112,13 +113,17 @@ def over_pairs(report: Report, column: Column) -> TextTable:
     if column.name not in report.scopes.column_names:
         return TextTable([], [], column.title)
     several = len(report.ratios) > 1
-    scopes = report.scopes.select(["task", "model", "ratio", "label", "method", column.name]).to_pylist()
-    rows = [row for row in scopes if ALL not in (row["task"], row["model"]) and (row["ratio"] == ALL) is several]
+    edges = [column.name + edge for edge in ("", "_low", "_high")]
+    scopes = report.scopes.select(["task", "model", "ratio", "label", "method", *edges])
+    rows = [
+        row for row in scopes.to_pylist() if ALL not in (row["task"], row["model"]) and (row["ratio"] == ALL) is several
+    ]
     rows = [row for row in rows if not (column.timed and row["method"] == "original")]
     pairs = sorted({(row["task"], row["model"]) for row in rows})
     texts = {
-        (row["label"], row["task"], row["model"]): written(column, row[column.name])
-        + report.marks.measure(column.name, row["task"], row["model"])
+        (row["label"], row["task"], row["model"]): written(
+            row, column, report.marks.measure(column.name, row["task"], row["model"])
+        )
         for row in rows
         if row[column.name] is not None
     }

@@ -31,12 +31,12 @@ DRAWS = 1000
 SKEWNESS_MARGIN = 0.27
 
 
-def stretch(n: int, level: float = LEVEL) -> float:
+def stretch(n: int) -> float:
     """How much wider than the percentile bootstrap an interval from n normal values has to be."""
-    return stdtrit(n - 1, (1 + level) / 2) / ndtri((1 + level) / 2) * np.sqrt(n / (n - 1))
+    return stdtrit(n - 1, (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2) * np.sqrt(n / (n - 1))
 
 
-def bootstrap_interval(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Interval of the mean along the last axis of ``values`` (..., n); NaN entries are absent values.
 
     Returns low and high (...). Fewer than two values have no interval (NaN): a single seed says nothing about spread.
@@ -50,8 +50,8 @@ def bootstrap_interval(values: np.ndarray, level: float = LEVEL) -> tuple[np.nda
         rows = np.flatnonzero(present == n)
         given = values[rows, :n]
         centre = given.mean(axis=1)
-        factor = stretch(n, level) * (1 + SKEWNESS_MARGIN / np.sqrt(n))
-        below, above = percentile_arms(given, (1 - level) / 2)
+        factor = stretch(n) * (1 + SKEWNESS_MARGIN / np.sqrt(n))
+        below, above = percentile_arms(given, (1 - LEVEL) / 2)
         low[rows], high[rows] = centre - factor * below, centre + factor * above
     return low.reshape(shape), high.reshape(shape)
 
@@ -75,7 +75,7 @@ def percentile_arms(values: np.ndarray, tail: float) -> tuple[np.ndarray, np.nda
     return spread / np.sqrt(n) * (z - lean), spread / np.sqrt(n) * (z + lean)
 
 
-def crossed_interval(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+def crossed_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Interval of the mean of ``values`` (G, T, D), T training seeds crossed with D shared forget draws; NaN cells are
     absent.
 
@@ -90,14 +90,14 @@ def crossed_interval(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarr
     there = np.isfinite(values)
     filled = np.where(there, values, 0.0)
     low, high = np.full(groups, np.nan), np.full(groups, np.nan)
-    factor = stretch(min(rows, columns), level)
+    factor = stretch(min(rows, columns))
     for part in np.array_split(np.arange(groups), max(1, groups * DRAWS * columns // 4_000_000)):
         total = np.einsum("gbd,bd->gb", np.einsum("bt,gtd->gbd", by_row, filled[part]), by_column)
         count = np.einsum("gbd,bd->gb", np.einsum("bt,gtd->gbd", by_row, there[part].astype(float)), by_column)
         with np.errstate(invalid="ignore"):
             means = total / np.where(count > 0, count, np.nan)
         centre = filled[part].sum(axis=(1, 2)) / np.maximum(there[part].sum(axis=(1, 2)), 1)
-        below, above = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
+        below, above = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
         low[part], high[part] = centre + factor * (below - centre), centre + factor * (above - centre)
     return low, high
 

@@ -1,5 +1,4 @@
-"""One row a configuration (task, model, method, ratio, lr, hyperparameters): seeds, statuses, and every metric with its
-doubt."""
+"""One row a configuration and ratio: seeds, statuses, and every metric with its doubt."""
 
 from __future__ import annotations
 
@@ -9,13 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mubench_ray.report.columns import ACCURACIES, COLUMN, CONTROLS
+from mubench_ray.report.columns import ACCURACIES, COLUMN
 from mubench_ray.report.grouping import Groups, SeedLevels, encode, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.results.configurations import contender_names
 from mubench_ray.status import STATUSES
+from mubench_ray.trial import CONTROLS
 
-# As ``load.named`` writes them, ``task`` and ``model`` are the setting, and CONTENDER is the contender, of ``Trial.configuration``.
+# As ``repetitions.named`` writes them, ``task`` and ``model`` are the setting, and CONTENDER is the contender, of ``Trial.configuration``.
 CELL = ["task", "model", "ratio"]
 CONTENDER = ["method", "lr", "hyperparameters", "options"]
 #: The rows of one line are repetitions of each other.
@@ -34,10 +34,8 @@ def summarise(results: Results) -> pa.Table:
     retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean).
     """
     trials, groups = results.trials, group_by(results.trials, LINE)
-    columns: dict[str, pa.Array | np.ndarray] = {}
     first = trials.take(pa.array(groups.first))
-    for name in LEADING:
-        columns[name] = first[name]
+    columns: dict[str, Any] = {name: first[name] for name in LEADING}
     columns["label"] = contender_labels(results).take(pa.array(groups.first))
     columns["control"] = controls(first)
     columns["uses_validation"] = first["uses_validation"]
@@ -45,8 +43,7 @@ def summarise(results: Results) -> pa.Table:
     columns["n"] = groups.count(results.usable)
     columns["planned"] = groups.count()
     status = trials["status"].to_numpy(zero_copy_only=False)
-    for name in STATUSES:
-        columns[name] = groups.count(status == name)
+    columns |= {name: groups.count(status == name) for name in STATUSES}
     levels = SeedLevels(groups, *(encode(trials[name]) for name in ("training_seed", "forget_seed", "seed")))
     columns["interval_over"] = levels.level
     columns |= estimates(groups, levels, measured(results), results)

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from mubench_ray.errors import flat
-from mubench_ray.report.columns import ACCURACIES, shown_in
+from mubench_ray.report.columns import ACCURACIES, GIVEN, shown_in
 from mubench_ray.report.marks import ALL, of_row
 from mubench_ray.report.report import Report
 from mubench_ray.report.summary import ordered
-from mubench_ray.report.texts import Block, TextTable, doubted, fixed, trial_count
+from mubench_ray.report.texts import NOTHING, Block, TextTable, doubted, trial_count
 from mubench_ray.results.configurations import spoken
 from mubench_ray.status import STATUSES
 
@@ -74,7 +74,8 @@ def ratio_tables(report: Report) -> Iterator[tuple[str, TextTable]]:
     ratios, columns = report.ratios, shown_in("curves", report.results.columns)
     if len(ratios) < 2 or not len(report.scopes):
         return
-    scopes = report.scopes.select(["task", "model", "ratio", "label", *(column.name for column in columns)])
+    edges = [column.name + edge for column in columns for edge in ("", "_low", "_high")]
+    scopes = report.scopes.select(["task", "model", "ratio", "label", *edges])
     rows = [row for row in scopes.to_pylist() if row["ratio"] != ALL]
     pairs = sorted({(row["task"], row["model"]) for row in rows if ALL not in (row["task"], row["model"])})
     value = {(row["task"], row["model"], float(row["ratio"]), row["label"]): row for row in rows}
@@ -83,9 +84,11 @@ def ratio_tables(report: Report) -> Iterator[tuple[str, TextTable]]:
         for column in columns:
             body = []
             for style in report.styles:
-                found = [value.get((task, model, ratio, style.label), {}).get(column.name) for ratio in ratios]
-                if any(number is not None for number in found):
-                    body.append([report.marks.name(style.label, task, model), *(fixed(mean, 3) for mean in found)])
+                found = (value.get((task, model, ratio, style.label)) for ratio in ratios)
+                marks = (report.marks.measure(column.name, task, model, ratio) for ratio in ratios)
+                texts = [doubted(row, column, mark) if row else NOTHING for row, mark in zip(found, marks)]
+                if set(texts) != {NOTHING}:
+                    body.append([report.marks.name(style.label, task, model), *texts])
             headers = ["method", *(f"{spoken(ratio)} %" for ratio in ratios)]
             yield f"{column.title} against the deleted share, {where}", TextTable(headers, body)
 
@@ -160,7 +163,7 @@ def escape(text: str) -> str:
 def shortened(board: pa.Table, digits: int = DIGITS) -> pa.Table:
     """The table with its measured values cut to so many significant digits."""
     for place, field in enumerate(board.schema):
-        if pa.types.is_floating(field.type) and field.name not in ("ratio", "lr"):
+        if pa.types.is_floating(field.type) and field.name not in GIVEN:
             values = board[field.name].to_numpy(zero_copy_only=False)
             with np.errstate(divide="ignore", invalid="ignore"):
                 scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(values))))

@@ -78,10 +78,13 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.2f} s"
 
 
-def written(column: Column, value: float | None) -> str:
-    """A value as its column says."""
-    if column.format == "duration":
-        return duration(value)
+def written(row: Mapping[str, Any], column: Column, marks: str = "") -> str:
+    """A value in a row of the scopes as its column says, with its doubt and its marks."""
     if column.format == "share":
-        return with_doubt(value, None, None, share=True)
-    return fixed(value, 2 if column.format == "times" else 4)
+        return doubted(row, column, marks)
+    mean, low, high = (row[f"{column.name}{edge}"] for edge in ("", "_low", "_high"))
+
+    def said(value: float | None) -> str:
+        return duration(value) if column.format == "duration" else fixed(value, 2 if column.format == "times" else 4)
+
+    return said(mean) + marks + ("" if None in (low, high) else f" ± {said((high - low) / 2)}")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from mubench_ray.report.load import read_json
 from mubench_ray.report.report import Report
 from mubench_ray.report.texts import Block, TextTable, cell_name, duration, fixed
 from mubench_ray.results.configurations import spoken
+from mubench_ray.results.store import Store
 
 
 def tuning_block(report: Report) -> Block:
     """A row a method and cell: how many configurations were tried and usable, the chosen one, its loss, and the cost of all of them."""
-    content = read_json(report.results.root, "search/chosen.json")
+    content = Store(report.results.root).read_object("search/chosen.json")
     search = content.get("search") or {}
     titles = report.results.titles
     reported = report.results.trials.select(["configuration", "task", "model"]).to_pylist()

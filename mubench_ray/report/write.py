@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
-from mubench_ray.errors import ResultsError
+from mubench_ray.errors import ResultsError, one_line
 from mubench_ray.files import write
 from mubench_ray.report.columns import shown_in
 from mubench_ray.report.figures import figures, missing, png
@@ -38,7 +38,7 @@ def write_report(root: str | Path) -> Path:
     cannot be written. What cannot be drawn, and so is missing in it, is a warning, ``NotDrawn``.
     """
     report = make_report(root)
-    shown = blocks(report) if len(report.board) else []
+    shown = blocks(report)
     tables = list(paper_tables(report, shown))
     folder = Path(root) / "report"
     save(folder / "leaderboard.csv", csv(report.board))
@@ -58,12 +58,10 @@ def write_report(root: str | Path) -> Path:
     for name, spec in figures(report):
         try:
             drawn = png(spec)
-        except (
-            BaseException
-        ) as error:  # vl-convert raises bare ValueErrors, and panics, which are no Exception; the others can be drawn
+        except BaseException as error:  # vl-convert raises ValueErrors, and panics, which are no Exception
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, name=False)[:200]
             warnings.warn(NotDrawn(f"{folder}/figures/{name}.png could not be drawn: {reason}."), stacklevel=2)
             continue
         save(folder / "figures" / f"{name}.png", drawn)

@@ -19,11 +19,10 @@ from pyarrow import fs
 from mubench_ray.errors import ResultsError
 from mubench_ray.results.storage import Place
 
-#: Files of one trial that may lie about before they are merged, and rows that a merged file holds at most (by table).
-LOOSE = 500
+#: Files of one trial that may lie about before they are merged, and about how many rows a merged file holds at most.
+LOOSE, ROWS = 500, 4_000_000
 #: Where a merged file says which files it took the place of.
 REPLACES = b"mubench_replaces"
-ROWS = 4_000_000
 
 
 def file_of(trial_id: str, ending: str = ".parquet") -> str:

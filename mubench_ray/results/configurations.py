@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mubench_ray.trial import canonical, configuration_of, digest, plain
+from mubench_ray.trial import CONTROLS, canonical, configuration_of, digest, plain
 
 #: How a setting's forget sets and training sets are drawn.
 DRAWN = ("sampler", "sampler_options", "shadow")
@@ -45,7 +45,7 @@ def tuned(found: str, row: Row, chosen: Mapping[str, Any], suite: Mapping[str, A
     method and how it was tuned, not what was chosen for this ratio. ``suite`` is the folder's suite."""
     content = json.loads(found)
     contender = content["contender"]
-    if "tuned" in contender or contender["method"] in ("original", "retrain"):
+    if "tuned" in contender or contender["method"] in CONTROLS:
         return found
     mine = {"lr": row["lr"], "hyperparameters": _read(row["hyperparameters"]), "ratio": row["ratio"]}
     mine |= {name: row[name] for name in ("task", "model", "method", "sampler", "forget_seed")}
@@ -142,9 +142,9 @@ def _task_name(setting: Mapping[str, Any], say_how: bool) -> str:
 
 def differences(content: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list[str]:
     """What ``content`` says and not all ``others`` (itself among them) say alike, as short texts in order of their names."""
-    own, all_of_them = leaves(content), [leaves(other) for other in others]
+    own, *all_of_them = ({name: spoken(value) for name, value in leaves(each).items()} for each in (content, *others))
     return [
-        described(name, own[name]) for name in sorted(own) if any(each.get(name) != own[name] for each in all_of_them)
+        described(name, text) for name, text in sorted(own.items()) if any(o.get(name) != text for o in all_of_them)
     ]
 
 
@@ -168,11 +168,11 @@ def described(name: str, value: str) -> str:
     return f"{short} {value}"
 
 
-def leaves(content: Mapping[str, Any], before: str = "") -> dict[str, str]:
-    """Nested plain data as short texts, nested keys joined by a point."""
-    found: dict[str, str] = {}
+def leaves(content: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """What nested plain data holds, nested keys joined by a point."""
+    found: dict[str, Any] = {}
     for name, value in content.items():
-        found |= leaves(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: spoken(value)}
+        found |= leaves(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
     return found
 
 

@@ -21,6 +21,7 @@ from mubench_ray.errors import ResultsError
 from mubench_ray.files import hidden, read_json, sha256
 from mubench_ray.results.locks import locked
 from mubench_ray.results.mlflow_sink import RUNS_FILE
+from mubench_ray.results.observations import differ
 from mubench_ray.results.plans import PLAN
 from mubench_ray.results.repetitions import configured, of_every_suite, with_all_columns
 from mubench_ray.results.schema import SCHEMA_VERSION
@@ -30,7 +31,6 @@ from mubench_ray.results.submission import HASHES, Submission, check_submission,
 SUBMISSIONS = "submissions.json"
 #: What two runs of one trial on one kind of device must agree on.
 REPRODUCED = ("forget_accuracy", "retain_accuracy", "test_accuracy", "validation_accuracy", "flos")
-ROUNDING = 1e-6
 DECORATIONS = ("metrics.json", "methods.json")
 
 
@@ -127,7 +127,7 @@ def contradictions(board: Store, submission: Submission) -> Iterator[str]:
             continue
         for name in REPRODUCED:
             ours, theirs = row.get(name), other.get(name)
-            if None not in (ours, theirs) and abs(ours - theirs) > ROUNDING * max(1.0, abs(theirs)):
+            if differ(ours, theirs):
                 from_whom = f"{theirs:.6g} on the leaderboard, from {other['submission']}"
                 yield f"trial {row['trial_id']}: {name} is {ours:.6g} here and {from_whom}, both on {row['device']}; run it again"
 
@@ -135,8 +135,8 @@ def contradictions(board: Store, submission: Submission) -> Iterator[str]:
 def add(board: Store, name: str, submission: Submission) -> None:
     """Write a checked submission into the leaderboard: its trials come last, in one file that appears whole."""
     source = Store(submission.root)
-    wanted = {row["trial_id"] for row in submission.rows} - board.finished()
-    known = entries(board)
+    ids, held, known = {row["trial_id"] for row in submission.rows}, board.finished(), entries(board)
+    wanted = ids - held
     entry = {
         "suite": submission.manifest.get("suite"),
         "trials": len(submission.rows),
@@ -146,12 +146,11 @@ def add(board: Store, name: str, submission: Submission) -> None:
         "hashes": sha256(submission.root / HASHES),
         "provenance": submission.manifest.get("provenance"),
     }
-    held = board.finished() | {row["trial_id"] for row in submission.rows}
     board.place.delete(PLAN)  # a merge has none; boards of an earlier release had one
     board.write_text(SUBMISSIONS, json.dumps(known | {name: entry}, indent=2))
     board.write_text(
         "manifest.json",
-        json.dumps(board.check() | {"schema_version": SCHEMA_VERSION, "trials": len(held)}, indent=2),
+        json.dumps(board.check() | {"schema_version": SCHEMA_VERSION, "trials": len(held | ids)}, indent=2),
     )
     for document in DECORATIONS:
         merged = source.read_object(document) | board.read_object(document)

@@ -76,7 +76,6 @@ def leased(place: Place) -> Iterator[None]:
                 hold()
 
     hold()
-
     renewing = threading.Thread(target=renew, daemon=True)
     renewing.start()
     try:
@@ -91,9 +90,8 @@ def leased(place: Place) -> Iterator[None]:
 def alive(process: int) -> bool:
     """Whether a process of this machine exists."""
     try:
-        os.kill(process, 0)
+        with suppress(PermissionError):  # it is somebody else's
+            os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
     return True

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mubench_ray.errors import one_line
 from mubench_ray.provenance import INSTALLED
 from mubench_ray.results.mlflow_sink import MlflowSink
 
@@ -61,13 +62,8 @@ def main(root: str, tracking_uri: str) -> None:
         quick_commits()
         MlflowSink(root, tracking_uri or None).follow(stop)
     except Exception as error:  # noqa: BLE001 - the copy decides nothing, and its traceback would be all that a good run ends with
-        reason = " ".join(str(error).split())[:300]
-        logging.warning(
-            "MLflow has no copy of these rows: %s: %s. `mubench report %s --sync-mlflow` makes it.",
-            type(error).__name__,
-            reason,
-            root,
-        )
+        told = "MLflow has no copy of these rows: %s. `mubench report %s --sync-mlflow` makes it."
+        logging.warning(told, one_line(error)[:300], root)
 
 
 def quick_commits() -> None:

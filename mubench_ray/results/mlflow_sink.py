@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mubench_ray.errors import MubenchError
-from mubench_ray.results.configurations import configuration
+from mubench_ray.errors import MubenchError, one_line
+from mubench_ray.results.configurations import configuration, leaves
 from mubench_ray.results.locks import held
 from mubench_ray.results.observations import with_observations
 from mubench_ray.results.schema import CURVE_METRICS, TRIAL_COLUMNS
@@ -137,10 +137,7 @@ class MlflowSink:
                     self._write_map()
         except (MlflowException, SQLAlchemyError, OSError) as error:
             self._client = None
-            reason = " ".join(str(error).split())[:200]
-            raise MubenchError(
-                f"MLflow at {self.tracking_uri} cannot be written: {type(error).__name__}: {reason}."
-            ) from error
+            raise MubenchError(f"MLflow at {self.tracking_uri} cannot be written: {one_line(error)[:230]}.") from error
         return added
 
     def _connect(self) -> MlflowClient:
@@ -242,6 +239,7 @@ def _tags(row: dict[str, Any]) -> dict[str, str]:
         "error": (row["error"] or "")[:5000],
         # Runs that are repetitions of each other have it in common, to group by.
         "configuration": configuration(row)[:5000],
+        "uses_validation": str(row["uses_validation"]),
         **{name: row[name] for name in ("trial_id", "status", "method", "task", "model", "device")},
     }
     return {name: value for name, value in tags.items() if value}
@@ -250,16 +248,8 @@ def _tags(row: dict[str, Any]) -> dict[str, str]:
 def _params(row: dict[str, Any]) -> dict[str, Any]:
     """The trial's own fields, nested ones as ``part.name``, and the sizes of its sets."""
     short = {name: row[name] for name in _SHORT_PARAMS}
-    return {
-        name: value for name, value in (_flat(json.loads(row["trial"])) | short).items() if value not in (None, [], "")
-    }
-
-
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in nested.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+    told = leaves(json.loads(row["trial"])) | short
+    return {name: value for name, value in told.items() if value not in (None, [], "")}
 
 
 def _metrics(row: dict[str, Any]) -> dict[str, float]:

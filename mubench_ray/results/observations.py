@@ -10,6 +10,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,21 @@ def with_observations(trials: pa.Table, store: Store) -> tuple[pa.Table, list[st
     values: dict[str, dict[str, float]] = defaultdict(dict)
     versions: dict[str, dict[str, int]] = defaultdict(dict)
     for name, kind in shown.items():
-        own = [record for record in records if record["observation"] == name and kind_of(record) == kind]
-        by_trial: dict[str, list[dict[str, float]]] = defaultdict(list)
-        for record in own:
-            by_trial[record["trial_id"]].append(json.loads(record["values"]))
-        faults = {trial_id: fault for trial_id, found in by_trial.items() if (fault := contradiction(found, timed))}
-        told += [
-            f"{name} of trial {trial_id} is there twice, with {fault}: neither is shown. Remove the file of one of the two."
-            for trial_id, fault in sorted(faults.items())
-        ]
-        for record in own:
-            if record["trial_id"] in faults:
+        by_trial: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for record in records:
+            if record["observation"] == name and kind_of(record) == kind:
+                by_trial[record["trial_id"]].append(record)
+        for trial_id, own in sorted(by_trial.items()):
+            found = [json.loads(record["values"]) for record in own]
+            if fault := contradiction(found, timed):
+                told.append(
+                    f"{name} of trial {trial_id} is there twice, with {fault}: neither is shown. Remove the file of one of the two."
+                )
                 continue
-            found, given = json.loads(record["values"]), json.loads(record["metric_versions"] or "{}")
-            values[record["trial_id"]] |= found
-            versions[record["trial_id"]] |= {metric: given[metric] for metric in found if metric in given}
+            for record, numbers in zip(own, found):
+                given = json.loads(record["metric_versions"] or "{}")
+                values[trial_id] |= numbers
+                versions[trial_id] |= {metric: given[metric] for metric in numbers if metric in given}
     return filled(trials, values, versions), told
 
 
@@ -62,7 +63,7 @@ def usable_records(store: Store) -> list[dict[str, Any]]:
 
 
 def kind_of(record: dict[str, Any]) -> tuple[str, ...]:
-    """Version and options of a record."""
+    """Version and options of a record, or of what a plan asks for."""
     return tuple(record[name] for name in KIND)
 
 
@@ -89,12 +90,18 @@ def kinds_shown(records: Iterable[dict[str, Any]], store: Store) -> tuple[dict[s
 
 def contradiction(found: list[dict[str, float]], timed: Container[str]) -> str | None:
     """The first metric of which records of one trial and kind say different numbers, with both; None where they agree."""
-    first, *others = found
-    for other in others:
-        for name in sorted(first.keys() & other.keys()):
-            if name not in timed and not math.isclose(first[name], other[name], rel_tol=ROUNDING, abs_tol=ROUNDING):
-                return f"{name} {first[name]:.6g} and {other[name]:.6g}"
+    for one, other in combinations(found, 2):
+        for name in sorted(one.keys() & other.keys()):
+            if name not in timed and differ(one[name], other[name]):
+                return f"{name} {one[name]:.6g} and {other[name]:.6g}"
     return None
+
+
+def differ(one: float | None, other: float | None) -> bool:
+    """Whether two runs of a trial say different numbers: both are there, and they are not the same but for rounding; a NaN is like a NaN."""
+    if one is None or other is None or (math.isnan(one) and math.isnan(other)):
+        return False
+    return not math.isclose(one, other, rel_tol=ROUNDING, abs_tol=ROUNDING)
 
 
 def load_results(root: str | Path, table: str = "trials") -> pa.Table:
@@ -108,7 +115,7 @@ def asked_for(store: Store) -> dict[str, tuple[str, ...]]:
     """Version and options of each observation as the folder's plan asks for it, a later suite before an earlier one."""
     entries = (read_plan(store) or {}).get("suites") or []
     asked = [each for entry in entries for each in entry.get("observations") or []]
-    return {each["name"]: tuple(each[name] for name in KIND) for each in asked}
+    return {each["name"]: kind_of(each) for each in asked}
 
 
 def standing(store: Store) -> str | None:
@@ -119,13 +126,9 @@ def standing(store: Store) -> str | None:
     records = store.read("observations", columns=["observation", *KIND, "status"]).to_pylist()
     told = []
     for name, kind in sorted(wanted.items()):
-        own = [
-            each["status"]
-            for each in records
-            if each["observation"] == name and tuple(each[key] for key in KIND) == kind
-        ]
-        failed = len(own) - own.count(Status.OK)
-        told.append(f"{name} of {own.count('ok')} trials" + (f" ({failed} failed)" if failed else ""))
+        own = [each["status"] for each in records if each["observation"] == name and kind_of(each) == kind]
+        made = own.count(Status.OK)
+        told.append(f"{name} of {made} trials" + (f" ({len(own) - made} failed)" if made < len(own) else ""))
     return "observed: " + ", ".join(told)
 
 

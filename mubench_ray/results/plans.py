@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from mubench_ray.results.store import Store
 from mubench_ray.trial import digest
 
@@ -20,6 +23,12 @@ def read_plan(store: Store) -> dict[str, Any] | None:
     """The folder's plan; None where it has none that can be read (a folder that was merged by hand)."""
     plan = store.read_object(PLAN)
     return plan if isinstance(plan.get("trials"), list) else None
+
+
+def of_plan(trials: pa.Table, store: Store) -> pa.Table:
+    """The rows of the trials table that the folder's plan counts, all of them where it has none (a merge)."""
+    plan = read_plan(store)
+    return trials if plan is None else trials.filter(pc.field("trial_id").isin(pa.array(plan["trials"], pa.string())))
 
 
 def entered(store: Store, entry: dict[str, Any]) -> dict[str, Any]:

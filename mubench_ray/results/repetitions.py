@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,12 @@ from pyarrow.compute import call_function
 
 from mubench_ray.metrics.base import timed_columns
 from mubench_ray.results.configurations import configuration, setting_names, tuned
-from mubench_ray.results.observations import ROUNDING, with_observations
-from mubench_ray.results.plans import read_plan
+from mubench_ray.results.observations import differ, with_observations
+from mubench_ray.results.plans import of_plan, read_plan
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
-from mubench_ray.trial import canonical
+from mubench_ray.trial import CONTROLS, canonical
 
 
 def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
@@ -38,11 +38,15 @@ def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
 
 
 def without_unplanned(trials: pa.Table, store: Store) -> tuple[pa.Table, list[str]]:
-    """The rows that the folder's plan counts, all of them where it has none (a merge); a line for each task and model of which others are there."""
-    if (plan := read_plan(store)) is None:
+    """The rows ``of_plan``; a line for each task and model of which others are there."""
+    kept = of_plan(trials, store)
+    if len(kept) == len(trials):
         return trials, []
-    known = pc.field("trial_id").isin(pa.array(plan["trials"], pa.string()))
-    others = trials.filter(~known).select(["task", "model", "method"]).to_pylist()
+    others = (
+        trials.filter(~pc.field("trial_id").isin(kept["trial_id"].combine_chunks()))
+        .select(["task", "model", "method"])
+        .to_pylist()
+    )
     methods: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for row in others:
         methods[row["task"], row["model"]][row["method"]] += 1
@@ -51,7 +55,7 @@ def without_unplanned(trials: pa.Table, store: Store) -> tuple[pa.Table, list[st
         f"({', '.join(f'{method} {number}' for method, number in sorted(count.items()))}). Run their suite here, which trains nothing anew, or remove them."
         for (task, model), count in sorted(methods.items())
     ]
-    return (trials.filter(known), told) if others else (trials, [])
+    return kept, told
 
 
 def without_contradictions(trials: pa.Table, timed: set[str]) -> tuple[pa.Table, list[str]]:
@@ -67,7 +71,7 @@ def without_contradictions(trials: pa.Table, timed: set[str]) -> tuple[pa.Table,
         found[row["trial_id"]].append(row)
     refused, cells, names = [], set(), setting_names(set(trials["configuration"].to_pylist()))
     for trial_id, rows in found.items():
-        fault = next((fault for other in rows[1:] if (fault := difference(rows[0], other, numbers))), None)
+        fault = next((fault for pair in combinations(rows, 2) if (fault := difference(*pair, numbers))), None)
         if fault is not None:
             cell = f"{', '.join(names[rows[0]['configuration']])}, {rows[0]['ratio']:g} %"
             refused.append(
@@ -87,16 +91,9 @@ def without_contradictions(trials: pa.Table, timed: set[str]) -> tuple[pa.Table,
 def difference(row: dict[str, Any], other: dict[str, Any], numbers: list[str]) -> str | None:
     """The first of the ``numbers`` that both rows of one trial have and in which they differ by more than rounding; None where they are the same."""
     for name in numbers:
-        ours, theirs = row[name], other[name]
-        if (
-            None not in (ours, theirs)
-            and not math.isclose(ours, theirs, rel_tol=ROUNDING, abs_tol=ROUNDING)
-            and (ours == ours or theirs == theirs)
-        ):
-            where = [
-                f"{value} ({each['device'] or 'unknown device'})" for value, each in ((ours, row), (theirs, other))
-            ]
-            return f"{name} {' and '.join(where)}"
+        if differ(row[name], other[name]):
+            both = [f"{each[name]} ({each['device'] or 'unknown device'})" for each in (row, other)]
+            return f"{name} {' and '.join(both)}"
     return None
 
 
@@ -165,7 +162,7 @@ def once_each(trials: pa.Table) -> pa.Table:
     counted = trials.append_column("counts", _one_of(trials["status"], USABLE))
     by = [("counts", "descending"), ("finished_at", "descending"), ("trial_id", "ascending")]
     order = call_function("sort_indices", [counted], pc.SortOptions(sort_keys=by))
-    control = _one_of(trials["method"], ["original", "retrain"])
+    control = _one_of(trials["method"], CONTROLS)
     trials = _with(trials, {"after": call_function("if_else", [control, "", trials["after"]])})
     places = trials.select(REPETITION).append_column("place", pa.array(np.arange(len(trials)))).take(order)
     kept = places.group_by(REPETITION, use_threads=False).aggregate([("place", "first")])["place_first"].to_numpy()
@@ -222,12 +219,10 @@ def named(trials: pa.Table) -> pa.Table:
     columns: dict[str, list[Any]] = {
         "task": [settings[text][0] for text in distinct],
         "model": [settings[text][1] for text in distinct],
+        "lr": [each.get("lr") for each in contenders],
+        "hyperparameters": [canonical(each.get("hyperparameters", {})) for each in contenders],
+        "options": [canonical({k: v for k, v in each.items() if k not in OF_COLUMNS}) for each in contenders],
     }
-    columns["lr"] = [contender.get("lr") for contender in contenders]
-    columns["hyperparameters"] = [canonical(contender.get("hyperparameters", {})) for contender in contenders]
-    columns["options"] = [
-        canonical({k: v for k, v in contender.items() if k not in OF_COLUMNS}) for contender in contenders
-    ]
     return _with(
         trials,
         {name: pa.array(of, trials.schema.field(name).type).take(texts.indices) for name, of in columns.items()},

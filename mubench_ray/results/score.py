@@ -23,10 +23,10 @@ from mubench_ray.metrics.group import GROUP_METRICS, GroupMetric, compute_group,
 from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.folder import Folder
 from mubench_ray.results.observations import arrays_of
-from mubench_ray.results.schema import table_of
+from mubench_ray.results.schema import TRIAL_COLUMNS, table_of
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
-from mubench_ray.trial import canonical
+from mubench_ray.trial import CONTROLS, canonical
 
 SCORES = pa.schema(
     [
@@ -54,6 +54,8 @@ SCORES = pa.schema(
     ]
 )
 
+#: What of a score its trials say themselves.
+OF_TRIALS = [column.name for column in TRIAL_COLUMNS if column.name in SCORES.names]
 STACKED = re.compile(r"(?P<oracle>oracle_)?(?P<split>forget|retain|validation|test)_confidence")
 
 
@@ -205,7 +207,7 @@ def distinct(folder: Folder, rows: list[Mapping[str, Any]]) -> list[Mapping[str,
     """The rows without repetition: the unlearning seed of a control changes nothing, its rows are one network."""
 
     def network(row: Mapping[str, Any]) -> str:
-        if row["method"] in ("original", "retrain"):
+        if row["method"] in CONTROLS:
             trial = folder.of(row)
             return f"{row['method']} {(trial.retrain or trial.original).id}"
         return row["trial_id"]
@@ -323,19 +325,7 @@ def curves(folder: Folder, rows: Rows, name: str) -> np.ndarray | None:
 def describe(rows: Rows, over: tuple[str, ...]) -> dict[str, Any]:
     """The columns that say which trials a score is of; null for what differs between them."""
     first = rows[0]
-    names = (
-        "task",
-        "model",
-        "method",
-        "ratio",
-        "seed",
-        "training_seed",
-        "forget_seed",
-        "sampler",
-        "lr",
-        "hyperparameters",
-    )
-    described = {name: first[name] if len({row[name] for row in rows}) == 1 else None for name in names}
+    described = {name: first[name] if len({row[name] for row in rows}) == 1 else None for name in OF_TRIALS}
     described["hyperparameters"] = described["hyperparameters"] or "{}"
     if "seed" in over:
         described |= {"seed": None, "training_seed": None}

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from mubench_ray.errors import ResultsError
+from mubench_ray.errors import ResultsError, one_line
 from mubench_ray.files import whole, write
 
 R = TypeVar("R")
@@ -79,19 +79,20 @@ def opened(address: str) -> tuple[fs.FileSystem, str]:
 class Place:
     """A folder or the part of an object store below a prefix; files are named relative to it, with ``/`` between the parts.
 
-    ``home`` is a folder on this machine: the place itself, or what stands beside an object store here (copies of weights, MLflow's database, the report).
+    ``address`` opens the place again, keys and options included; ``home`` is a folder on this machine: the place itself, or what stands beside an object
+    store here (copies of weights, MLflow's database, the report).
     """
 
     def __init__(self, where: str | Path) -> None:
         self.remote = is_remote(where)
-        self._where = str(where)
+        self.address = str(where)
         if self.remote:
-            if self._where.startswith("s3://") and "allow_delayed_open" not in self._where:
+            if self.address.startswith("s3://") and "allow_delayed_open" not in self.address:
                 # A small file is then one put, not the three requests of an upload in parts.
-                self._where += ("&" if "?" in self._where else "?") + "allow_delayed_open=true"
+                self.address += ("&" if "?" in self.address else "?") + "allow_delayed_open=true"
             try:
                 # Without a region in the address the bucket itself is asked for it.
-                self.fs, path = self._tried("opened", "", lambda: opened(self._where))
+                self.fs, path = self._tried("opened", "", lambda: opened(self.address))
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise ResultsError(
                     f"{self}: not an address of an object store that pyarrow can open: {error}"
@@ -101,23 +102,18 @@ class Place:
                 cache() / f"{self.path.rpartition('/')[2]}-{hashlib.sha256(self.path.encode()).hexdigest()[:12]}"
             )
         else:
-            self.home = Path(self._where.removeprefix("file://"))
+            self.home = Path(self.address.removeprefix("file://"))
             self.fs, self.path = fs.LocalFileSystem(), str(self.home)
 
     def __str__(self) -> str:
         """The place without keys and options."""
-        return shown(self._where)
-
-    @property
-    def address(self) -> str:
-        """What opens this place again, keys and options included."""
-        return self._where
+        return shown(self.address)
 
     def inside(self, name: str) -> Place:
         """A folder in it."""
         inside = copy.copy(self)
-        head, sign, options = self._where.partition("?") if self.remote else (self._where, "", "")
-        inside._where = f"{head.rstrip('/')}/{name}{sign}{options}"
+        head, sign, options = self.address.partition("?") if self.remote else (self.address, "", "")
+        inside.address = f"{head.rstrip('/')}/{name}{sign}{options}"
         inside.home, inside.path = self.home / name, f"{self.path}/{name}"
         return inside
 
@@ -132,20 +128,16 @@ class Place:
         elif isinstance(content, str):
             content = content.encode()
         if self.remote:
-            self._tried("written", name, lambda: self._put(name, content))
-        else:
-            self._rename(name, content)
-
-    def _put(self, name: str, content: bytes | pa.Buffer) -> None:
-        with self.fs.open_output_stream(self._of(name)) as stream:
-            stream.write(content)
-
-    def _rename(self, name: str, content: bytes | pa.Buffer) -> None:
+            return self._tried("written", name, lambda: self._put(name, content))
         path = self.home / name
         try:
             write(path, content)
         except OSError as error:
             raise StorageLost(f"{path} cannot be written ({error.strerror or error}). {GO_ON}") from error
+
+    def _put(self, name: str, content: bytes | pa.Buffer) -> None:
+        with self.fs.open_output_stream(self._of(name)) as stream:
+            stream.write(content)
 
     def upload(self, source: Path, name: str) -> None:
         """Copy a file of this machine here."""
@@ -268,7 +260,7 @@ class Place:
                 raise
             except OSError as error:
                 waited = time.monotonic() - began
-                text = " ".join(str(error).split())
+                text = one_line(error, name=False)
                 if waited + pause > patience or any(word in text for word in FINAL):
                     which = f"{self}/{name}".rstrip("/")
                     raise StorageLost(

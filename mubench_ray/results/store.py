@@ -227,8 +227,7 @@ class Store:
         """The configuration that each row was written with; None in rows of an earlier release."""
 
         def look(files: list[str]) -> dict[str, str | None]:
-            schema = self._schema("trials", files) if files else trials_schema([])
-            if "configuration" not in schema.names or not files:
+            if not files or "configuration" not in (schema := self._schema("trials", files)).names:
                 return {}
             dataset = ds.dataset(files, schema=schema, format="parquet", filesystem=self.place.fs)
             rows = dataset.to_table(columns=["trial_id", "configuration"])
@@ -239,11 +238,10 @@ class Store:
     def _ids(self, files: list[str]) -> set[str]:
         ids: set[str] = set()
         for file in files:
-            name = Path(file).stem
             if is_merged(file):
                 ids.update(read_file(file, self.place.fs, ["trial_id"])["trial_id"].to_pylist())
             else:
-                ids.add(name)
+                ids.add(Path(file).stem)
         return ids
 
     def read(self, table: str, columns: list[str] | None = None, filter: Any = None) -> pa.Table:

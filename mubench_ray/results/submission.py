@@ -14,7 +14,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,15 @@ from mubench_ray.files import read_json, sha256
 from mubench_ray.metrics.base import METRICS, compute_one, reads
 from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.observations import arrays_in, with_observations
+from mubench_ray.results.plans import PLAN
 from mubench_ray.results.repetitions import without_probes
 from mubench_ray.results.store import TABLES, Store
 from mubench_ray.status import STATUSES, USABLE
-from mubench_ray.trial import Trial
+from mubench_ray.trial import CONTROLS, Trial
 
 HASHES = "hashes.json"
 #: What is handed over beside the tables and the forget sets.
-DOCUMENTS = ("manifest.json", "plan.json", "suite.json", "metrics.json", "methods.json")
-CONTROLS = ("original", "retrain")
+DOCUMENTS = ("manifest.json", PLAN, "suite.json", "metrics.json", "methods.json")
 #: Means in a row and those of its stored single-precision examples may differ by rounding.
 ROUNDING = 1e-4
 #: Seconds are checked before a step, which then takes what it takes.
@@ -146,9 +146,8 @@ def faulty_files(store: Store) -> Iterator[str]:
         elif (found := sha256(store.root / name)) != listed[name]:
             told = str(listed[name])[:12]
             yield f"{store.root / name}: was changed after packing, its SHA-256 is {found[:12]}..., not {told}...; {again}"
-    for name in ("plan.json",):
-        if name not in present:
-            yield f"{store.root / name}: is missing, so nobody can tell whether all planned trials are there; {again}"
+    if PLAN not in present:
+        yield f"{store.root / PLAN}: is missing, so nobody can tell whether all planned trials are there; {again}"
 
 
 def faulty_rows(submission: Submission) -> Iterator[str]:
@@ -176,7 +175,7 @@ def faulty_rows(submission: Submission) -> Iterator[str]:
 
 def faulty_plan(submission: Submission) -> Iterator[str]:
     """Planned trials without exactly one row, and rows that nobody planned."""
-    path = submission.root / "plan.json"
+    path = submission.root / PLAN
     try:
         planned = set(read_json(path)["trials"])
     except (ValueError, KeyError, TypeError) as error:
@@ -354,17 +353,11 @@ def redraw(trial: Trial, data_dir: str | Path | None) -> str | None:
         return None
 
 
-_loaded: dict[tuple, Any] = {}
-
-
+@lru_cache(maxsize=1)
 def training_set(task: str, subset: int | None, data_dir: str | Path | None) -> Any:
     """The training examples of a task, or of its cut to ``subset``; the last one stays loaded."""
     from mubench_ray.tasks import TASKS
     from mubench_ray.tasks.base import limit
 
-    key = (task, subset, data_dir)
-    if key not in _loaded:
-        splits = TASKS.get(task)(data_dir).load()
-        _loaded.clear()
-        _loaded[key] = (limit(splits, subset) if subset else splits).train
-    return _loaded[key]
+    splits = TASKS.get(task)(data_dir).load()
+    return (limit(splits, subset) if subset else splits).train

@@ -11,7 +11,7 @@ from mubench_ray.metrics import GROUP_METRICS, METRICS
 from mubench_ray.registry import Registry
 from mubench_ray.report import write_report
 from mubench_ray.report.columns import COLUMNS, described
-from mubench_ray.report.load import load, read_json
+from mubench_ray.report.load import load
 
 
 def test_shown_columns_first_then_the_rest_by_name():
@@ -35,9 +35,9 @@ def test_damaged_or_missing_json_only_decorates(folder):
     folder.store.write_text("metrics.json", "{not json")
     folder.add(test_accuracy=0.5)
     assert load(folder.root).metrics[0] == "test_accuracy"
-    assert read_json(folder.root, "absent.json") == {}
+    assert folder.store.read_object("absent.json") == {}
     folder.store.write_text("list.json", "[1]")
-    assert read_json(folder.root, "list.json") == {}
+    assert folder.store.read_object("list.json") == {}
 
 
 def test_titles_of_methods_come_from_the_folder(folder):
@@ -50,7 +50,7 @@ PLUGIN = {"heading": "Gap", "format": "share", "direction": "higher", "summary":
 
 def test_a_plugins_metric_is_shown_by_what_the_run_wrote_and_no_code_is_loaded(folder, monkeypatch):
     """Neither its own, nor that of an entry point, which a look into a registry would import."""
-    told = read_json(folder.root, "metrics.json") | {"their_gap": PLUGIN | {"low": 0.0, "high": 1.0}}
+    told = folder.store.read_object("metrics.json") | {"their_gap": PLUGIN | {"low": 0.0, "high": 1.0}}
     folder.store.write_text("metrics.json", json.dumps(told))
     folder.controls()
     for seed in range(3):

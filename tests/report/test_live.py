@@ -1,5 +1,6 @@
 """The page of a running suite: what it counts, what it says of failures, and that it is served."""
 
+import json
 import threading
 import urllib.error
 import urllib.request
@@ -32,6 +33,13 @@ def test_it_counts_what_is_there(running):
     assert (shown["done"], shown["planned"], shown["counts"]) == (5, 10, {"ok": 4, "failed": 1})
     assert [row["method"] for row in shown["failures"]] == ["scrub"]
     assert shown["recent"][0]["method"] == "scrub" and shown["search"] is None
+
+
+def test_rows_that_no_suite_of_the_folder_plans_any_longer_are_not_done(running):
+    planned = [row["trial_id"] for row in Store(running).read("trials").to_pylist() if row["method"] == "ft"][:3]
+    Store(running).write_text("plan.json", json.dumps({"trials": planned}))
+    shown = snapshot(running)
+    assert (shown["done"], shown["counts"], shown["failures"]) == (3, {"ok": 3}, [])
 
 
 def test_a_rate_needs_two_rows():

@@ -54,6 +54,8 @@ def test_every_table_for_papers_marks_and_explains(doubtful):
     assert set(rows(text, "D_Test against the deleted share")) == set(board)
     ranking = rows(text, "Ranking (as Deep Unlearn's Table 1), By Indisc§")
     assert set(ranking) == {"ft‡", "neggrad†"}
+    floor = rows(text, "Noise floor: retrain against retrain")
+    assert "0.0000§" in floor["digits · cnn · 10 %"] and "0.0000" in floor["digits · cnn · 5 %"]
     tables = [part for part in text.split("## ")[1:] if "| " in part]
     for table in tables:
         told = re.findall(r"^Marks: (.*)\.$", table, re.M)

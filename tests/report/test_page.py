@@ -156,6 +156,15 @@ def test_an_empty_folder_says_so(folder):
     assert not [tag for tag, _ in Reader(page).elements if tag == "script"]
 
 
+def test_a_folder_of_which_no_row_counts_says_why(folder):
+    folder.controls()
+    folder.store.write_text("plan.json", json.dumps({"trials": []}))
+    page = page_of(folder)
+    assert "No row counts" in page and "digits, cnn: 6 rows are left out" in page
+    assert "digits, cnn: 6 rows are left out" in (folder.root / "report" / "tables.md").read_text()
+    assert not [tag for tag, _ in Reader(page).elements if tag == "script"]
+
+
 def test_only_failed_rows_make_a_page(folder):
     folder.add("ft", status="failed", error="boom")
     data = payload(page_of(folder))

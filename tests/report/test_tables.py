@@ -30,7 +30,8 @@ def test_markdown_has_every_table_with_its_numbers(report):
     assert "## Leaderboard, digits, cnn, 10 % deleted" in text
     (row,) = [part for part in text.splitlines() if part.startswith("| neggrad_plus | 0.900 ±")]
     assert "| 0.900 ± 0.000 |" in row  # D_F: equal for all seeds
-    assert "| neggrad_plus | 0.700 | 0.900 |" in text  # D_Test against 5 % and 10 %
+    assert "| neggrad_plus | 0.700 ± 0.000 | 0.900 ± " in text  # D_Test against 5 % and 10 %
+    assert "| neggrad_plus | 0.7000 ± 0.0000 |" in text  # D_F over both
     widths = {part.count("|") for part in text.split("## ")[1].splitlines() if part.startswith("|")}
     assert len(widths) == 1
 

@@ -81,6 +81,7 @@ def test_a_run_a_trial_with_all_that_the_row_says(store, outcomes):
         assert run.data.metrics.get(name) == row[name], name
     assert run.data.metrics["flos"] == row["flos"]
     assert run.data.tags["status"] == row["status"] and run.data.tags["configuration"] == row["configuration"]
+    assert run.data.tags["uses_validation"] == "False"
     failed = by_id[outcomes[2].row["trial_id"]]
     assert failed.info.status == "FAILED" and failed.data.tags["error"] == "for the test"
     assert not failed.data.metrics.keys() & set(metric_names())

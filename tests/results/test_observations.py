@@ -9,7 +9,7 @@ import pytest
 
 from mubench_ray.metrics.base import describe_metrics, metric
 from mubench_ray.results.compaction import compact, loose_files
-from mubench_ray.results.observations import arrays_of, load_results, shown_of
+from mubench_ray.results.observations import arrays_of, contradiction, load_results, shown_of
 from mubench_ray.results.repetitions import read_trials
 from mubench_ray.results.score import score
 from mubench_ray.results.storage import Place
@@ -149,3 +149,8 @@ def test_kept_weights_that_are_damaged_are_named_and_are_not_needed(made, tmp_pa
     file.unlink()
     (record,) = observe_again(trial, [SHORT], first.row, artifacts)
     assert record["status"] == "ok"
+
+
+def test_any_two_of_several_records_may_contradict_each_other():
+    assert contradiction([{"zrf": 0.5}, {"l2_distance": 1.0}, {"l2_distance": 2.0}], ()) == "l2_distance 1 and 2"
+    assert contradiction([{"zrf": 0.5}, {"zrf": 0.5 + 1e-9}, {"l2_distance": 2.0}], ()) is None

@@ -70,8 +70,9 @@ def test_rows_that_nobody_planned_are_told_apart(tmp_path):
     store = Store(tmp_path / "out")
     enter(store)
     for trial in make_plan(make_suite({**BASE, "seeds": 9})).trials.values():
-        store.write(Outcome(planned_row(trial) | {"status": "ok"}), [])
+        store.write(Outcome(planned_row(trial) | {"status": "failed", "error": "of another suite"}), [])
     assert "4 of 4 trials done" in status(store) and "2 more rows are of no suite that was run here" in status(store)
+    assert "of another suite" not in status(store)
 
 
 def test_rows_that_nobody_planned_are_in_no_mean(tmp_path):
