@@ -34,7 +34,7 @@ ENVIRONMENT = {
     "RAY_health_check_timeout_ms": "60000",
     "RAY_health_check_failure_threshold": "20",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # what a suite names by a relative path lies where the driver was started
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # run_nodes drains instead
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # run_jobs drains instead
     "OMP_NUM_THREADS": "1",
 }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mubench_ray.engine.job import Job, look_at
+from mubench_ray.engine.job import Job, observing_name
 from mubench_ray.engine.plan import Plan, make_plan, recipes_of, search_of
 from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.engine.tuning import Tuning, planned_search
@@ -30,7 +30,7 @@ from mubench_ray.status import FINAL, RETRIED, USABLE, Status
 from mubench_ray.suite import Resources, Suite, load_suite
 from mubench_ray.trial import Trial, canonical
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
-from mubench_ray.trials.observing import Asked, feeding, possible
+from mubench_ray.trials.observing import Wanted, feeding, possible
 
 #: Seconds between two looks at how many small files lie about.
 MERGE_EVERY = 5.0
@@ -119,17 +119,17 @@ def run_suite(
     )
 
 
-def search_rows(store: Store, feeding: list[Asked]) -> dict[str, dict[str, Any]]:
+def search_rows(store: Store, wanted: list[Wanted]) -> dict[str, dict[str, Any]]:
     """The rows of a search by trial id, with the metrics of the observations that its objectives read; those that were not looked at just so are to be run
     again, as if they were not there."""
     rows = {row["trial_id"]: row for row in store.read("trials").to_pylist()}
     found: dict[tuple[str, ...], dict[str, float]] = {}
-    for record in store.read("observations").to_pylist() if feeding else ():
+    for record in store.read("observations").to_pylist() if wanted else ():
         key = tuple(record[name] for name in ("trial_id", "observation", "version", "options"))
         found[key] = json.loads(record["values"])
     for name, row in list(rows.items()):
         if row["status"] in USABLE:
-            values = [found.get((name, *key_of(each))) for each in feeding]
+            values = [found.get((name, *key_of(each))) for each in wanted]
             rows[name] = row | {metric: value for each in values for metric, value in (each or {}).items()}
             if None in values:
                 del rows[name]
@@ -190,7 +190,7 @@ class Work:
         rows = self.store.read("trials", columns=["trial_id", "status"])
         return {row["trial_id"] for row in rows.to_pylist() if row["status"] in USABLE}
 
-    def lacks(self, trial: Trial) -> list[Asked]:
+    def lacks(self, trial: Trial) -> list[Wanted]:
         """What a trial that had its row when this run began is still to be looked at for."""
         if trial.id not in self._usable:
             return []
@@ -199,8 +199,9 @@ class Work:
 
     def to_do(self, trials: dict[str, Trial]) -> dict[str, Trial]:
         """The trials of these that are to be run, by the names of their jobs: those without a row, and those that are to be looked at for more."""
-        looks = {look_at(name): trial for name, trial in trials.items() if name in self.done and self.lacks(trial)}
-        return {name: trial for name, trial in trials.items() if name not in self.done} | looks
+        lacking = {name: trial for name, trial in trials.items() if name in self.done and self.lacks(trial)}
+        unrun = {name: trial for name, trial in trials.items() if name not in self.done}
+        return unrun | {observing_name(name): trial for name, trial in lacking.items()}
 
     def unobserved(self) -> dict[str, int]:
         """How many observations of planned trials could not be made, by their reason."""
@@ -224,8 +225,8 @@ class Work:
     @property
     def expected(self) -> int:
         """How many trials are still to be run, those that follow from a search included."""
-        looks = sum(name != trial.id for name, trial in self.missing.items())
-        reported = self.planned - len(self.store.finished() & self.plan.trials.keys()) + looks
+        observing = sum(name != trial.id for name, trial in self.missing.items())
+        reported = self.planned - len(self.store.finished() & self.plan.trials.keys()) + observing
         return reported + (planned_search(self.plan.suite) - len(self.tuning.rows) if self.tuning else 0)
 
     def ended(self, trial_id: str, result: dict[str, Any] | None) -> dict[str, Trial]:
@@ -414,6 +415,6 @@ def describe_plan(plan: Plan, planned: int | None = None) -> dict[str, Any]:
     }
 
 
-def key_of(each: Asked) -> tuple[str, str, str]:
+def key_of(each: Wanted) -> tuple[str, str, str]:
     """What the records of an observation are kept by beside their trial: its name, version and options."""
     return each.name, str(each.version), canonical(each.options)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 RETRIES = 2
 #: How often a job is given away whose process dies before it begins: one that waited may be dead already, one that starts may never come up.
 STARTS = 10
-#: Nodes that one Tuner runs: it keeps some 50 KB of each that it ever ran.
+#: Jobs that one Tuner runs: it keeps some 50 KB of each that it ever ran.
 PER_TUNER = 5_000
 
 
@@ -99,7 +99,7 @@ class NextJob(Searcher):
         self._faults[trial_id] = fault
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial of Tune's has ended; ``error`` means that its process died, or what ``Node`` itself did not catch."""
+        """A trial of Tune's has ended; ``error`` means that its process died, or what ``JobTrainable`` itself did not catch."""
         job, alone = self._handed.pop(trial_id, (None, False))
         begun, fault = trial_id in self._begun, self._faults.pop(trial_id, None)
         self._begun.discard(trial_id)

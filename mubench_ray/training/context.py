@@ -83,10 +83,9 @@ class Context:
         seed: int,
         meter: Meter,
         lr: float | None,
-        training_seed: int = 0,
     ) -> None:
         self.task, self.model, self.network, self.data, self.meter = task, model, network, data, meter
-        self.seed, self.lr, self.training_seed = seed, lr, training_seed
+        self.seed, self.lr = seed, lr
         self.device = data.device
         self.state: dict[str, Any] = {}
         #: Of a trial with LoRA what it trained, by name, once it has ended.
