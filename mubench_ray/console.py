@@ -234,11 +234,11 @@ def reasons(counts: dict[str, int], most: int = 10) -> str:
     return "; ".join([*shown, *([f"and {rest} other reasons"] if rest else [])])
 
 
-def say_error(what: str, error: BaseException, then: str) -> None:
+def say_error(what: str, error: BaseException, advice: str) -> None:
     """In one line, what went wrong and what to do."""
     name = "" if isinstance(error, MubenchError) else f"{type(error).__name__}: "
     reason = " ".join(str(error).split()).rstrip(".") or "no message"
-    console.print(styled((f"{what}: {name}{reason}. {then}", "yellow")), soft_wrap=True)
+    console.print(styled((f"{what}: {name}{reason}. {advice}", "yellow")), soft_wrap=True)
 
 
 def _cell(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Names to things: one lazy registry per kind (task, model, method, metric), filled by importing the files of a package.
+"""Names to things: one lazy registry per kind (``kinds.KINDS`` lists them), filled by importing the files of a package.
 
 A thing registers itself in its own file, so adding one touches that file and nothing else. Outside files join through
 an entry point of the group ``mubench_ray.<kind>`` or through ``mubench run --plugin FILE``.

@@ -63,8 +63,8 @@ class NextJob(Searcher):
         #: How often the process of a job died: while it ran it, and before.
         self._deaths: Counter[str] = Counter()
         self._false_starts: Counter[str] = Counter()
-        #: Why nothing can be written any more.
-        self.lost: str | None = None
+        #: Why rows can be written no more.
+        self.unwritable: str | None = None
         self._handed_out = 0
         self._telemetry = Telemetry()
 
@@ -121,9 +121,9 @@ class NextJob(Searcher):
                 raise StorageLost(reason)
             else:
                 self._schedule.complete(job, status, reason, result)
-        except StorageLost as lost:
+        except StorageLost as failure:
             # Without a row the trial is still to be run: the same command does it, when it can be written.
-            self.lost = self.lost or str(lost)
+            self.unwritable = self.unwritable or str(failure)
             self._schedule.drain()
         self._telemetry.ended(
             self._labels.pop(job, "trial"), status, result.get("time_this_iter_s"), self._schedule.progress
@@ -297,9 +297,8 @@ def run_jobs(
         # Train asks for its workers itself; the trial that waits for them takes next to nothing (Tune wants something), or each would wait for the other.
         if config["alone"]:
             return tune.PlacementGroupFactory([whole_device(resources)])
-        return tune.PlacementGroupFactory(
-            [alone if worker.workers_of(json.loads(config["job"])["content"]["model"]) == 1 else {"memory": 1.0}]
-        )
+        workers = worker.workers_of(json.loads(config["job"])["content"]["model"])
+        return tune.PlacementGroupFactory([alone if workers == 1 else {"memory": 1.0}])
 
     trainable = tune.with_resources(
         tune.with_parameters(JobTrainable, worker=worker, resources=resources),
@@ -336,8 +335,8 @@ def run_jobs(
             if not next_job.goes_on:
                 break
             gc.collect()  # a Tuner's trials refer to each other
-    if next_job.lost:
-        raise StorageLost(next_job.lost)
+    if next_job.unwritable:
+        raise StorageLost(next_job.unwritable)
 
 
 def whole_device(resources: Resources) -> dict[str, float]:
