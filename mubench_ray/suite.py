@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
 from mubench_ray.forget import SAMPLERS, Sampler
+from mubench_ray.forget.from_file import FromFile
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.metrics.base import reads
 from mubench_ray.models import MODELS
@@ -376,6 +377,10 @@ def check_sampler(suite: Suite, where: str) -> Suite:
         )
     if not suite.ratios and not sampler.whole:
         raise SuiteError(f"{where}: ratios: name at least one, in percent of the training set.")
+    if suite.sequence and isinstance(sampler, FromFile) and Path(sampler.path).is_dir():
+        raise SuiteError(
+            f"{where}: sequence: {sampler.path} holds a list for each ratio, and the steps of a sequence go on in one list: name one."
+        )
     if len(suite.forget_seeds) > 1 and not sampler.random:
         raise SuiteError(
             f"{where}: forget_seeds: sampler {sampler.name} draws nothing at random, and {len(suite.forget_seeds)} seeds are the same set so many times: "
