@@ -23,7 +23,7 @@ from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.provenance import provenance
 from mubench_ray.results.locks import exclusive
-from mubench_ray.results.plans import PLAN, entered, planned
+from mubench_ray.results.plans import PLAN, entered, planned, read_plan
 from mubench_ray.results.storage import StorageLost, absolute
 from mubench_ray.results.store import Store
 from mubench_ray.status import FINAL, RETRIED, USABLE, Status
@@ -160,8 +160,10 @@ class Work:
         self.planned = len(plan.trials)
         self.tuning: Tuning | None = None
         if retry_failed:
-            store.forget_rows(RETRIED)
-            store.forget_records(RETRIED)
+            # What failed of another suite stays: this run does not try it again.
+            others = set((read_plan(store) or {"trials": []})["trials"]) - plan.trials.keys()
+            store.forget_rows(RETRIED, but=others)
+            store.forget_records(RETRIED, but=others)
         if plan.suite.search:
             self.tuning = self._tuning(retry_failed)
             plan.trials = dict(self.tuning.reported)
@@ -227,7 +229,11 @@ class Work:
         """How many trials are still to be run, those that follow from a search included."""
         observing = sum(name != trial.id for name, trial in self.missing.items())
         reported = self.planned - len(self.store.finished() & self.plan.trials.keys()) + observing
-        return reported + (planned_search(self.plan.suite) - len(self.tuning.rows) if self.tuning else 0)
+        if self.tuning is None:
+            return reported
+        return (
+            reported + planned_search(self.plan.suite) - len(self.tuning.search_trials.keys() & self.tuning.rows.keys())
+        )
 
     def ended(self, trial_id: str, result: dict[str, Any] | None) -> dict[str, Trial]:
         """The trials that are to be run now that this one has ended."""
