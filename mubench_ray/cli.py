@@ -152,9 +152,7 @@ def run(
         console.print(f"{done.already} of {done.planned} trials had their row already.")
     try:
         _publish(done.out, failures=False)
-    except (
-        BaseException
-    ) as error:  # also a panic in Rust: the rows are written, and whether they are good is known without a report
+    except BaseException as error:  # also a panic in Rust: the rows are written, and good or not without a report
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         say_error("The report could not be written", error, f"No row is lost: `mubench report {done.out}` makes it.")

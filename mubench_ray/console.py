@@ -262,13 +262,9 @@ def show_status(folder: Path) -> None:
     counts = Counter(row["status"] for row in mine)
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     groups = store.read_object(SUBMISSIONS)
-    count = (
-        f"{len(mine)} trials of {len(groups)} groups"
-        if groups
-        else f"{len(mine)} of {manifest.get('trials', 0)} trials done"
-    )
-    told = f": {count}" + (f" ({summary})" if summary else "")
-    console.print(styled((flat(str(manifest.get("suite", folder.name))), "bold"), told))
+    of = f"trials of {len(groups)} groups" if groups else f"of {manifest.get('trials', 0)} trials done"
+    standing_line = f": {len(mine)} {of}" + (f" ({summary})" if summary else "")
+    console.print(styled((flat(str(manifest.get("suite", folder.name))), "bold"), standing_line))
     for name, entry in groups.items():
         shared = f", {entry['shared']} of them there before" if entry["shared"] else ""
         console.print(flat(f"{name}: {entry['trials']} trials of suite {entry['suite']}{shared}"), soft_wrap=True)
@@ -278,8 +274,8 @@ def show_status(folder: Path) -> None:
         console.print(f"{others} more rows are of no suite that was run here.")
     _show_failures(folder)
     search = store.part("search")
-    if search.check():
-        console.print(f"search: {len(search.finished())} of at most {search.check().get('trials', 0)} trials done")
+    if told := search.check():
+        console.print(f"search: {len(search.finished())} of at most {told.get('trials', 0)} trials done")
 
 
 def _show_failures(folder: Path, most: int = 10) -> None:

@@ -346,8 +346,8 @@ def plain(content: Any) -> Any:
 def _changed(kind: type[Frozen], given: dict[str, Any] | None) -> dict[str, Any]:
     """What of an options' plain data is not the default."""
     fields = kind.model_fields
-    plain = kind().model_dump(mode="json")
-    return {name: value for name, value in (given or {}).items() if name not in fields or value != plain[name]}
+    defaults = kind().model_dump(mode="json")
+    return {name: value for name, value in (given or {}).items() if name not in fields or value != defaults[name]}
 
 
 def canonical(content: Any) -> str:

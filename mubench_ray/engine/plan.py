@@ -54,10 +54,19 @@ class Plan:
         """What the suite asks for beside what every trial is looked at for."""
         return wanted_by(self.suite)
 
-    def needs(self, trial: Trial) -> tuple[str, ...]:
-        """Ids of the artifacts, and of the step before in a sequence, that a trial waits for."""
+    @functools.cached_property
+    def searched_observations(self) -> tuple[Wanted, ...]:
+        """Those of them that an objective of the search reads: all that its trials are looked at for."""
+        return tuple(feeding(self.observations, search_of(self.suite).objectives))
+
+    def needs(self, trial: Trial, wanted: Iterable[Wanted] | None = None) -> tuple[str, ...]:
+        """Ids of the artifacts, and of the step before in a sequence, that a trial waits for; ``wanted`` are its observations, the suite's unless given."""
         starts = METHODS.get(trial.method).start != "retrain"
-        needed = recipes(trial, self.observations, started_from(trial, bool(starts and not trial.after)))
+        needed = recipes(
+            trial,
+            self.observations if wanted is None else wanted,
+            started_from(trial, bool(starts and not trial.after)),
+        )
         return (*([step_before(trial).id] if starts and trial.after else []), *(recipe.id for recipe in needed))
 
     @property

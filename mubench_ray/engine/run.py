@@ -7,14 +7,14 @@ import shutil
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mubench_ray.engine.job import Job, observing_name
-from mubench_ray.engine.plan import Plan, make_plan, recipes_of, search_of
+from mubench_ray.engine.plan import Plan, make_plan, recipes_of
 from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.engine.tuning import Tuning, planned_search
 from mubench_ray.engine.worker import Worker
@@ -30,7 +30,7 @@ from mubench_ray.status import FINAL, RETRIED, USABLE, Status
 from mubench_ray.suite import Resources, Suite, load_suite
 from mubench_ray.trial import Trial, canonical
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
-from mubench_ray.trials.observing import Wanted, feeding, possible
+from mubench_ray.trials.observing import Wanted, possible
 
 #: Seconds between two looks at how many small files lie about.
 MERGE_EVERY = 5.0
@@ -108,7 +108,7 @@ def run_suite(
         finished = len(store.finished() & plan.trials.keys())
         failed = failures(store, USABLE, plan.trials)
         # In a search a configuration that diverges is an answer.
-        search_failed = failures(work.search_store, FINAL) if work.tuning else {}
+        search_failed = failures(work.search_store, FINAL, work.tuning.search_trials) if work.tuning else {}
         retriable = sum(failures(store, FINAL, plan.trials).values()) + sum(search_failed.values())
         unobserved = work.unobserved()
     left_out = {f"{part.what}: {part.reason}": part.trials for part in plan.left_out}
@@ -119,7 +119,7 @@ def run_suite(
     )
 
 
-def search_rows(store: Store, wanted: list[Wanted]) -> dict[str, dict[str, Any]]:
+def search_rows(store: Store, wanted: Sequence[Wanted]) -> dict[str, dict[str, Any]]:
     """The rows of a search by trial id, with the metrics of the observations that its objectives read; those that were not looked at just so are to be run
     again, as if they were not there."""
     rows = {row["trial_id"]: row for row in store.read("trials").to_pylist()}
@@ -186,7 +186,7 @@ class Work:
             store.write_text(name, self.store.place.read(name).decode())
         if retry_failed:
             store.forget_rows(RETRIED)
-        return Tuning(suite, search_rows(store, feeding(self.plan.observations, search_of(suite).objectives)))
+        return Tuning(suite, search_rows(store, self.plan.searched_observations))
 
     def _usable_rows(self) -> set[str]:
         rows = self.store.read("trials", columns=["trial_id", "status"])
@@ -249,18 +249,28 @@ class Work:
     def needs(self, trials: dict[str, Trial]) -> dict[str, tuple[str, ...]]:
         """What the jobs of trials, and of the artifacts that they need and that are not there yet, wait for."""
         made = ArtifactStore(self.artifacts)
-        needed = recipes_of(trials.values(), self.plan.observations)
+        reported = [trial for name, trial in trials.items() if not self._searched(name)]
+        searched = [trial for name, trial in trials.items() if self._searched(name)]
+        needed = recipes_of(reported, self.plan.observations)
+        if searched:
+            needed |= recipes_of(searched, self.plan.searched_observations)
         recipes = {name: recipe for name, recipe in needed.items() if not made.has(recipe)}
         self._jobs |= {name: Job("artifact", recipe) for name, recipe in recipes.items()}
         self._jobs |= {name: self._job(name, trial) for name, trial in trials.items()}
-        wanted: dict[str, Iterable[str]] = {name: self.plan.needs(trial) for name, trial in trials.items()}
+        wanted: dict[str, Iterable[str]] = {
+            name: self.plan.needs(trial, self.plan.searched_observations if self._searched(name) else None)
+            for name, trial in trials.items()
+        }
         wanted |= {name: [r.id for r in scoring_networks(recipe.forget)] for name, recipe in recipes.items()}
         return {name: tuple(n for n in jobs if n in self._jobs and n != name) for name, jobs in wanted.items()}
+
+    def _searched(self, name: str) -> bool:
+        return self.tuning is not None and name in self.tuning.search_trials
 
     def _job(self, name: str, trial: Trial) -> Job:
         if name != trial.id:
             return Job.observing(trial, self.lacks(trial))
-        return Job("trial", trial, "search" if self.tuning and name in self.tuning.search_trials else "")
+        return Job("trial", trial, "search" if self._searched(name) else "")
 
     def job(self, name: str) -> Job:
         """The job of this name."""

@@ -117,7 +117,7 @@ class Context:
     # Teachers
 
     def keep_original(self) -> None:
-        """Freeze a copy of the network as it is now: f_O. Called by the loop before the first step."""
+        """Freeze a copy of the network as it is now: f_O. Called once, before the first step."""
         self._teachers["original"] = _frozen(copy.deepcopy(self.network))
 
     @property

@@ -103,6 +103,25 @@ def test_a_search_plans_more_than_is_known_while_it_runs(tmp_path):
     assert planned(known) == 4 and 0 < len(known["trials"]) < 4  # controls have nothing to search
 
 
+def test_a_search_makes_no_artifact_for_what_its_objectives_do_not_read(tmp_path):
+    """The knowledge gap's networks were trained for every seed of the search, whose trials are not looked at for it."""
+    store = Store(tmp_path / "out")
+    suite = make_suite(
+        {**BASE, "search": {"trials": 2}, "observations": "knowledge_gap", "methods": ["ft", "original"]}
+    )
+    store.create(manifest(suite, make_plan(suite)))
+    for name in ("suite.json", "metrics.json", "methods.json"):
+        store.write_text(name, "{}")
+    work = Work(make_plan(suite), store, str(tmp_path / "artifacts"), retry_failed=False)
+    needs = work.needs(work.missing)
+    assert work.tuning is not None and work.tuning.search_trials
+    made_for = {
+        work.job(need).content.seed for jobs in needs.values() for need in jobs if need.startswith("forget-only")
+    }
+    assert made_for == set(suite.seeds)  # of the reported controls alone
+    assert all(len(needs[name]) == 2 for name in work.tuning.search_trials)
+
+
 def test_to_try_again_what_failed_of_a_suite_leaves_the_failures_of_another_one(tmp_path):
     """They were gone from the folder, and nobody ran them."""
     store, suites = Store(tmp_path / "out"), {}
