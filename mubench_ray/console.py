@@ -54,6 +54,11 @@ console = Plain()
 TELL_EVERY = 30.0
 
 
+def plain_table(*columns: str, **options: Any) -> Table:
+    """A table without lines, its headings in bold."""
+    return Table(*columns, box=None, header_style="bold", pad_edge=False, **options)
+
+
 def show_registry(kind: str | None, name: str | None) -> None:
     """``mubench list``: a line for everything of a kind, or of every kind, whose name fits, or all about one name."""
     from mubench_ray.kinds import KINDS
@@ -86,9 +91,7 @@ def show_plan(plan: Plan, trials: bool) -> None:
     if scoring := sum(recipe.kind == "scoring" for recipe in plan.recipes.values()):
         made += f" and {scoring:,} scoring networks"
     console.print(styled((suite.name, "bold"), f": {len(plan.trials):,} trials, after {made}"))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for label in ("task", "model", "method", "trials"):
-        table.add_column(label)
+    table = plain_table("task", "model", "method", "trials")
     for (task, model, method), count in Counter(lines := lines_of(plan)).items():
         table.add_row(task, model, method, f"{count:,}")
     console.print(table)
@@ -189,7 +192,7 @@ def show_outcome(folder: Path, page: Path, failures: bool = True) -> None:
             if name.lower() in ("task", "model", "lr") and len({row[name] for row in rows}) == 1
         ]
         title = flat(", ".join(f"{name.lower()} {rows[0][name]}" for name in constant))
-        table = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
+        table = plain_table(title=title or None, title_justify="left")
         table.padding = (0, 1, 0, 0)
         for name in (shown := [name for name in rows[0] if name not in constant]):
             # Where it is narrow names take several lines: what tells two lines apart may stand at their end. No word is cut, and no number.
@@ -320,9 +323,7 @@ def show_compared(compared: list[Compared]) -> bool:
 def show_scores(scores: pa.Table, folder: Path) -> None:
     """What ``mubench score`` computed, and where it was written."""
     shown = [name for name in scores.column_names if scores[name].null_count < scores.num_rows]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in shown:
-        table.add_column(name)
+    table = plain_table(*shown)
     for row in scores.select(shown).slice(0, 60).to_pylist():
         table.add_row(*(_cell(row[name]) for name in shown))
     console.print(table)
@@ -333,9 +334,7 @@ def show_scores(scores: pa.Table, folder: Path) -> None:
 
 def show_submissions(entries: dict[str, dict[str, Any]], page: Path) -> None:
     """What a leaderboard holds, and where its page is."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("group", "suite", "trials", "shared", "forget sets", "of these drawn anew"):
-        table.add_column(name)
+    table = plain_table("group", "suite", "trials", "shared", "forget sets", "of these drawn anew")
     for name, entry in entries.items():
         counts = (entry[key] for key in ("suite", "trials", "shared", "forget_sets", "forget_sets_drawn_anew"))
         table.add_row(*map(flat, map(str, (name, *counts))))

@@ -134,11 +134,6 @@ class Tuning:
         return self._fresh
 
     @property
-    def planned(self) -> int:
-        """Search trials in all, at most (those of later generations included)."""
-        return planned_search(self.suite)
-
-    @property
     def complete(self) -> bool:
         """Whether every combination has its choice."""
         return all(subject.done for subject in self._subjects)
@@ -205,5 +200,5 @@ def outline(suite: Suite) -> Iterator[tuple[Trial, int]]:
 
 
 def planned_search(suite: Suite) -> int:
-    """How many search trials a suite has at most."""
+    """How many search trials a suite has at most, those of later generations included."""
     return sum(count for _, count in outline(suite))
