@@ -23,7 +23,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from mubench_ray.engine.cluster import nodes
+from mubench_ray.engine.cluster import nodes, taken
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.schedule import ABANDONED, Schedule
 from mubench_ray.engine.telemetry import Telemetry
@@ -86,9 +86,9 @@ class NextJob(Searcher):
                 return Searcher.FINISHED if self._schedule.finished else None
         self._handed[trial_id] = job, alone
         self._handed_out += 1
-        content = self._job_of(job)
-        self._labels[job] = content.label
-        return {"job": content.to_json(), "alone": alone}
+        handed = self._job_of(job)
+        self._labels[job] = handed.label
+        return {"job": handed.to_json(), "alone": alone}
 
     def begins(self, trial_id: str) -> None:
         """A process begins a trial of Tune's."""
@@ -291,7 +291,7 @@ def run_jobs(
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(2 * worker.concurrency))
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="ray.*")
-    alone = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+    alone = taken(resources)
 
     def takes(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         # Train asks for its workers itself; the trial that waits for them takes next to nothing (Tune wants something), or each would wait for the other.
