@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from mubench_ray.errors import MubenchError, ResultsError, did_you_mean, flat, harmless
+from mubench_ray.errors import MubenchError, ResultsError, did_you_mean, flat, harmless, reason_of
 from mubench_ray.results.compaction import file_of
 from mubench_ray.results.observations import standing
 from mubench_ray.results.plans import read_plan
@@ -239,9 +239,7 @@ def reasons(counts: dict[str, int], most: int = 10) -> str:
 
 def say_error(what: str, error: BaseException, advice: str) -> None:
     """In one line, what went wrong and what to do."""
-    name = "" if isinstance(error, MubenchError) else f"{type(error).__name__}: "
-    reason = " ".join(str(error).split()).rstrip(".") or "no message"
-    console.print(styled((f"{what}: {name}{reason}. {advice}", "yellow")), soft_wrap=True)
+    console.print(styled((f"{what}: {reason_of(error).rstrip('.')}. {advice}", "yellow")), soft_wrap=True)
 
 
 def _cell(value: object) -> str:

@@ -28,7 +28,7 @@ from mubench_ray.engine.job import Job
 from mubench_ray.engine.schedule import ABANDONED, Schedule
 from mubench_ray.engine.telemetry import Telemetry
 from mubench_ray.engine.worker import Worker, exit_of
-from mubench_ray.errors import MubenchError, ends_process, one_line
+from mubench_ray.errors import ends_process, one_line, reason_of
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.suite import Resources
 
@@ -244,7 +244,7 @@ class JobTrainable(tune.Trainable):
         except BaseException as error:  # it is the job's reason; of a KeyboardInterrupt, too, which nobody but what runs here can raise in a worker
             if ends_process(error):
                 raise
-            result = {"status": ABANDONED, "error": one_line(error, name=not isinstance(error, MubenchError))}
+            result = {"status": ABANDONED, "error": reason_of(error)}
         return {**result, "ended": 1, "done": True}
 
     def _run(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.plan import split_name
 from mubench_ray.engine.watchdog import ATTEMPTS, watching
-from mubench_ray.errors import MubenchError, ends_process, one_line
+from mubench_ray.errors import MubenchError, ends_process, one_line, reason_of
 from mubench_ray.registry import load_plugin
 from mubench_ray.results.storage import Place, StorageLost
 from mubench_ray.results.store import Store
@@ -77,8 +77,7 @@ class Worker:
         except BaseException as error:
             if ends_process(error):
                 raise
-            reason = one_line(error, name=not isinstance(error, MubenchError))
-            raise MubenchError(f"the worker process on {where} could not be made ready: {reason}") from error
+            raise MubenchError(f"the worker process on {where} could not be made ready: {reason_of(error)}") from error
 
     def workers_of(self, model: str) -> int:
         """How many processes share a job of a model."""
