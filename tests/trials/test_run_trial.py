@@ -8,6 +8,7 @@ import torch
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.methods import METHODS, Method, Phase
 from mubench_ray.suite import make_suite
+from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_task
 from mubench_ray.trials.rows import compute_of
@@ -153,7 +154,9 @@ def test_test_set_is_out_of_reach_while_unlearning(tiny, artifacts, monkeypatch)
 
 
 def test_an_empty_forget_set_is_a_failed_row(tiny, artifacts):
-    row = run_trial(trial(tiny, "ft", ratios=0.1), artifacts).row
+    fields = trial(tiny, "ft").model_dump()
+    fields["forget"]["ratio"] = 0.1  # a plan would refuse it
+    row = run_trial(Trial.model_validate(fields), artifacts).row
     assert row["status"] == "failed" and "empty forget set" in row["error"]
 
 
