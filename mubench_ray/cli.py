@@ -66,8 +66,11 @@ Out = Annotated[
         "--out", "-o", metavar="DIR", help="Where results go, a folder or s3://, gs://; default results/<suite name>."
     ),
 ]
-Artifacts = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts.")
+SharedArtifacts = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts", metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts."
+    ),
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed rows again.")]
 TrialId = Annotated[str, typer.Argument(metavar="ID", help="A trial id, or the start of one.")]
@@ -119,7 +122,7 @@ def run(
     address: Annotated[
         str | None, typer.Option(metavar="RAY", help="A running Ray cluster to join; without it, one is started here.")
     ] = None,
-    artifacts: Artifacts = None,
+    artifacts: SharedArtifacts = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     retry_failed: RetryFailed = False,
     plugin: Plugins = [],
@@ -177,7 +180,7 @@ def submit_(
     address: Annotated[
         str, typer.Option(metavar="URL", help="The dashboard of a running Ray cluster.")
     ] = "http://127.0.0.1:8265",
-    artifacts: Artifacts = None,
+    artifacts: SharedArtifacts = None,
     retry_failed: RetryFailed = False,
     python: Annotated[str, typer.Option(help="The Python on the head node that has the dependencies.")] = "python",
     follow: Annotated[bool, typer.Option(help="Follow the log until the job ends.")] = True,

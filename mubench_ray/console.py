@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from mubench_ray.errors import MubenchError, ResultsError, did_you_mean, flat, harmless, one_line
+from mubench_ray.errors import MubenchError, ResultsError, did_you_mean, flat, harmless, reason_of
 from mubench_ray.results.compaction import file_of
 from mubench_ray.results.observations import standing
 from mubench_ray.results.plans import of_plan
@@ -54,6 +54,11 @@ console = Plain()
 TELL_EVERY = 30.0
 
 
+def plain_table(*columns: str, **options: Any) -> Table:
+    """A table without lines, its headings in bold."""
+    return Table(*columns, box=None, header_style="bold", pad_edge=False, **options)
+
+
 def show_registry(kind: str | None, name: str | None) -> None:
     """``mubench list``: a line for everything of a kind, or of every kind, whose name fits, or all about one name."""
     from mubench_ray.kinds import KINDS
@@ -86,7 +91,7 @@ def show_plan(plan: Plan, trials: bool) -> None:
     if scoring := sum(recipe.kind == "scoring" for recipe in plan.recipes.values()):
         made += f" and {scoring:,} scoring networks"
     console.print(styled((suite.name, "bold"), f": {len(plan.trials):,} trials, after {made}"))
-    table = _table("task", "model", "method", "trials")
+    table = plain_table("task", "model", "method", "trials")
     for (task, model, method), count in Counter(lines := lines_of(plan)).items():
         table.add_row(task, model, method, f"{count:,}")
     console.print(table)
@@ -187,7 +192,7 @@ def show_outcome(folder: Path, page: Path, failures: bool = True) -> None:
             if name.lower() in ("task", "model", "lr") and len({row[name] for row in rows}) == 1
         ]
         title = flat(", ".join(f"{name.lower()} {rows[0][name]}" for name in constant))
-        table = _table(title=title or None, title_justify="left")
+        table = plain_table(title=title or None, title_justify="left")
         table.padding = (0, 1, 0, 0)
         for name in (shown := [name for name in rows[0] if name not in constant]):
             # Where it is narrow names take several lines: what tells two lines apart may stand at their end. No word is cut, and no number.
@@ -232,14 +237,9 @@ def reasons(counts: dict[str, int], most: int = 10) -> str:
     return "; ".join([*shown, *([f"and {rest} other reasons"] if rest else [])])
 
 
-def say_error(what: str, error: BaseException, then: str) -> None:
+def say_error(what: str, error: BaseException, advice: str) -> None:
     """In one line, what went wrong and what to do."""
-    reason = one_line(error, name=not isinstance(error, MubenchError)).rstrip(".")
-    console.print(styled((f"{what}: {reason}. {then}", "yellow")), soft_wrap=True)
-
-
-def _table(*columns: str, **look: Any) -> Table:
-    return Table(*columns, box=None, header_style="bold", pad_edge=False, **look)
+    console.print(styled((f"{what}: {reason_of(error).rstrip('.')}. {advice}", "yellow")), soft_wrap=True)
 
 
 def _cell(value: object) -> str:
@@ -261,13 +261,9 @@ def show_status(folder: Path) -> None:
     counts = Counter(mine["status"].to_pylist())
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     groups = store.read_object(SUBMISSIONS)
-    count = (
-        f"{len(mine)} trials of {len(groups)} groups"
-        if groups
-        else f"{len(mine)} of {manifest.get('trials', 0)} trials done"
-    )
-    told = f": {count}" + (f" ({summary})" if summary else "")
-    console.print(styled((flat(str(manifest.get("suite", folder.name))), "bold"), told))
+    of = f"trials of {len(groups)} groups" if groups else f"of {manifest.get('trials', 0)} trials done"
+    standing_line = f": {len(mine)} {of}" + (f" ({summary})" if summary else "")
+    console.print(styled((flat(str(manifest.get("suite", folder.name))), "bold"), standing_line))
     for name, entry in groups.items():
         shared = f", {entry['shared']} of them there before" if entry["shared"] else ""
         console.print(flat(f"{name}: {entry['trials']} trials of suite {entry['suite']}{shared}"), soft_wrap=True)
@@ -277,8 +273,8 @@ def show_status(folder: Path) -> None:
         console.print(f"{others} more rows are of no suite that was run here.")
     _show_failures(folder)
     search = store.part("search")
-    if search.check():
-        console.print(f"search: {len(search.finished())} of at most {search.check().get('trials', 0)} trials done")
+    if told := search.check():
+        console.print(f"search: {len(search.finished())} of at most {told.get('trials', 0)} trials done")
 
 
 def _show_failures(folder: Path, most: int = 10) -> None:
@@ -324,7 +320,7 @@ def show_compared(compared: list[Compared]) -> bool:
 def show_scores(scores: pa.Table, folder: Path) -> None:
     """What ``mubench score`` computed, and where it was written."""
     shown = [name for name in scores.column_names if scores[name].null_count < scores.num_rows]
-    table = _table(*shown)
+    table = plain_table(*shown)
     for row in scores.select(shown).slice(0, 60).to_pylist():
         table.add_row(*(_cell(row[name]) for name in shown))
     console.print(table)
@@ -335,7 +331,7 @@ def show_scores(scores: pa.Table, folder: Path) -> None:
 
 def show_submissions(entries: dict[str, dict[str, Any]], page: Path) -> None:
     """What a leaderboard holds, and where its page is."""
-    table = _table("group", "suite", "trials", "shared", "forget sets", "of these drawn anew")
+    table = plain_table("group", "suite", "trials", "shared", "forget sets", "of these drawn anew")
     for name, entry in entries.items():
         counts = (entry[key] for key in ("suite", "trials", "shared", "forget_sets", "forget_sets_drawn_anew"))
         table.add_row(*map(flat, map(str, (name, *counts))))

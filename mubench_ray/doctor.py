@@ -61,14 +61,9 @@ def accelerators() -> list[tuple[bool, str]]:
 
 def space() -> list[tuple[bool, str]]:
     """Disk and the temporary folder."""
-    found = []
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    found.append(
-        (
-            free > 2,
-            f"{free:.0f} GiB free in {Path.cwd()}" + ("" if free > 2 else ": too little, artifacts and Ray need a few"),
-        )
-    )
+    mend = "" if free > 2 else ": too little, artifacts and Ray need a few"
+    found = [(free > 2, f"{free:.0f} GiB free in {Path.cwd()}{mend}")]
     folder = os.environ.get("RAY_TMPDIR", "/tmp")
     try:
         with tempfile.TemporaryDirectory(dir=folder):
@@ -88,11 +83,8 @@ def ray_cluster(address: str | None) -> list[tuple[bool, str]]:
     try:
         with cluster(address) as has:
             where, mode = f"at {address}" if address else "started here", os.environ["RAY_AUTH_MODE"]
-            fence = (
-                "without a token: whoever reaches its ports runs commands"
-                if mode == "disabled"
-                else f"asks for a {mode}"
-            )
+            open_to_all = "without a token: whoever reaches its ports runs commands"
+            fence = open_to_all if mode == "disabled" else f"asks for a {mode}"
             return [(True, f"Ray {where}: {has.get('CPU', 0):g} CPU, {has.get('GPU', 0):g} GPU; {fence}")]
     except MubenchError as error:
         return [(False, str(error))]

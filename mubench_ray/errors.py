@@ -45,10 +45,19 @@ def ends_process(error: BaseException) -> bool:
     return hasattr(error, "ray_terminate_msg")
 
 
-def one_line(error: BaseException, name: bool = True) -> str:
-    """An exception as one line, with its type's name unless that says nothing to the reader."""
-    text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text}" if name else text
+def one_line(error: BaseException) -> str:
+    """An exception as one line, with its type's name."""
+    return f"{type(error).__name__}: {message_of(error)}"
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception as one line: a message that is meant for a person as it is, any other with its type's name."""
+    return message_of(error) if isinstance(error, MubenchError) else one_line(error)
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return " ".join(str(error).split()) or "no message"
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -142,11 +142,11 @@ def _short(number: int) -> str:
 
 
 def _method(method: Any) -> dict[str, Any]:
-    place = method.taxonomy
+    taxonomy = method.taxonomy
     defaults = (f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in method.defaults().items())
     return {
-        "title": method.title, "what": method.__doc__, "corrupts": place.corrupts, "retains": place.retains,
-        "measured by": place.measured_by, "parameters": place.parameters, "D_V": "uses" if method.uses_validation else "",
+        "title": method.title, "what": method.__doc__, "corrupts": taxonomy.corrupts, "retains": taxonomy.retains,
+        "measured by": taxonomy.measured_by, "parameters": taxonomy.parameters, "D_V": "uses" if method.uses_validation else "",
         "hyperparameters": ", ".join(defaults), "search space": ", ".join(f"{k} {space}" for k, space in method.spaces().items()),
         "cites": method.cites,
     }  # fmt: skip
@@ -155,11 +155,8 @@ def _method(method: Any) -> dict[str, Any]:
 def _metric(metric: Any) -> dict[str, Any]:
     said = {"what": inspect.getdoc(metric.compute), "reads": ", ".join(metric.needs), "cites": metric.cites}
     if not isinstance(metric, GroupMetric):
-        return (
-            {"better": metric.direction, "range": _span(metric), "ideal": metric.ideal}
-            | said
-            | {"version": metric.version}
-        )
+        facts = {"better": metric.direction, "range": _span(metric), "ideal": metric.ideal}
+        return facts | said | {"version": metric.version}
     parts = (f"{name} (better {part.direction}, {_span(part)})" for name, part in metric.parts.items())
     return {
         "of a group of trials over": ", ".join(metric.over) or "none: each by itself",
@@ -170,12 +167,8 @@ def _metric(metric: Any) -> dict[str, Any]:
 
 
 def _sampler(sampler: Any) -> dict[str, Any]:
-    return {
-        "title": sampler.title,
-        "what": inspect.getdoc(sampler),
-        "options": _options(sampler),
-        "version": sampler.version,
-    }
+    what, options = inspect.getdoc(sampler), _options(sampler)
+    return {"title": sampler.title, "what": what, "options": options, "version": sampler.version}
 
 
 def _observation(kind: Any) -> dict[str, Any]:

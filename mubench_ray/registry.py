@@ -1,4 +1,4 @@
-"""Names to things: one lazy registry per kind (task, model, method, metric), filled by importing the files of a package.
+"""Names to things: one lazy registry per kind (``kinds.KINDS`` lists them), filled by importing the files of a package.
 
 A thing registers itself in its own file, so adding one touches that file and nothing else. Outside files join through
 an entry point of the group ``mubench_ray.<kind>`` or through ``mubench run --plugin FILE``.
@@ -73,12 +73,16 @@ class Registry(Generic[T]):
     def _discover(self) -> None:
         if self._discovered:
             return
-        self._discovered = True
-        package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self._package}.{module.name}")
-        for entry in entry_points(group=f"mubench_ray.{self.kind}"):
-            entry.load()
+        self._discovered = True  # what is imported here may ask for names
+        try:
+            package = importlib.import_module(self._package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self._package}.{module.name}")
+            for entry in entry_points(group=f"mubench_ray.{self.kind}"):
+                entry.load()
+        except BaseException:
+            self._discovered = False  # whoever asks next is told the same, and not that there is no such name
+            raise
 
 
 def load_plugin(path: str | Path) -> None:

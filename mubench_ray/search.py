@@ -147,11 +147,8 @@ def check_objectives(objectives: Mapping[str, float]) -> dict[str, float]:
         for need in sorted(reads(name)):
             come = origin(need)
             if come is None or "D_Test" in come:
-                told = (
-                    "may come from D_Test for all that is declared (metrics.base.declare)"
-                    if come is None
-                    else "comes from D_Test"
-                )
+                undeclared = "may come from D_Test for all that is declared (metrics.base.declare)"
+                told = undeclared if come is None else "comes from D_Test"
                 raise MubenchError(
                     f"objective {name!r} reads {need}, which {told}: a search never sees D_Test. Use D_V's metric."
                 )
@@ -198,5 +195,5 @@ def mean_losses(per_seed: Sequence[tuple[float, ...] | None]) -> tuple[float, ..
 
 def choose(judged: Sequence[tuple[Configuration, tuple[float, ...] | None]]) -> int | None:
     """Index of the configuration with the smallest sum of losses, the first of equals; None where none is usable."""
-    usable = [(sum(found), place) for place, (_, found) in enumerate(judged) if found is not None]
+    usable = [(sum(found), i) for i, (_, found) in enumerate(judged) if found is not None]
     return min(usable)[1] if usable else None

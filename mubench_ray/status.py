@@ -16,20 +16,12 @@ class Status(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     FAILED = "failed"
 
-    @property
-    def usable(self) -> bool:
-        """Whether there is a network, and its numbers count."""
-        return self in (Status.OK, Status.TRUNCATED)
-
-    @property
-    def retried(self) -> bool:
-        """Whether ``--retry-failed`` runs it again."""
-        return self in (Status.OUT_OF_MEMORY, Status.FAILED)
-
 
 #: As texts, as rows hold them.
 STATUSES = tuple(status.value for status in Status)
-USABLE = tuple(status.value for status in Status if status.usable)
-RETRIED = tuple(status.value for status in Status if status.retried)
+#: There is a network, and its numbers count.
+USABLE = (Status.OK.value, Status.TRUNCATED.value)
+#: What ``--retry-failed`` runs again.
+RETRIED = (Status.OUT_OF_MEMORY.value, Status.FAILED.value)
 #: Of which another try would come to the same end.
-FINAL = tuple(status.value for status in Status if not status.retried)
+FINAL = tuple(status for status in STATUSES if status not in RETRIED)

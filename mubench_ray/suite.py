@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
 from mubench_ray.forget import SAMPLERS, Sampler
+from mubench_ray.forget.from_file import FromFile
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.metrics.base import reads
 from mubench_ray.models import MODELS
@@ -376,6 +377,10 @@ def check_sampler(suite: Suite, where: str) -> Suite:
         )
     if not suite.ratios and not sampler.whole:
         raise SuiteError(f"{where}: ratios: name at least one, in percent of the training set.")
+    if suite.sequence and isinstance(sampler, FromFile) and Path(sampler.path).is_dir():
+        raise SuiteError(
+            f"{where}: sequence: {sampler.path} holds a list for each ratio, and the steps of a sequence go on in one list: name one."
+        )
     if len(suite.forget_seeds) > 1 and not sampler.random:
         raise SuiteError(
             f"{where}: forget_seeds: sampler {sampler.name} draws nothing at random, and {len(suite.forget_seeds)} seeds are the same set so many times: "
@@ -386,11 +391,11 @@ def check_sampler(suite: Suite, where: str) -> Suite:
 
 def check_halves(suite: Suite, where: str) -> None:
     """Raises SuiteError for what a pool of shadow models cannot be combined with."""
+    originals = any(model.original for task in suite.tasks for model in suite.models_of(task))
     wrong = {
         "training_seeds": suite.training_seeds and "every half trains its own model",
         "sequence": suite.sequence and "a shadow model forgets once",
-        "original of a model": any(model.original for task in suite.tasks for model in suite.models_of(task))
-        and "each half trains its own",
+        "original of a model": originals and "each half trains its own",
         "search": suite.search and "tune the methods in a suite of its own and give their hyperparameters here",
         "sampler": suite.sampler.name == "from_file"
         and "a list of ids lies in no random half; draw forget sets from seeds",
@@ -429,8 +434,8 @@ def check_search(suite: Suite, search: Search, where: str) -> None:
                     f"{where}: methods[{number}]: a search may choose the same for both entries of {entry.name}: give one hyperparameter another value in "
                     "each, or tune them in suites of their own."
                 )
-    asked = search.hyperparameters
-    for name in [] if asked in ("all", "lr") else [asked] if isinstance(asked, str) else asked:
+    given = search.hyperparameters
+    for name in [] if given in ("all", "lr") else [given] if isinstance(given, str) else given:
         if name != "lr" and not any(name in METHODS.get(entry.name).spaces() for entry in suite.methods):
             raise SuiteError(f"{where}: search.hyperparameters: no method of the suite has {name!r}.")
 

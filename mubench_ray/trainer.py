@@ -156,7 +156,7 @@ class UnlearningTrainer:
         ctx, seen = prepared.ctx, seen_of(prepared, self.trial, artifacts, self.args.data_dir)
         self.model = None
         state = self.state = TrainerState(global_step=-1)
-        curve = Curve(self.trial, seen.sets, prepared.ctx.data.task.sampled, prepared.reference_flos, state.log_history)
+        curve = Curve(self.trial, seen.sets, ctx.task.sampled, prepared.reference_flos, state.log_history)
 
         def observe(ctx: Context) -> None:
             state.global_step += 1  # the first call comes before the first step

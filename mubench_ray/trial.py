@@ -1,4 +1,4 @@
-"""The trial: one frozen cell of the benchmark, and the id that is its identity everywhere."""
+"""The trial: one frozen point of the benchmark's grid, and the id that is its identity everywhere."""
 
 from __future__ import annotations
 
@@ -154,12 +154,12 @@ Recipe.model_rebuild()
 
 
 class Trial(Frozen):
-    """One cell: a method with all its hyperparameters unlearning one forget set from one trained model.
+    """A method with all its hyperparameters unlearning one forget set from one trained model.
 
     ``lr`` is None for methods that take no gradient steps. ``seed`` drives unlearning, ``training_seed`` the original and the retrain.
     ``subset`` keeps only that many training examples of the task, ``pretrained`` starts training from a checkpoint.
-    ``after`` lists the ratios that were unlearned before, one after the other, in
-    a sequence of deletions: this trial then starts from what they left and forgets only what ``forget`` adds to them.
+    ``after`` lists the ratios that were unlearned before, one after the other, in a sequence of deletions: this trial then starts from what they left and
+    forgets only what ``forget`` adds to them.
     ``original_checkpoint`` is a network trained on the task elsewhere, which is then the original; only retrains are trained here.
     ``half`` makes it one of a shadow pool: D is then that random half of the training set.
     ``budget_epochs`` is given where the checkpoint itself is the original and nothing can be retrained: the passes over D_R that stand for the
@@ -350,8 +350,8 @@ def plain(content: Any) -> Any:
 def _changed(kind: type[Frozen], given: dict[str, Any] | None) -> dict[str, Any]:
     """What of an options' plain data is not the default."""
     fields = kind.model_fields
-    plain = kind().model_dump(mode="json")
-    return {name: value for name, value in (given or {}).items() if name not in fields or value != plain[name]}
+    defaults = kind().model_dump(mode="json")
+    return {name: value for name, value in (given or {}).items() if name not in fields or value != defaults[name]}
 
 
 def canonical(content: Any) -> str:

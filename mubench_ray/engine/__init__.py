@@ -1,1 +1,1 @@
-"""The engine: plan, artifacts, trials, and Ray."""
+"""The engine: the plan of a suite, in which order it is run, and Ray."""

@@ -34,7 +34,7 @@ ENVIRONMENT = {
     "RAY_health_check_timeout_ms": "60000",
     "RAY_health_check_failure_threshold": "20",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # what a suite names by a relative path lies where the driver was started
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # run_nodes drains instead
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # run_jobs drains instead
     "OMP_NUM_THREADS": "1",
 }
 
@@ -228,6 +228,11 @@ def nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def taken(resources: Resources) -> dict[str, float]:
+    """What one worker of a trial asks Ray for."""
+    return {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
+
+
 def fitting(resources: Resources, workers: int, has: list[dict[str, float]]) -> int:
     """How many trials that ``workers`` processes share fit into these nodes at a time; a process has all it takes on one node."""
     slots = 0
@@ -250,14 +255,16 @@ def room(resources: Resources, workers: int, joined: bool) -> int:
 
         wait = f"waiting up to {resources.wait_for_nodes:g} s for its autoscaler (resources.wait_for_nodes)"
         print(f"No node of the cluster has room for a trial ({takes}): {wait}.", flush=True)
-        bundle = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+        bundle = taken(resources)
         request_resources(bundles=[bundle] * workers)
         until = time.monotonic() + resources.wait_for_nodes
-        while not fits and time.monotonic() < until:
-            time.sleep(1)
-            fits = fitting(resources, workers, nodes())
-        # From here on what waits in the queue says what is needed.
-        request_resources(bundles=[])
+        try:
+            while not fits and time.monotonic() < until:
+                time.sleep(1)
+                fits = fitting(resources, workers, nodes())
+        finally:
+            # What waits in the queue says from here on what is needed; of a run that was interrupted the cluster would keep the nodes for ever.
+            request_resources(bundles=[])
     if not fits:
         sizes = ", ".join(f"{node.get('CPU', 0):g} CPU + {node.get('GPU', 0):g} GPU" for node in nodes()) or "none"
         raise MubenchError(f"resources: a trial asks for {takes}; the cluster's nodes have {sizes}.")

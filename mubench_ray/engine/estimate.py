@@ -19,8 +19,8 @@ def plan_flos(plan: Plan) -> float:
     """An upper bound: every original and retrain in full, every trial up to its cap; those of a search included."""
     shares: defaultdict[tuple, float] = defaultdict(float)
     searched = list(outline(plan.suite)) if plan.suite.search else []
-    recipes = plan.recipes | recipes_of(trial for trial, _ in searched)
-    for recipe in recipes.values():
+    of_search = recipes_of((trial for trial, _ in searched), plan.searched_observations) if searched else {}
+    for recipe in (plan.recipes | of_search).values():
         if recipe.training is not None:
             shares[recipe.task, recipe.model, recipe.subset, part(recipe), recipe.training.epochs] += 1
     for trial, alike in [*((trial, 1) for trial in plan.trials.values()), *searched]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mubench_ray.trial import Recipe, Trial
-from mubench_ray.trials.observing import Asked
+from mubench_ray.trials.observing import Wanted
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Job:
     observations: tuple[str, ...] = ()
 
     @classmethod
-    def observing(cls, trial: Trial, wanted: Iterable[Asked]) -> Job:
+    def observing(cls, trial: Trial, wanted: Iterable[Wanted]) -> Job:
         """To look at a trial that has its row."""
         return cls("observation", trial, observations=tuple(each.id for each in wanted))
 
     @property
     def name(self) -> str:
         """What it is told apart by: the id of its artifact or trial; a trial that has its row has another name than one that is to be run."""
-        return look_at(self.content.id) if self.kind == "observation" else self.content.id
+        return observing_name(self.content.id) if self.kind == "observation" else self.content.id
 
     @property
     def label(self) -> str:
@@ -52,6 +52,6 @@ class Job:
         return cls(told["kind"], content, told["part"], tuple(told["observations"]))
 
 
-def look_at(trial_id: str) -> str:
+def observing_name(trial_id: str) -> str:
     """The name of the job that looks at a trial which has its row."""
     return f"{trial_id}+"

@@ -31,7 +31,7 @@ class OptunaSweep(Sweep):
 
     def ask(self) -> list[Configuration]:
         """The next generation."""
-        self._asked = [f"{self._number + place}" for place in range(min(self._left, self._generation))]
+        self._asked = [f"{self._number + i}" for i in range(min(self._left, self._generation))]
         self._number += len(self._asked)
         self._left -= len(self._asked)
         drawn = [(self._searcher.suggest(name) or {}) if self._searcher else {} for name in self._asked]

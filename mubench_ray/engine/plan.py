@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -17,16 +18,15 @@ from mubench_ray.forget import Sampler, Scored
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
 from mubench_ray.models.base import check_checkpoint
-from mubench_ray.observations import OBSERVATIONS
-from mubench_ray.observations.base import Kind, refusal
+from mubench_ray.observations.base import Kind
 from mubench_ray.results.configurations import how
 from mubench_ray.search import Configuration
 from mubench_ray.suite import MethodEntry, ModelEntry, Search, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
 from mubench_ray.trials.data import load_task
-from mubench_ray.trials.observing import Asked, asked, feeding, recipes
-from mubench_ray.trials.versions import one_look, scoring, step_before, versioned
+from mubench_ray.trials.observing import Wanted, feeding, recipes, refused
+from mubench_ray.trials.versions import hashing_weights_once, scoring, step_before, versioned
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,23 @@ class Plan:
     unobservable: list[LeftOut] = field(default_factory=list)
 
     @functools.cached_property
-    def observations(self) -> tuple[Asked, ...]:
+    def observations(self) -> tuple[Wanted, ...]:
         """What the suite asks for beside what every trial is looked at for."""
-        return asked_of(self.suite)
+        return wanted_by(self.suite)
 
-    def needs(self, trial: Trial) -> tuple[str, ...]:
-        """Ids of the artifacts, and of the step before in a sequence, that a trial waits for."""
+    @functools.cached_property
+    def searched_observations(self) -> tuple[Wanted, ...]:
+        """Those of them that an objective of the search reads: all that its trials are looked at for."""
+        return tuple(feeding(self.observations, search_of(self.suite).objectives))
+
+    def needs(self, trial: Trial, wanted: Iterable[Wanted] | None = None) -> tuple[str, ...]:
+        """Ids of the artifacts, and of the step before in a sequence, that a trial waits for; ``wanted`` are its observations, the suite's unless given."""
         starts = METHODS.get(trial.method).start != "retrain"
-        needed = recipes(trial, self.observations, started_from(trial, bool(starts and not trial.after)))
+        needed = recipes(
+            trial,
+            self.observations if wanted is None else wanted,
+            started_from(trial, bool(starts and not trial.after)),
+        )
         return (*([step_before(trial).id] if starts and trial.after else []), *(recipe.id for recipe in needed))
 
     @property
@@ -96,11 +105,8 @@ class Combination:
     def budget_epochs(self) -> float | None:
         """Passes over D_R that stand for a retrain's cost, where a checkpoint itself is the original."""
         task = TASKS.get(self.task.name)
-        return (
-            task.budget_epochs
-            if task.pretrained_original and self.model.checkpoint and not self.model.original
-            else None
-        )
+        given = task.pretrained_original and self.model.checkpoint and not self.model.original
+        return task.budget_epochs if given else None
 
     @functools.cached_property
     def forget_sets(self) -> list[ForgetSet]:
@@ -208,14 +214,14 @@ class Combination:
         trial, search = self.trial(forget, seed, training_seed, configuration), search_of(self.suite)
         tuned = how(search.model_dump(), self.entry.model_extra or {}, self.lrs)
         # What an objective reads of an observation is as the observation was made.
-        if looked_at := feeding(asked_of(self.suite), search.objectives):
+        if looked_at := feeding(wanted_by(self.suite), search.objectives):
             tuned["observations"] = [each.model_dump(mode="json") for each in looked_at]
         return Trial.model_validate(trial.model_dump() | {"tuned": tuned})
 
 
-def asked_of(suite: Suite) -> tuple[Asked, ...]:
+def wanted_by(suite: Suite) -> tuple[Wanted, ...]:
     """The observations that a suite asks for, as they are made here and now."""
-    return tuple(asked(entry.name, entry.options) for entry in suite.observations)
+    return tuple(Wanted.now(entry.name, entry.options) for entry in suite.observations)
 
 
 def search_of(suite: Suite) -> Search:
@@ -225,29 +231,24 @@ def search_of(suite: Suite) -> Search:
     return suite.search
 
 
-@one_look()
-def make_plan(
-    suite: Suite, configurations: Callable[[Combination, ForgetSet], list[Configuration]] | None = None
-) -> Plan:
+@hashing_weights_once()
+def make_plan(suite: Suite) -> Plan:
     """Resolve a suite; raises SuiteError when its training options do not validate or nothing at all can apply.
 
-    ``configurations`` says with what each combination runs; without it those that the suite gives, or, where it searches, one for each that stands for the
-    one to be chosen.
+    Each combination runs with the configurations that the suite gives or, where it searches, with one that stands for the one to be chosen.
     """
     plan = Plan(suite)
-    per_combination = configurations or (lambda combination, forget: combination.given()[: 1 if suite.search else None])
     for combination in combinations(suite, plan.left_out):
         make = combination.tuned_trial if suite.search else combination.trial
         made = [
             make(forget, seed, training_seed, configuration)
             for forget, (seed, training_seed) in product(combination.forget_sets, seed_pairs(suite))
-            for configuration in per_combination(combination, forget)
+            for configuration in combination.given()[: 1 if suite.search else None]
         ]
         if made and all(trial.id in plan.trials for trial in made):
             raise SuiteError(
                 f"{suite.name}: {combination.task.name} x {combination.model.name} x {combination.entry.name} is named twice, with nothing that differs in "
-                "any of its trials: "
-                "remove one of the two entries, or say what is to differ."
+                "any of its trials: remove one of the two entries, or say what is to differ."
             )
         plan.trials |= {trial.id: trial for trial in made}
     if not plan.trials:
@@ -280,10 +281,9 @@ def started_from(trial: Trial, original: bool = True) -> list[Kind]:
 def unobservable(plan: Plan) -> Iterator[LeftOut]:
     """The observations that trials of the plan cannot be looked at for, a line a task."""
     for each in plan.observations:
-        kind = OBSERVATIONS.get(each.name)
         counted: Counter[tuple[str, str]] = Counter()
         for trial in plan.trials.values():
-            if reason := refusal(kind, TASKS.get(trial.task), trial.retrain is not None):
+            if reason := refused(trial, each.name):
                 counted[trial.task, reason] += 1
         for (task, reason), number in counted.items():
             yield LeftOut(f"{task} x {each.name}", number, reason)
@@ -350,20 +350,20 @@ def without_retrain(combination: Combination) -> str | None:
     return None
 
 
-def recipes_of(trials: Iterable[Trial], observations: Iterable[Asked] = ()) -> dict[str, Recipe]:
+def recipes_of(trials: Iterable[Trial], observations: Iterable[Wanted] = ()) -> dict[str, Recipe]:
     """The originals, retrains and networks to compare with that trials and their observations need, by id."""
     observations = tuple(observations)
     found: dict[str, Recipe] = {}
-    known = set()
+    known: set[tuple[Any, ...]] = set()
     for trial in trials:
         # Hashing a recipe costs more than the trial itself; most trials share theirs.
         training = digest(trial.training.model_dump())
-        starts = (trial.model, trial.pretrained, trial.original_checkpoint, *sorted(trial.versions.items()))
-        key = (trial.task, trial.subset, *starts, training, trial.training_seed, trial.half)
+        network = (trial.model, trial.pretrained, trial.original_checkpoint, *sorted(trial.versions.items()))
         forget = (trial.forget.sampler, trial.forget.ratio, trial.forget.seed)
-        if (*key, *forget) not in known:
+        key = (trial.task, trial.subset, *network, training, trial.training_seed, trial.half, *forget)
+        if key not in known:
             found |= {recipe.id: recipe for recipe in recipes(trial, observations, started_from(trial))}
-        known.add((*key, *forget))
+        known.add(key)
     return found
 
 

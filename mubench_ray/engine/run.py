@@ -7,14 +7,14 @@ import shutil
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mubench_ray.engine.job import Job, look_at
-from mubench_ray.engine.plan import Plan, make_plan, recipes_of, search_of
+from mubench_ray.engine.job import Job, observing_name
+from mubench_ray.engine.plan import Plan, make_plan, recipes_of
 from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.engine.tuning import Tuning, planned_search
 from mubench_ray.engine.worker import Worker
@@ -23,14 +23,14 @@ from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.provenance import provenance
 from mubench_ray.results.locks import exclusive
-from mubench_ray.results.plans import PLAN, entered, planned
+from mubench_ray.results.plans import PLAN, entered, planned, read_plan
 from mubench_ray.results.storage import StorageLost, absolute
 from mubench_ray.results.store import Store
 from mubench_ray.status import FINAL, RETRIED, USABLE, Status
 from mubench_ray.suite import Resources, Suite, load_suite
 from mubench_ray.trial import Trial, canonical
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
-from mubench_ray.trials.observing import Asked, feeding, possible
+from mubench_ray.trials.observing import Wanted, possible
 
 #: Seconds between two looks at how many small files lie about.
 MERGE_EVERY = 5.0
@@ -108,7 +108,7 @@ def run_suite(
         finished = len(store.finished() & plan.trials.keys())
         failed = failures(store, USABLE, plan.trials)
         # In a search a configuration that diverges is an answer.
-        search_failed = failures(work.search_store, FINAL) if work.tuning else {}
+        search_failed = failures(work.search_store, FINAL, work.tuning.search_trials) if work.tuning else {}
         retriable = sum(failures(store, FINAL, plan.trials).values()) + sum(search_failed.values())
         unobserved = work.unobserved()
     left_out = {f"{part.what}: {part.reason}": part.trials for part in plan.left_out}
@@ -119,17 +119,17 @@ def run_suite(
     )
 
 
-def search_rows(store: Store, feeding: list[Asked]) -> dict[str, dict[str, Any]]:
+def search_rows(store: Store, wanted: Sequence[Wanted]) -> dict[str, dict[str, Any]]:
     """The rows of a search by trial id, with the metrics of the observations that its objectives read; those that were not looked at just so are to be run
     again, as if they were not there."""
     rows = {row["trial_id"]: row for row in store.read("trials").to_pylist()}
     found: dict[tuple[str, ...], dict[str, float]] = {}
-    for record in store.read("observations").to_pylist() if feeding else ():
+    for record in store.read("observations").to_pylist() if wanted else ():
         key = tuple(record[name] for name in ("trial_id", "observation", "version", "options"))
         found[key] = json.loads(record["values"])
     for name, row in list(rows.items()):
         if row["status"] in USABLE:
-            values = [found.get((name, *key_of(each))) for each in feeding]
+            values = [found.get((name, *key_of(each))) for each in wanted]
             rows[name] = row | {metric: value for each in values for metric, value in (each or {}).items()}
             if None in values:
                 del rows[name]
@@ -160,8 +160,10 @@ class Work:
         self.planned = len(plan.trials)
         self.tuning: Tuning | None = None
         if retry_failed:
-            store.forget_rows(RETRIED)
-            store.forget_records(RETRIED)
+            # What failed of another suite stays: this run does not try it again.
+            others = set((read_plan(store) or {"trials": []})["trials"]) - plan.trials.keys()
+            store.forget_rows(RETRIED, but=others)
+            store.forget_records(RETRIED, but=others)
         if plan.suite.search:
             self.tuning = self._tuning(retry_failed)
             plan.trials = dict(self.tuning.reported)
@@ -184,13 +186,13 @@ class Work:
             store.write_text(name, self.store.place.read(name).decode())
         if retry_failed:
             store.forget_rows(RETRIED)
-        return Tuning(suite, search_rows(store, feeding(self.plan.observations, search_of(suite).objectives)))
+        return Tuning(suite, search_rows(store, self.plan.searched_observations))
 
     def _usable_rows(self) -> set[str]:
         rows = self.store.read("trials", columns=["trial_id", "status"])
         return {row["trial_id"] for row in rows.to_pylist() if row["status"] in USABLE}
 
-    def lacks(self, trial: Trial) -> list[Asked]:
+    def lacks(self, trial: Trial) -> list[Wanted]:
         """What a trial that had its row when this run began is still to be looked at for."""
         if trial.id not in self._usable:
             return []
@@ -199,8 +201,9 @@ class Work:
 
     def to_do(self, trials: dict[str, Trial]) -> dict[str, Trial]:
         """The trials of these that are to be run, by the names of their jobs: those without a row, and those that are to be looked at for more."""
-        looks = {look_at(name): trial for name, trial in trials.items() if name in self.done and self.lacks(trial)}
-        return {name: trial for name, trial in trials.items() if name not in self.done} | looks
+        lacking = {name: trial for name, trial in trials.items() if name in self.done and self.lacks(trial)}
+        unrun = {name: trial for name, trial in trials.items() if name not in self.done}
+        return unrun | {observing_name(name): trial for name, trial in lacking.items()}
 
     def unobserved(self) -> dict[str, int]:
         """How many observations of planned trials could not be made, by their reason."""
@@ -224,9 +227,13 @@ class Work:
     @property
     def expected(self) -> int:
         """How many trials are still to be run, those that follow from a search included."""
-        looks = sum(name != trial.id for name, trial in self.missing.items())
-        reported = self.planned - len(self.store.finished() & self.plan.trials.keys()) + looks
-        return reported + (planned_search(self.plan.suite) - len(self.tuning.rows) if self.tuning else 0)
+        observing = sum(name != trial.id for name, trial in self.missing.items())
+        reported = self.planned - len(self.store.finished() & self.plan.trials.keys()) + observing
+        if self.tuning is None:
+            return reported
+        return (
+            reported + planned_search(self.plan.suite) - len(self.tuning.search_trials.keys() & self.tuning.rows.keys())
+        )
 
     def ended(self, trial_id: str, result: dict[str, Any] | None) -> dict[str, Trial]:
         """The trials that are to be run now that this one has ended."""
@@ -242,18 +249,28 @@ class Work:
     def needs(self, trials: dict[str, Trial]) -> dict[str, tuple[str, ...]]:
         """What the jobs of trials, and of the artifacts that they need and that are not there yet, wait for."""
         made = ArtifactStore(self.artifacts)
-        needed = recipes_of(trials.values(), self.plan.observations)
+        reported = [trial for name, trial in trials.items() if not self._searched(name)]
+        searched = [trial for name, trial in trials.items() if self._searched(name)]
+        needed = recipes_of(reported, self.plan.observations)
+        if searched:
+            needed |= recipes_of(searched, self.plan.searched_observations)
         recipes = {name: recipe for name, recipe in needed.items() if not made.has(recipe)}
         self._jobs |= {name: Job("artifact", recipe) for name, recipe in recipes.items()}
         self._jobs |= {name: self._job(name, trial) for name, trial in trials.items()}
-        wanted: dict[str, Iterable[str]] = {name: self.plan.needs(trial) for name, trial in trials.items()}
+        wanted: dict[str, Iterable[str]] = {
+            name: self.plan.needs(trial, self.plan.searched_observations if self._searched(name) else None)
+            for name, trial in trials.items()
+        }
         wanted |= {name: [r.id for r in scoring_networks(recipe.forget)] for name, recipe in recipes.items()}
         return {name: tuple(n for n in jobs if n in self._jobs and n != name) for name, jobs in wanted.items()}
+
+    def _searched(self, name: str) -> bool:
+        return self.tuning is not None and name in self.tuning.search_trials
 
     def _job(self, name: str, trial: Trial) -> Job:
         if name != trial.id:
             return Job.observing(trial, self.lacks(trial))
-        return Job("trial", trial, "search" if self.tuning and name in self.tuning.search_trials else "")
+        return Job("trial", trial, "search" if self._searched(name) else "")
 
     def job(self, name: str) -> Job:
         """The job of this name."""
@@ -414,6 +431,6 @@ def describe_plan(plan: Plan, planned: int | None = None) -> dict[str, Any]:
     }
 
 
-def key_of(each: Asked) -> tuple[str, str, str]:
+def key_of(each: Wanted) -> tuple[str, str, str]:
     """What the records of an observation are kept by beside their trial: its name, version and options."""
     return each.name, str(each.version), canonical(each.options)

@@ -83,10 +83,10 @@ def submit(
     ``content`` is the suite file as it was read. This package, the suite and its plugins travel in the job's working folder; data, results and artifacts
     never do. Raises MubenchError where the cluster does not answer or refuses, or a node could not reach ``out``.
     """
-    for name, place in (("--out", out), ("--artifacts", artifacts)):
-        if place and not is_remote(place) and not Path(place).is_absolute():
+    for name, folder in (("--out", out), ("--artifacts", artifacts)):
+        if folder and not is_remote(folder) and not Path(folder).is_absolute():
             raise MubenchError(
-                f"{name} {place}: the job runs on other machines: name a folder by its whole path on storage that every node mounts, or s3://, gs://."
+                f"{name} {folder}: the job runs on other machines: name a folder by its whole path on storage that every node mounts, or s3://, gs://."
             )
     client = connect(address)
     base = job_name(suite, out)

@@ -19,6 +19,7 @@ from typing import Any
 
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage] - it is in torch's documentation
 
+from mubench_ray.engine.cluster import taken
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.worker import Worker, exit_of
 from mubench_ray.errors import MubenchError, ResultsError, one_line
@@ -151,13 +152,12 @@ class WorkerGroup:
         storage = Store(self.worker.out).place.inside(".train")
         # Train goes on from what it finds under a name; what to go on from is our own checkpoint's business.
         name = uuid.uuid4().hex
-        gpus = self.resources.gpus
-        each = {"CPU": self.resources.cpus} | ({"GPU": gpus} if gpus else {})
+        each = taken(self.resources)
         trainer = TorchTrainer(
             work,
             train_loop_config={"worker": self.worker, "host": self._host, "port": port, "secret": secret},
             scaling_config=train.ScalingConfig(
-                num_workers=self.workers, use_gpu=bool(gpus), resources_per_worker=each, placement_strategy="PACK"
+                num_workers=self.workers, use_gpu="GPU" in each, resources_per_worker=each, placement_strategy="PACK"
             ),
             run_config=train.RunConfig(
                 name=name, **storage.for_ray(), failure_config=train.FailureConfig(max_failures=0)

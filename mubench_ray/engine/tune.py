@@ -23,12 +23,12 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from mubench_ray.engine.cluster import nodes
+from mubench_ray.engine.cluster import nodes, taken
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.schedule import ABANDONED, Schedule
 from mubench_ray.engine.telemetry import Telemetry
 from mubench_ray.engine.worker import Worker, exit_of
-from mubench_ray.errors import MubenchError, ends_process, one_line
+from mubench_ray.errors import ends_process, one_line, reason_of
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.suite import Resources
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 RETRIES = 2
 #: How often a job is given away whose process dies before it begins: one that waited may be dead already, one that starts may never come up.
 STARTS = 10
-#: Nodes that one Tuner runs: it keeps some 50 KB of each that it ever ran.
+#: Jobs that one Tuner runs: it keeps some 50 KB of each that it ever ran.
 PER_TUNER = 5_000
 
 
@@ -63,8 +63,8 @@ class NextJob(Searcher):
         #: How often the process of a job died: while it ran it, and before.
         self._deaths: Counter[str] = Counter()
         self._false_starts: Counter[str] = Counter()
-        #: Why nothing can be written any more.
-        self.lost: str | None = None
+        #: Why rows can be written no more.
+        self.unwritable: str | None = None
         self._handed_out = 0
         self._telemetry = Telemetry()
 
@@ -86,9 +86,9 @@ class NextJob(Searcher):
                 return Searcher.FINISHED if self._schedule.finished else None
         self._handed[trial_id] = job, alone
         self._handed_out += 1
-        content = self._job_of(job)
-        self._labels[job] = content.label
-        return {"job": content.to_json(), "alone": alone}
+        handed = self._job_of(job)
+        self._labels[job] = handed.label
+        return {"job": handed.to_json(), "alone": alone}
 
     def begins(self, trial_id: str) -> None:
         """A process begins a trial of Tune's."""
@@ -99,7 +99,7 @@ class NextJob(Searcher):
         self._faults[trial_id] = fault
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial of Tune's has ended; ``error`` means that its process died, or what ``Node`` itself did not catch."""
+        """A trial of Tune's has ended; ``error`` means that its process died, or what ``JobTrainable`` itself did not catch."""
         job, alone = self._handed.pop(trial_id, (None, False))
         begun, fault = trial_id in self._begun, self._faults.pop(trial_id, None)
         self._begun.discard(trial_id)
@@ -121,9 +121,9 @@ class NextJob(Searcher):
                 raise StorageLost(reason)
             else:
                 self._schedule.complete(job, status, reason, result)
-        except StorageLost as lost:
+        except StorageLost as failure:
             # Without a row the trial is still to be run: the same command does it, when it can be written.
-            self.lost = self.lost or str(lost)
+            self.unwritable = self.unwritable or str(failure)
             self._schedule.drain()
         self._telemetry.ended(
             self._labels.pop(job, "trial"), status, result.get("time_this_iter_s"), self._schedule.progress
@@ -244,7 +244,7 @@ class JobTrainable(tune.Trainable):
         except BaseException as error:  # it is the job's reason; of a KeyboardInterrupt, too, which nobody but what runs here can raise in a worker
             if ends_process(error):
                 raise
-            result = {"status": ABANDONED, "error": one_line(error, name=not isinstance(error, MubenchError))}
+            result = {"status": ABANDONED, "error": reason_of(error)}
         return {**result, "ended": 1, "done": True}
 
     def _run(self) -> dict[str, Any]:
@@ -291,15 +291,14 @@ def run_jobs(
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(2 * worker.concurrency))
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="ray.*")
-    alone = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+    alone = taken(resources)
 
     def takes(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         # Train asks for its workers itself; the trial that waits for them takes next to nothing (Tune wants something), or each would wait for the other.
         if config["alone"]:
             return tune.PlacementGroupFactory([whole_device(resources)])
-        return tune.PlacementGroupFactory(
-            [alone if worker.workers_of(json.loads(config["job"])["content"]["model"]) == 1 else {"memory": 1.0}]
-        )
+        workers = worker.workers_of(json.loads(config["job"])["content"]["model"])
+        return tune.PlacementGroupFactory([alone if workers == 1 else {"memory": 1.0}])
 
     trainable = tune.with_resources(
         tune.with_parameters(JobTrainable, worker=worker, resources=resources),
@@ -336,8 +335,8 @@ def run_jobs(
             if not next_job.goes_on:
                 break
             gc.collect()  # a Tuner's trials refer to each other
-    if next_job.lost:
-        raise StorageLost(next_job.lost)
+    if next_job.unwritable:
+        raise StorageLost(next_job.unwritable)
 
 
 def whole_device(resources: Resources) -> dict[str, float]:

@@ -5,7 +5,7 @@ All of it is a function of the rows: after a kill the sweeps are asked again and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -37,7 +37,6 @@ class Subject:
     forget: ForgetSet
     sweeps: list[Sweep]
     asked: list[Configuration] = field(default_factory=list)
-    generation: dict[str, Trial] = field(default_factory=dict)
     judged: list[tuple[Configuration, tuple[float, ...] | None]] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)
     chosen: Configuration | None = None
@@ -57,15 +56,14 @@ class Tuning:
         self.search_trials: dict[str, Trial] = {}
         self.reported: dict[str, Trial] = {}
         self._subjects = [
-            Subject(combination, forget, self._sweeps(combination)) for combination, forget in self._pairs()
+            Subject(combination, forget, self._sweeps(combination))
+            for combination in combinations(suite)
+            for forget in combination.forget_sets
         ]
         self._of: dict[str, list[Subject]] = {}
         self._fresh: dict[str, Trial] = {}
         for subject in self._subjects:
             self._go_on(subject)
-
-    def _pairs(self) -> Iterable[tuple[Combination, ForgetSet]]:
-        return [(combination, forget) for combination in combinations(self.suite) for forget in combination.forget_sets]
 
     def _sweeps(self, combination: Combination) -> list[Sweep]:
         """The sweeps of a combination; none where there is nothing to tune."""
@@ -107,12 +105,13 @@ class Tuning:
             if not subject.asked:
                 self._choose(subject)
                 return
-            subject.generation = {t.id: t for c in subject.asked for t in self._trials(subject, c)}
-            self.search_trials |= subject.generation
-            self._fresh |= {name: trial for name, trial in subject.generation.items() if name not in self.rows}
-            subject.tried |= subject.generation.keys()
-            for trial_id in subject.generation.keys() - self.rows.keys():
-                self._of.setdefault(trial_id, []).append(subject)
+            generation = {t.id: t for c in subject.asked for t in self._trials(subject, c)}
+            self.search_trials |= generation
+            subject.tried |= generation.keys()
+            for name in generation:
+                if name not in self.rows:
+                    self._fresh[name] = generation[name]
+                    self._of.setdefault(name, []).append(subject)
 
     def _choose(self, subject: Subject) -> None:
         """The best configuration becomes the reported one; with none usable, or nothing to tune, the one that the suite gives first."""
@@ -133,11 +132,6 @@ class Tuning:
         for subject in self._of.pop(trial_id, []):
             self._go_on(subject)
         return self._fresh
-
-    @property
-    def planned(self) -> int:
-        """Search trials in all, at most (those of later generations included)."""
-        return planned_search(self.suite)
 
     @property
     def complete(self) -> bool:
@@ -206,5 +200,5 @@ def outline(suite: Suite) -> Iterator[tuple[Trial, int]]:
 
 
 def planned_search(suite: Suite) -> int:
-    """How many search trials a suite has at most."""
+    """How many search trials a suite has at most, those of later generations included."""
     return sum(count for _, count in outline(suite))

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from mubench_ray.training.heartbeat import beat, silence
 
-#: How often in all a node may hang before it is given up.
+#: How often in all a job may hang before it is given up.
 ATTEMPTS = 2
 
 

@@ -16,7 +16,7 @@ import torch
 from mubench_ray.engine.job import Job
 from mubench_ray.engine.plan import split_name
 from mubench_ray.engine.watchdog import ATTEMPTS, watching
-from mubench_ray.errors import MubenchError, ends_process, one_line
+from mubench_ray.errors import MubenchError, ends_process, one_line, reason_of
 from mubench_ray.registry import load_plugin
 from mubench_ray.results.storage import Place, StorageLost
 from mubench_ray.results.store import Store
@@ -24,16 +24,10 @@ from mubench_ray.status import Status
 from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.trial import Recipe, Trial
 from mubench_ray.trials.artifacts import ArtifactStore
-from mubench_ray.trials.observing import Asked, failed_record, feeding
+from mubench_ray.trials.observing import Wanted, failed_record, feeding
 from mubench_ray.trials.originals import forget_split, get_artifact
 from mubench_ray.trials.rows import failed_outcome
-from mubench_ray.trials.run_trial import (
-    Keep,
-    metric_names,
-    observe_again,
-    prepare_network_process,
-    run_trial,
-)
+from mubench_ray.trials.run_trial import Keep, metric_names, observe_again, prepare_network_process, run_trial
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class Worker:
     concurrency: int
     threads: int
     objectives: tuple[str, ...] = ()
-    observations: tuple[Asked, ...] = ()
+    observations: tuple[Wanted, ...] = ()
     keep: Keep = "none"
     workers: Mapping[str, int] = field(default_factory=dict)
     sharded: bool = False
@@ -83,8 +77,7 @@ class Worker:
         except BaseException as error:
             if ends_process(error):
                 raise
-            reason = one_line(error, name=not isinstance(error, MubenchError))
-            raise MubenchError(f"the worker process on {where} could not be made ready: {reason}") from error
+            raise MubenchError(f"the worker process on {where} could not be made ready: {reason_of(error)}") from error
 
     def workers_of(self, model: str) -> int:
         """How many processes share a job of a model."""
@@ -139,14 +132,14 @@ class Worker:
     def _observe(self, job: Job, trial: Trial, world: World | None, alone: bool) -> dict[str, Any]:
         """Look at a trial that has its row for what its folder lacks."""
         row, tenants = Store(self.out).row(trial.id), 1 if alone else self.tenants
-        records = observe_again(trial, self._asked(job), row, self._store, self.data_dir, self.device, tenants, world)
+        records = observe_again(trial, self._wanted(job), row, self._store, self.data_dir, self.device, tenants, world)
         bad = [record for record in records if record["status"] != Status.OK]
         if bad and bad[0]["status"] == Status.OUT_OF_MEMORY and self._crowded(world, alone):
             return {"status": "crowded", "error": bad[0]["error"]}
         Store(self.out).write_observations(records)
         return {"status": bad[0]["status"], "error": bad[0]["error"]} if bad else {"status": Status.OK, "error": None}
 
-    def _asked(self, job: Job) -> list[Asked]:
+    def _wanted(self, job: Job) -> list[Wanted]:
         return [each for each in self.observations if each.id in job.observations]
 
     def give_up(
@@ -155,7 +148,7 @@ class Worker:
         """Write what is left of a job that could not be run: a trial's row, or the records of what it was to be looked at for, with the reason."""
         store, content = Store(self.out), job.content
         if job.kind == "observation" and isinstance(content, Trial):
-            store.write_observations(failed_record(content, each, reason, status) for each in self._asked(job))
+            store.write_observations(failed_record(content, each, reason, status) for each in self._wanted(job))
         elif isinstance(content, Trial):
             outcome = failed_outcome(content, reason, status, self.workers_of(content.model), traceback)
             store.part(job.part).write(outcome, metric_names())
@@ -180,16 +173,12 @@ class Worker:
             get_artifact(recipe, self._store, self.data_dir, self.device, world)
         except (WorkerLost, StorageLost):
             raise
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            status = "crowded" if self._crowded(world, alone) else Status.FAILED
-            return {"status": status, "error": f"its {recipe.kind} ({recipe.id}) could not be made: {one_line(error)}"}
         except BaseException as error:  # the reason goes into the row of every trial that needed it
             if isinstance(error, KeyboardInterrupt) or ends_process(error):
                 raise
-            return {
-                "status": Status.FAILED,
-                "error": f"its {recipe.kind} ({recipe.id}) could not be made: {one_line(error)}",
-            }
+            crowded = isinstance(error, MemoryError | torch.OutOfMemoryError) and self._crowded(world, alone)
+            reason = f"its {recipe.kind} ({recipe.id}) could not be made: {one_line(error)}"
+            return {"status": "crowded" if crowded else Status.FAILED, "error": reason}
         return {"status": Status.OK, "error": None}
 
     def _write_split(self, recipe: Recipe | Trial) -> None:
@@ -208,8 +197,8 @@ def exit_of(message: str) -> str:
     )
     if found is None:
         return text[:400]
-    place = re.search(r" ip: (\S+)", text)
-    return f"{found[1]}, {found[2]}" + (f" (on {place[1]})" if place else "")
+    address = re.search(r" ip: (\S+)", text)
+    return f"{found[1]}, {found[2]}" + (f" (on {address[1]})" if address else "")
 
 
 def leave_mark(marks: Place, job: str, stacks: str) -> None:

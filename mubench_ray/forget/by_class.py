@@ -27,7 +27,7 @@ class OfClass(Sampler):
     @field_validator("classes")
     @classmethod
     def _once_each(cls, classes: list[int]) -> list[int]:
-        if twice := [number for place, number in enumerate(classes) if number in classes[:place]]:
+        if twice := [number for i, number in enumerate(classes) if number in classes[:i]]:
             raise ValueError(f"{twice[0]} is named twice")
         return classes
 

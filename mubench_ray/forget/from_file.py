@@ -31,7 +31,7 @@ class FromFile(Sampler):
         """The listed examples; raises DataError naming the file and what is wrong in it."""
         path = self.file(draw.ratio)
         self._held(path)
-        numbers = read_numbers(path)
+        numbers = self._numbers(draw.ratio)
         if is_mask(numbers):
             numbers = [row for row, chosen in enumerate(numbers) if chosen]
         position = {source: row for row, source in enumerate(train.source_index.tolist())}
@@ -52,7 +52,7 @@ class FromFile(Sampler):
             raise MubenchError(
                 f"{path} covers {covered:.2f}% of the training split; ratio {draw.ratio:g}% asks for more."
             )
-        return len(order) if is_mask(read_numbers(path)) else wanted
+        return len(order) if is_mask(self._numbers(draw.ratio)) else wanted
 
     @property
     def random(self) -> bool:
@@ -60,8 +60,20 @@ class FromFile(Sampler):
         return False
 
     def prepared(self, ratio: float) -> FromFile:
-        """With the hash of this ratio's list; raises DataError where that is not the one that was named."""
+        """With the hash of this ratio's list; raises DataError where that is not the one that was named, and for a mask of another ratio."""
+        self._numbers(ratio)
         return FromFile(path=self.path, sha256=self._held(self.file(ratio)))
+
+    def _numbers(self, ratio: float) -> list[int]:
+        path = self.file(ratio)
+        numbers = read_numbers(path)
+        marked = 100 * sum(numbers) / len(numbers)
+        # MU-Bench's own hold up to 6 % more than they are named for.
+        if is_mask(numbers) and not 0.9 * ratio <= marked <= 1.1 * ratio:
+            raise DataError(
+                f"{path}: a mask is one ratio's whole set, and this one marks {marked:.4g} % of its lines: ratio {ratio:g} is another."
+            )
+        return numbers
 
     def _held(self, path: Path) -> str:
         found = sha256(path)

@@ -27,9 +27,7 @@ class Memorised(Scored):
     def order(self, train: Examples, draw: Draw) -> Tensor:
         """The most memorised first; what no network was trained on (an odd example out) last."""
         seen = np.stack([scores["seen"] for scores in draw.scores])
-        right = np.round(
-            gap(np.stack([scores["correct"] for scores in draw.scores]), seen), 9
-        )  # equal shares are equal
+        right = gap(np.stack([scores["correct"] for scores in draw.scores]), seen).round(9)  # equal shares are equal
         likely = gap(np.exp(-np.stack([scores["loss"] for scores in draw.scores])), seen)
         return torch.from_numpy(np.lexsort((-likely, -right)))
 

@@ -52,6 +52,6 @@ def _of_halves(recipe: str, pool: int) -> tuple[Recipe, ...]:
     return tuple(Recipe.model_validate(fields | {"half": half, "seed": scoring_seed(half)}) for half in range(pool))
 
 
-def scoring_seed(half: int | None = None) -> int:
+def scoring_seed(half: int | None) -> int:
     """The training seed of a scoring network. It is beyond the seeds that a suite can name (2**32), so that it is no original's."""
     return derive("scoring", half) | 2**32

@@ -26,11 +26,8 @@ class KnowledgeGap(Observation):
     @classmethod
     def refusal(cls, task: type[Task]) -> str | None:
         """Of classification alone."""
-        return (
-            None
-            if task.kind == "classification"
-            else f"it compares class probabilities, and {task.name} is {task.kind}"
-        )
+        classes = task.kind == "classification"
+        return None if classes else f"it compares class probabilities, and {task.name} is {task.kind}"
 
     def observe(self, seen: Seen) -> dict[str, Any]:
         """Three networks, each on the set that it is compared on."""

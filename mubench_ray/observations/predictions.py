@@ -32,22 +32,16 @@ class Predictions(Observation):
     def observe(self, seen: Seen) -> dict[str, Any]:
         """Both networks on D_F."""
         ctx, rows = seen.ctx, seen.sets["forget"]
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.gives}
-        with eval_mode(ctx.network), torch.no_grad():
-            for picked in torch.arange(len(rows)).split(512):
-                batch = ctx.data.batch(rows, picked)
-                parts["forget_log_probs"].append(ctx.log_probs(batch).double().cpu().numpy())
-                teacher = ctx.log_probs(batch, ctx.incompetent)
-                parts["incompetent_forget_log_probs"].append(teacher.double().cpu().numpy())
-        return {name: np.concatenate(values) for name, values in parts.items()}
+        networks = (ctx.network, ctx.incompetent)
+        return {name: log_probs(ctx, network, rows) for name, network in zip(self.gives, networks, strict=True)}
 
 
 @torch.no_grad()
-def log_probs(ctx: Context, network: nn.Module, rows: Rows, batch_size: int = 512) -> np.ndarray:
+def log_probs(ctx: Context, network: nn.Module, rows: Rows) -> np.ndarray:
     """Log-probabilities of a network on all rows, (N, K)."""
     parts = []
     with eval_mode(network):
-        for picked in torch.arange(len(rows)).split(batch_size):
+        for picked in torch.arange(len(rows)).split(512):
             batch = ctx.data.batch(rows, picked)
             parts.append(ctx.task.log_probs(ctx.task.outputs(network, batch), batch).double().cpu().numpy())
     return np.concatenate(parts)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
-from mubench_ray.errors import ResultsError, one_line
+from mubench_ray.errors import ResultsError, message_of
 from mubench_ray.files import write
 from mubench_ray.report.columns import shown_in
 from mubench_ray.report.figures import figures, missing, png
@@ -61,7 +61,7 @@ def write_report(root: str | Path) -> Path:
         except BaseException as error:  # vl-convert raises ValueErrors, and panics, which are no Exception
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
-            reason = one_line(error, name=False)[:200]
+            reason = message_of(error)[:200]
             warnings.warn(NotDrawn(f"{folder}/figures/{name}.png could not be drawn: {reason}."), stacklevel=2)
             continue
         save(folder / "figures" / f"{name}.png", drawn)

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from mubench_ray.errors import ResultsError, one_line
+from mubench_ray.errors import ResultsError, message_of
 from mubench_ray.files import whole, write
 
 R = TypeVar("R")
@@ -260,7 +260,7 @@ class Place:
                 raise
             except OSError as error:
                 waited = time.monotonic() - began
-                text = one_line(error, name=False)
+                text = message_of(error)
                 if waited + pause > patience or any(word in text for word in FINAL):
                     which = f"{self}/{name}".rstrip("/")
                     raise StorageLost(

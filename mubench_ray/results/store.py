@@ -7,7 +7,7 @@ written last: where it exists, everything of that trial does, and writing a tria
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,14 +153,14 @@ class Store:
         """Write one Parquet file of a table whole or not at all."""
         self.place.write(f"{table}/{name}", content)
 
-    def forget_records(self, statuses: tuple[str, ...]) -> int:
-        """Remove the records of observations that have one of these statuses, so that they count as missing; returns how many."""
-        folder, gone = self.place.inside("observations"), 0
+    def forget_records(self, statuses: tuple[str, ...], but: Collection[str] = ()) -> int:
+        """Remove the records of observations that have one of these statuses, so that they count as missing, ``but`` those of some trials; returns how many."""
+        folder, gone, others = self.place.inside("observations"), 0, pa.array(list(but), pa.string())
         finish_merges(folder)
         for name in folder.names():
             if name.endswith(".parquet") and name[0] not in "._":
                 whole = read_table(folder, name)
-                kept = whole.filter(~pc.field("status").isin(statuses))
+                kept = whole.filter(~pc.field("status").isin(statuses) | pc.field("trial_id").isin(others))
                 gone += whole.num_rows - kept.num_rows
                 if not kept.num_rows:
                     folder.delete(name)
@@ -168,11 +168,11 @@ class Store:
                     folder.write(name, kept)
         return gone
 
-    def forget_rows(self, statuses: tuple[str, ...]) -> int:
-        """Remove the rows that have one of these statuses, so that their trials count as missing; returns how many. Raises ResultsError, and removes none,
-        where one has no id but something else in its place."""
+    def forget_rows(self, statuses: tuple[str, ...], but: Collection[str] = ()) -> int:
+        """Remove the rows that have one of these statuses, so that their trials count as missing, ``but`` those of some trials; returns how many. Raises
+        ResultsError, and removes none, where one has no id but something else in its place."""
         rows = self.read("trials", columns=["trial_id", "status"]).to_pylist()
-        gone = {row["trial_id"] for row in rows if row["status"] in statuses}
+        gone = {row["trial_id"] for row in rows if row["status"] in statuses} - set(but)
         for table in TABLES if gone else ():
             self._drop(table, gone)
         return len(gone)

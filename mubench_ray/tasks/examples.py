@@ -65,8 +65,8 @@ class MappedColumn:
         """The rows as a tensor in memory, (len(rows), ...)."""
         first = self.chunks[0]
         taken = np.empty((len(rows), *first.shape[1:]), first.dtype)
-        for place, row in enumerate(rows.tolist()):
-            taken[place] = self.chunks[row // self.size][row % self.size]
+        for i, row in enumerate(rows.tolist()):
+            taken[i] = self.chunks[row // self.size][row % self.size]
         return torch.from_numpy(taken)
 
 

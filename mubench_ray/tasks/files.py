@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import tarfile
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -192,6 +191,6 @@ def download(url: str, target: Path, checksum: str) -> Path:
                     file.write(block)
             if digest.hexdigest() != expected:
                 raise DataError(f"{url}: has {algorithm} {digest.hexdigest()}, expected {expected}; nothing was kept.")
-    except (OSError, urllib.error.URLError) as error:
+    except OSError as error:
         raise DataError(f"{url}: did not answer ({error}).") from error
     return target

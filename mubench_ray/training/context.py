@@ -83,10 +83,9 @@ class Context:
         seed: int,
         meter: Meter,
         lr: float | None,
-        training_seed: int = 0,
     ) -> None:
         self.task, self.model, self.network, self.data, self.meter = task, model, network, data, meter
-        self.seed, self.lr, self.training_seed = seed, lr, training_seed
+        self.seed, self.lr = seed, lr
         self.device = data.device
         self.state: dict[str, Any] = {}
         #: Of a trial with LoRA what it trained, by name, once it has ended.
@@ -118,7 +117,7 @@ class Context:
     # Teachers
 
     def keep_original(self) -> None:
-        """Freeze a copy of the network as it is now: f_O. Called by the loop before the first step."""
+        """Freeze a copy of the network as it is now: f_O. Called once, before the first step."""
         self._teachers["original"] = _frozen(copy.deepcopy(self.network))
 
     @property

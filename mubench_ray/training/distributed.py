@@ -324,13 +324,13 @@ class _Coupled(TorchFunctionMode):
 
     def draw(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
         """Random numbers for every row (the depth of a stochastic-depth network, a diffusion's noise)."""
-        place = -1 if args and isinstance(args[-1], list | tuple) else None
-        size = kwargs.get("size") if "size" in kwargs else args[-1] if place is not None else args
-        if func is torch.randint and place is None and "size" not in kwargs:
+        as_sequence = bool(args) and isinstance(args[-1], list | tuple)
+        size = kwargs.get("size") if "size" in kwargs else args[-1] if as_sequence else args
+        if func is torch.randint and not as_sequence and "size" not in kwargs:
             return func(*args, **kwargs)
         if not size or size[0] != self.own:
             return func(*args, **kwargs)
         whole = (self.count, *size[1:])
         if "size" in kwargs:
             return func(*args, **{**kwargs, "size": whole})[self.rows]
-        return func(*args[:-1], whole, **kwargs)[self.rows] if place is not None else func(*whole, **kwargs)[self.rows]
+        return func(*args[:-1], whole, **kwargs)[self.rows] if as_sequence else func(*whole, **kwargs)[self.rows]

@@ -30,7 +30,7 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def evaluate(network: nn.Module, data: UnlearningData, rows: Rows, batch_size: int | None = None) -> Observed:
-    """``loss``, ``correct`` and ``confidence`` of every row, float64 (N,), with ``label`` and ``index`` (position in the
+    """What the task observes of every row (``loss``, ``correct``, ``confidence``, ``entropy``), float64 (N,), with ``label`` and ``index`` (position in the
     data set's own list); in eval mode."""
     parts: list[dict[str, torch.Tensor]] = []
     # What an evaluation draws (the noise of a diffusion model) is the same every time, and leaves the run's own draws alone.

@@ -111,7 +111,7 @@ class Loop:
     def _say_if_alone(self, phase: Phase, batches: tuple[Batch, ...], error: ValueError) -> None:
         """Raise MubenchError where a step failed on a batch of one example, which is left only where a set or a batch is of one by intent: torch does not
         say that."""
-        for name, batch in zip(("retain", "forget") if phase.on == "paired" else (phase.on,), batches):
+        for name, batch in zip(phase.sets, batches):
             if len(batch) == 1 and phase.mode == "train":
                 size = self._size(phase)
                 whole = "the set holds no more" if size > 1 else f"batch_size is {size}"
@@ -254,21 +254,18 @@ class Loop:
             self.observer.load_state_dict(saved["observer"])
         ctx.network.load_state_dict(saved["network"])
 
-    def _steps(self, phase: Phase) -> int:
+    def _steps(self, phase: Phase, epochs: float | None = None) -> int:
         name = phase.driver if phase.on == "paired" else phase.on
-        return self.ctx.data.steps(name, self._size(phase), phase.epochs)
+        return self.ctx.data.steps(name, self._size(phase), phase.epochs if epochs is None else epochs)
 
     def _size(self, phase: Phase) -> int:
         return phase.batch_size or self.options.batch_size
 
     def _batches(self, number: int, phase: Phase, first: int) -> Iterator[tuple[int, tuple[Batch, ...]]]:
         """(epoch, batches) without end, from the step ``first`` on."""
-        data, size = self.ctx.data, self._size(phase)
+        data, size, an_epoch = self.ctx.data, self._size(phase), self._steps(phase, 1)
         stream = ("batches", self.ctx.seed, number)
-        name = phase.driver if phase.on == "paired" else phase.on
-        an_epoch = data.steps(name, size, 1)
-        names = ("retain", "forget") if phase.on == "paired" else (phase.on,)
-        streams = zip(*(data.passes(name, size, stream, phase.augment, first) for name in names))
+        streams = zip(*(data.passes(name, size, stream, phase.augment, first) for name in phase.sets))
         for step, batches in enumerate(streams, first):
             yield step // an_epoch, batches
 

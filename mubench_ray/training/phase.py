@@ -58,3 +58,8 @@ class Phase:
     update: Callable[..., None] | None = None
     before: Callable[[Context], None] | None = None
     after: Callable[[Context], None] | None = None
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the sets that a step takes a batch of each."""
+        return ("retain", "forget") if self.on == "paired" else (self.on,)

@@ -1,4 +1,4 @@
-"""Originals and retrains: trained once, addressed by the hash of their recipe, checked by the hash of their content, shared."""
+"""Artifacts (originals, retrains, scoring networks, ...): trained once, addressed by the hash of their recipe, checked by the hash of their content, shared."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Damaged(Exception):
 @dataclass
 class Artifact:
     """A trained network's folder with what it cost and what it does: a retrain on every split (``forget_loss``, ...), an original on the
-    shifted sets (``shifted_<set>_loss``, ...). ``flos_per_sample`` is of a checkpoint that is the original as it is: a training step's, counted."""
+    shifted sets (``shifted_<set>_loss``, ...), a scoring network on all of D (``train_loss``, ...).
+    ``flos_per_sample`` is of a checkpoint that is the original as it is: a training step's, counted."""
 
     folder: Path
     flos: float
@@ -169,26 +170,15 @@ class ArtifactStore:
             shutil.rmtree(partial)
         return self.load(recipe)
 
-    def get(self, recipe: Recipe, make: Callable[[], Artifact]) -> Artifact:
-        """The artifact, made where it is missing and made anew where it is damaged."""
+    def find(self, recipe: Recipe) -> Artifact | None:
+        """The artifact, or None where it is to be made: it is missing, or was damaged and is removed."""
         try:
             return self.load(recipe)
         except FileNotFoundError:
-            pass
+            return None
         except Damaged:
             self._remove(recipe)
-        return make()
-
-    def usable(self, recipe: Recipe) -> bool:
-        """Whether the artifact is there and undamaged; a damaged one is removed."""
-        try:
-            self.load(recipe)
-        except FileNotFoundError:
-            return False
-        except Damaged:
-            self._remove(recipe)
-            return False
-        return True
+            return None
 
     def _upload(self, recipe: Recipe, partial: Path, digests: dict[str, str]) -> None:
         """Put an artifact into the object store, what says that it is whole last. Files carry their hash in their names: two writers never mix."""

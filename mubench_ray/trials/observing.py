@@ -40,12 +40,19 @@ from mubench_ray.trials.versions import trained_on, version_of
 SAMPLE = 1000
 
 
-class Asked(Frozen):
-    """An observation that a suite asks for: its name, the version of its code here, and those of its options that are not the default."""
+class Wanted(Frozen):
+    """An observation that is made of trials beside those that every one has: its name, the version of its code, its options that are not at their default."""
 
     name: str
     version: int | str = 1
     options: dict[str, Any] = {}
+
+    @classmethod
+    def now(cls, name: str, options: Mapping[str, Any] | None = None) -> Wanted:
+        """An observation as it is made here and now; raises UnknownName, and MubenchError for an option that it has not."""
+        kind = OBSERVATIONS.get(name)
+        given = kind(**(options or {})).options.model_dump(mode="json", exclude_defaults=True)
+        return cls(name=kind.name, version=version_of(kind, kind.version), options=given)
 
     @property
     def id(self) -> str:
@@ -58,29 +65,25 @@ class Asked(Frozen):
         return OBSERVATIONS.get(self.name)(**self.options)
 
 
-def asked(name: str, options: Mapping[str, Any] | None = None) -> Asked:
-    """An observation as it is made here and now; raises UnknownName, and MubenchError for an option that it has not."""
-    kind = OBSERVATIONS.get(name)
-    given = kind(**(options or {})).options.model_dump(mode="json", exclude_defaults=True)
-    return Asked(name=kind.name, version=version_of(kind, kind.version), options=given)
+def refused(trial: Trial, name: str) -> str | None:
+    """Why a trial cannot be looked at for an observation, or None."""
+    return refusal(OBSERVATIONS.get(name), TASKS.get(trial.task), trial.retrain is not None)
 
 
-def looks(trial: Trial, wanted: Iterable[Asked] = ()) -> Iterator[Observation]:
+def observations_of(trial: Trial, wanted: Iterable[Wanted] = ()) -> Iterator[Observation]:
     """What a trial is looked at for: what every trial is, as far as its task has it, and what is ``wanted`` of it."""
-    task, retrainable = TASKS.get(trial.task), trial.retrain is not None
-    for _, kind in OBSERVATIONS:
-        if not kind.asked and refusal(kind, task, retrainable) is None:
+    for name, kind in OBSERVATIONS:
+        if not kind.asked and refused(trial, name) is None:
             yield kind()
     yield from (each.observation for each in possible(trial, wanted))
 
 
-def possible(trial: Trial, wanted: Iterable[Asked]) -> list[Asked]:
+def possible(trial: Trial, wanted: Iterable[Wanted]) -> list[Wanted]:
     """Those of the wanted observations that a trial can be looked at for."""
-    task, retrainable = TASKS.get(trial.task), trial.retrain is not None
-    return [each for each in wanted if refusal(OBSERVATIONS.get(each.name), task, retrainable) is None]
+    return [each for each in wanted if refused(trial, each.name) is None]
 
 
-def feeding(wanted: Iterable[Asked], metrics: Iterable[str]) -> list[Asked]:
+def feeding(wanted: Iterable[Wanted], metrics: Iterable[str]) -> list[Wanted]:
     """Those of the wanted observations that any of the metrics reads."""
     arrays = {array for name in metrics for array in reads(name)}
     return [each for each in wanted if any(map(OBSERVATIONS.get(each.name).is_given, arrays))]
@@ -90,10 +93,10 @@ def feeding(wanted: Iterable[Asked], metrics: Iterable[str]) -> list[Asked]:
 KINDS: tuple[Kind, ...] = ("original", "retrain", "forget-only", "validation-only")
 
 
-def recipes(trial: Trial, wanted: Iterable[Asked] = (), also: Iterable[Kind] = ()) -> list[Recipe]:
+def recipes(trial: Trial, wanted: Iterable[Wanted] = (), also: Iterable[Kind] = ()) -> list[Recipe]:
     """The artifacts that looking at a trial needs (the networks that its D_F is drawn with among them), and those of the kinds that are needed ``also``, in
     the order in which they are made."""
-    kinds = {*also, *(kind for look in looks(trial, wanted) for kind in look.needs)}
+    kinds = {*also, *(kind for each in observations_of(trial, wanted) for kind in each.needs)}
     return [*scoring_networks(trial.forget), *(recipe_of(trial, kind) for kind in KINDS if kind in kinds)]
 
 
@@ -134,8 +137,8 @@ def measure(seen: Seen, costs: Mapping[str, float | None]) -> Measured:
     if not all(bool(torch.isfinite(p).all()) for p in seen.ctx.network.parameters()):
         raise Diverged("a parameter of the unlearned network is not finite")
     arrays: dict[str, Any] = {}
-    for look in looks(seen.trial):
-        arrays |= look.observe(seen)
+    for observation in observations_of(seen.trial):
+        arrays |= observation.observe(seen)
     arrays |= {**costs, "ratio": seen.trial.ratio, "seed": seen.trial.seed}
     return Measured(arrays, compute_all(arrays))
 
@@ -146,7 +149,7 @@ def transfer_column(seen: Seen, arrays: Mapping[str, Any]) -> str | None:
     return json.dumps(means, sort_keys=True) if means else None
 
 
-def observe(seen: Seen, wanted: Iterable[Asked], arrays: Mapping[str, Any]) -> list[dict[str, Any]]:
+def observe(seen: Seen, wanted: Iterable[Wanted], arrays: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A record of every wanted observation, a row of the table ``observations``: what it gave, and the metrics that read any of it (with the ``arrays`` that
     every trial has). What goes wrong in one is its record's reason. Raises StorageLost when artifacts cannot be kept."""
     records, everything = [], dict(arrays)
@@ -180,7 +183,7 @@ def observe(seen: Seen, wanted: Iterable[Asked], arrays: Mapping[str, Any]) -> l
     return records
 
 
-def failed_record(trial: Trial, each: Asked, reason: str | None, status: str = Status.FAILED) -> dict[str, Any]:
+def failed_record(trial: Trial, each: Wanted, reason: str | None, status: str = Status.FAILED) -> dict[str, Any]:
     """The record of an observation that was not made."""
     return {
         "trial_id": trial.id,
@@ -198,20 +201,20 @@ def failed_record(trial: Trial, each: Asked, reason: str | None, status: str = S
     }
 
 
-def _given(look: Observation, seen: Seen) -> dict[str, Any]:
+def _given(observation: Observation, seen: Seen) -> dict[str, Any]:
     """What an observation gives; raises MubenchError where that is not what it declares, or where it changed f_U."""
     before, device = sums_of(seen.ctx.network), torch.device(seen.ctx.device)
     # What it draws is the same whether it is made with the trial or later, and leaves what comes after it alone.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive("observe", look.name, seen.trial.seed))
-        found = look.observe(seen)
+        torch.manual_seed(derive("observe", observation.name, seen.trial.seed))
+        found = observation.observe(seen)
     if not torch.equal(before, sums_of(seen.ctx.network)):
         raise MubenchError(
-            f"observation {look.name} changed the network that it looks at; let it train a copy (seen.copy())."
+            f"observation {observation.name} changed the network that it looks at; let it train a copy (seen.copy())."
         )
-    if stray := sorted(name for name in found if not look.is_given(name)):
+    if stray := sorted(name for name in found if not observation.is_given(name)):
         raise MubenchError(
-            f"observation {look.name} gives {stray[0]!r}, which its ``gives`` does not name: {', '.join(look.gives)}."
+            f"observation {observation.name} gives {stray[0]!r}, which its ``gives`` does not name: {', '.join(observation.gives)}."
         )
     return found
 

@@ -42,8 +42,8 @@ def get_artifact(
     Several processes (``world``) train it together; rank 0 says whether it is there already, and saves it.
     """
     if world is None or world.size == 1:
-        return store.get(recipe, lambda: _make(recipe, store, data_dir, device, World()))
-    if world.on_rank_0(lambda: store.usable(recipe)):
+        return store.find(recipe) or _make(recipe, store, data_dir, device, World())
+    if world.on_rank_0(lambda: store.find(recipe) is not None):
         return store.load(recipe)
     return _make(recipe, store, data_dir, device, world)
 

@@ -19,7 +19,7 @@ from mubench_ray.results.store import Store
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Probes, Trial, canonical
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
-from mubench_ray.trials.observing import asked
+from mubench_ray.trials.observing import Wanted
 from mubench_ray.trials.run_trial import metric_names, prepare_network_process, run_trial
 from mubench_ray.trials.versions import versioned
 
@@ -60,8 +60,8 @@ def rerun_trial(folder: str | Path, stored: dict[str, Any]) -> list[Compared]:
     prepare_network_process()
     # What is made here is of the versions here: as such it may be kept beside the artifacts that are there.
     now = versioned(trial)
-    wanted = [asked(record["observation"], json.loads(record["options"])) for record in records]
-    wanted += [asked(name, options) for name, options in observations_of(trial.probes).items()]
+    wanted = [Wanted.now(record["observation"], json.loads(record["options"])) for record in records]
+    wanted += [Wanted.now(name, options) for name, options in observations_of_probes(trial.probes).items()]
     stored = stored | {name: value for record in records for name, value in json.loads(record["values"]).items()}
     again = run_trial(now, ArtifactStore(default_artifacts(folder)), suite.get("data_dir"), wanted=wanted).values
     names = [name for name in ("status", "flos", *metric_names()) if not timed(name)]
@@ -77,7 +77,7 @@ def versions_told(trial: Trial) -> str:
     return canonical(trial.versions | ({"scoring network": network.versions} if network and network.versions else {}))
 
 
-def observations_of(probes: Probes) -> dict[str, dict[str, Any]]:
+def observations_of_probes(probes: Probes) -> dict[str, dict[str, Any]]:
     """What a trial of an earlier release was looked at for, as the observations that it became, with their options."""
     found = {} if probes.relearning is None else {"relearn_benign": probes.relearning.model_dump()}
     return found | ({"knowledge_gap": {}} if probes.knowledge_gap else {})

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mubench_ray.errors import Diverged, MubenchError, ends_process, one_line
+from mubench_ray.errors import Diverged, ends_process, reason_of
 from mubench_ray.methods import METHODS
 from mubench_ray.metrics.base import metric_versions
 from mubench_ray.provenance import provenance
@@ -71,7 +71,7 @@ def fault_of(error: BaseException) -> tuple[Status, str]:
     if isinstance(error, Diverged):
         return Status.DIVERGED, str(error)
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return Status.OUT_OF_MEMORY if memory else Status.FAILED, one_line(error, name=not isinstance(error, MubenchError))
+    return Status.OUT_OF_MEMORY if memory else Status.FAILED, reason_of(error)
 
 
 def device_name(device: str) -> str:

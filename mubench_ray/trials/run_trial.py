@@ -23,7 +23,7 @@ from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import Artifact, ArtifactStore
 from mubench_ray.trials.curve import Curve
 from mubench_ray.trials.observing import (
-    Asked,
+    Wanted,
     examples_table,
     failed_record,
     measure,
@@ -47,7 +47,7 @@ def run_trial(
     concurrency: int = 1,
     keep: Keep = "none",
     world: World | None = None,
-    wanted: Iterable[Asked] = (),
+    wanted: Iterable[Wanted] = (),
 ) -> Outcome:
     """Unlearn and evaluate one trial. Never raises for what goes wrong inside: the row says ``diverged``, ``out_of_memory`` or ``failed``.
 
@@ -83,7 +83,7 @@ def _unlearn(
     outcome: Outcome,
     keep: Keep,
     world: World,
-    wanted: Iterable[Asked],
+    wanted: Iterable[Wanted],
 ) -> None:
     row = outcome.row
     prepared = prepare(trial, artifacts, data_dir, device, concurrency, world)
@@ -92,11 +92,12 @@ def _unlearn(
         "forget_size": len(forget.forget),
         "retain_size": len(forget.retain),
         "forget_sha256": forget.manifest["sha256"],
+        "retrain_flos": retrain and retrain.flos,
+        "retrain_seconds": retrain and retrain.seconds,
     }
-    row |= {"retrain_flos": retrain and retrain.flos, "retrain_seconds": retrain and retrain.seconds}
 
     seen = seen_of(prepared, trial, artifacts, data_dir)
-    curve = Curve(trial, seen.sets, prepared.ctx.data.task.sampled, prepared.reference_flos, outcome.curve)
+    curve = Curve(trial, seen.sets, ctx.task.sampled, prepared.reference_flos, outcome.curve)
     # In pieces a network answers only to all at once.
     observer = curve if world.rank == 0 or world.sharded else lambda ctx: None
     truncated = unlearn(ctx, prepared.method, trial, observer, artifacts.progress(trial.id))
@@ -136,7 +137,7 @@ SAME = 1e-3
 
 def observe_again(
     trial: Trial,
-    wanted: Iterable[Asked],
+    wanted: Iterable[Wanted],
     row: Mapping[str, Any],
     artifacts: ArtifactStore,
     data_dir: str | Path | None = None,

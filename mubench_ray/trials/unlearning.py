@@ -51,6 +51,7 @@ def prepare(
     world: World | None = None,
 ) -> Prepared:
     """Data, artifacts, the network to start from and the meter of a trial; makes the artifacts that are missing. ``world``: the processes that share it."""
+    world = world or World()
     method = METHODS.get(trial.method).configure(trial.hyperparameters)
     scores = scores_for(trial.forget, artifacts, data_dir, device, world)
     data, splits, forget = unlearning_data(trial, data_dir, device, scores)
@@ -60,7 +61,6 @@ def prepare(
         get_artifact(trial.original, artifacts, data_dir, device, world) if starts or trial.retrain is None else None
     )
     reference_flos = retrain.flos if retrain else declared_flos(trial, len(forget.retain), original)
-    world = world or World()
     same = retrain is None or retrain.workers == world.size
     meter = budgeted_meter(trial, reference_flos, retrain and retrain.seconds, device, concurrency, world, same)
     torch.manual_seed(trial.seed)
@@ -118,19 +118,27 @@ def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any, progress:
 
 
 def kept_network(
-    trial: Trial, method: Method, network: nn.Module, artifacts: ArtifactStore, world: World | None = None
+    trial: Trial, method: Method, network: nn.Module, artifacts: ArtifactStore, world: World
 ) -> nn.Module | None:
     """f_U of a trial as it was kept, from the ``network`` that it started from; None where it was not kept."""
-    world = world or World()
-    if world.on_rank_0(lambda: artifacts.has_kept(trial.id)):
-        network = method.result_of(network)
-        artifacts.load_kept(trial.id, network)
-        return network
+    if (whole := kept_whole(trial, method, network, artifacts, world)) is not None:
+        return whole
     if trial.unlearning.lora is not None and world.on_rank_0(lambda: artifacts.has_kept_adapters(trial.id)):
         network = add_lora(network, trial.unlearning.lora)
         network.load_state_dict(artifacts.kept_adapters(trial.id), strict=False)
         return merge_lora(network)
     return None
+
+
+def kept_whole(
+    trial: Trial, method: Method, network: nn.Module, artifacts: ArtifactStore, world: World
+) -> nn.Module | None:
+    """f_U of a trial in a ``network`` of its architecture; None where it was not kept whole."""
+    if not world.on_rank_0(lambda: artifacts.has_kept(trial.id)):
+        return None
+    network = method.result_of(network)
+    artifacts.load_kept(trial.id, network)
+    return network
 
 
 def declared_flos(trial: Trial, retained: int, original: Artifact | None) -> float:
@@ -157,8 +165,8 @@ def budgeted_meter(
     retrain_seconds: float | None,
     device: str,
     concurrency: int,
-    world: World | None = None,
-    same_workers: bool = True,
+    world: World,
+    same_workers: bool,
 ) -> Meter:
     """The meter with the trial's caps: shares of what its retrain spent, or of the task's declared budget, which has no seconds. Seconds are compared of
     their own accord only where the trial is alone on an accelerator and as many workers share it as shared the retrain."""
@@ -180,15 +188,13 @@ def previous_network(
     data_dir: str | Path | None,
     device: str,
     concurrency: int,
-    world: World | None = None,
+    world: World,
 ) -> nn.Module:
     """f_U of the step before in a sequence: as that step left it, or unlearned once more where its weights are gone."""
     before = step_before(trial)
     method = METHODS.get(before.method).configure(before.hyperparameters)
-    if (world or World()).on_rank_0(lambda: artifacts.has_kept(before.id)):
-        network = method.result_of(network)
-        artifacts.load_kept(before.id, network)
-        return network
+    if (kept := kept_whole(before, method, network, artifacts, world)) is not None:
+        return kept
     prepared = prepare(before, artifacts, data_dir, device, concurrency, world)
     unlearn(prepared.ctx, prepared.method, before, lambda ctx: None)
     return prepared.ctx.network

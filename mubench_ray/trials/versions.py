@@ -47,7 +47,7 @@ def versioned(trial: Trial) -> Trial:
 
 
 def scoring(
-    task: str, subset: int | None, model: str, pretrained: str | None, training: Training, half: int | None = None
+    task: str, subset: int | None, model: str, pretrained: str | None, training: Training, half: int | None
 ) -> Recipe:
     """The recipe of a network that scores D for samplers: an original with a training seed that no suite can name, as it is made here and now."""
     seed = scoring_seed(half)
@@ -66,22 +66,20 @@ def step_before(trial: Trial) -> Trial:
 
 def versions_of(trial: Trial) -> Versions:
     """The versions above 1, and the hashes of plugins, that decide a trial's outcome."""
-    task, method = TASKS.get(trial.task), METHODS.get(trial.method)
-    model = MODELS.get(trial.model)
+    task, method, model = TASKS.get(trial.task), METHODS.get(trial.method), MODELS.get(trial.model)
+
+    def reading(source: str | None) -> int | str:
+        return with_weights(version_of(model, model.version_for(task, source is not None)), source)
+
     found: dict[str, int | str] = {
         "method": version_of(method, method.version_for(task, trial.unlearning)),
         "task": version_of(task, task.version),
-        "model": with_weights(
-            version_of(model, model.version_for(task, trial.pretrained is not None)), trial.pretrained
-        ),
-        "checkpoint": with_weights(
-            version_of(model, model.version_for(task, trial.original_checkpoint is not None)), trial.original_checkpoint
-        ),
+        "model": reading(trial.pretrained),
         "sampler": version_of(sampler := SAMPLERS.get(trial.forget.sampler), sampler.version),
         **loop_versions(trial),
     }
-    if trial.original_checkpoint is None:
-        del found["checkpoint"]
+    if trial.original_checkpoint is not None:
+        found["checkpoint"] = reading(trial.original_checkpoint)
     return {name: version for name, version in found.items() if version != 1}
 
 
@@ -98,8 +96,8 @@ def with_weights(version: int | str, source: str | None) -> int | str:
 
 
 @contextmanager
-def one_look() -> Iterator[None]:
-    """Within it the weights of a checkpoint on this machine are looked at once: a plan names them in every trial."""
+def hashing_weights_once() -> Iterator[None]:
+    """Within it the weights of a checkpoint on this machine are read once: a plan names them in every trial."""
     token = _hashes.set({})
     try:
         yield
@@ -117,7 +115,7 @@ def weights_hash(source: str) -> str | None:
         return None
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     told = [f"{file.relative_to(path)} {content_hash(str(file), *_stamp(file))}" for file in files]
-    return hashlib.sha256(chr(10).join(told).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
 
 
 def _stamp(file: Path) -> tuple[int, int]:

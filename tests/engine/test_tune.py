@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 
 import pytest
+import ray.autoscaler.sdk
 import yaml
 
 from mubench_ray.engine import tune
-from mubench_ray.engine.cluster import fitting
+from mubench_ray.engine.cluster import fitting, room
 from mubench_ray.engine.run import run_suite
 from mubench_ray.results.observations import load_results
 from mubench_ray.suite import Resources, make_suite
@@ -72,6 +74,20 @@ def test_more_nodes_than_one_tuner_runs(tiny, tmp_path, monkeypatch):
 )
 def test_what_fits(asked, workers, nodes, fits):
     assert fitting(Resources(**asked), workers, nodes) == fits
+
+
+def test_of_a_run_that_is_interrupted_while_it_waits_for_nodes_none_is_asked_for_any_more(monkeypatch):
+    requested = []
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray.autoscaler.sdk, "request_resources", lambda bundles: requested.append(bundles))
+    monkeypatch.setattr(ray, "nodes", list)
+    monkeypatch.setattr(time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        room(Resources(gpus=1), 2, joined=True)
+    assert requested == [[{"CPU": 1, "GPU": 1}] * 2, []]
 
 
 @pytest.mark.slow

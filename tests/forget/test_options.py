@@ -151,6 +151,15 @@ def test_a_list_that_has_changed_since_it_was_planned_is_refused(base, tmp_path)
         split_forget(load_task("digits", None, None)[1].train, trial.forget)
 
 
+def test_a_list_for_each_ratio_is_no_sequence(base, tmp_path):
+    for ratio in (2, 4):
+        (tmp_path / f"{ratio}.txt").write_text("\n".join(map(str, range(40 * ratio))))
+    content = {**base, "ratios": [2, 4], "sampler": {"name": "from_file", "path": str(tmp_path)}}
+    assert make_suite(content).ratios == [2, 4]
+    with pytest.raises(SuiteError, match=r"sequence: .* holds a list for each ratio"):
+        make_suite({**content, "sequence": True})
+
+
 def test_a_list_is_held_to_the_hash_that_its_suite_names(base, tmp_path):
     path = tmp_path / "ids.txt"
     path.write_text("\n".join(map(str, range(150))))

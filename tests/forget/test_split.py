@@ -105,6 +105,13 @@ def test_a_mask_is_the_whole_set_of_its_ratio(tmp_path):
         split_forget(examples(), forget("from_file", ratio=3, path=str(folder)))
 
 
+@pytest.mark.parametrize("ratio", [1, 8, 12])
+def test_a_mask_is_no_other_ratios_set(tmp_path, ratio):
+    path = write(tmp_path, [int(i % 10 == 0) for i in range(1000)])
+    with pytest.raises(MubenchError, match=f"marks 10 % of its lines: ratio {ratio} is another"):
+        split_forget(examples(), forget("from_file", ratio=ratio, path=str(path)))
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [

@@ -14,7 +14,7 @@ from mubench_ray.results.repetitions import read_trials
 from mubench_ray.results.store import Store
 from mubench_ray.suite import load_suite
 from mubench_ray.trials.artifacts import ArtifactStore
-from mubench_ray.trials.observing import asked
+from mubench_ray.trials.observing import Wanted
 from mubench_ray.trials.run_trial import run_trial
 from tests.conformance.conftest import apart  # noqa: F401 - a fixture
 from tests.engine.processes import finish
@@ -74,7 +74,7 @@ def test_the_page_s_observation_is_made_for_trials_that_are_there(repository, tm
 
     # Made with the trials it is the same.
     for trial in make_plan(load_suite("flat.yaml")).trials.values():
-        outcome = run_trial(trial, ArtifactStore(tmp_path / "new"), wanted=[asked("flatness", {"draws": 2})])
+        outcome = run_trial(trial, ArtifactStore(tmp_path / "new"), wanted=[Wanted.now("flatness", {"draws": 2})])
         assert outcome.values["flatness"] == pytest.approx(values[trial.id])
 
     # With other options both lie there, and one is shown.

@@ -14,7 +14,7 @@ from mubench_ray.observations import OBSERVATIONS, Observation
 from mubench_ray.observations.base import observation
 from mubench_ray.suite import make_suite
 from mubench_ray.trials.artifacts import ArtifactStore
-from mubench_ray.trials.observing import Asked, asked, seen_of
+from mubench_ray.trials.observing import Wanted, seen_of
 from mubench_ray.trials.run_trial import observe_again, run_trial
 from mubench_ray.trials.unlearning import prepare
 
@@ -28,7 +28,7 @@ BASE = {
     "training": {"epochs": 8},
 }
 SHORT = {"steps": 12, "every": 4}
-WANTED = [asked("relearn_benign", SHORT), asked("relearn_forget", SHORT), asked("knowledge_gap")]
+WANTED = [Wanted.now("relearn_benign", SHORT), Wanted.now("relearn_forget", SHORT), Wanted.now("knowledge_gap")]
 READ = {
     "relearn_benign": {"relearning_area", "relearning_return"},
     "relearn_forget": {"relearning_forget_1", "relearning_forget_5", "relearning_forget_10"},
@@ -127,7 +127,7 @@ def test_what_was_hidden_comes_back_and_the_curve_has_its_points(artifacts):
 
 
 def test_a_share_that_leaves_nothing_to_watch_is_a_reason_not_a_row(artifacts):
-    outcome = run_trial(trial_of("ft"), artifacts, wanted=[asked("relearn_forget", {"shares": [100]}), WANTED[0]])
+    outcome = run_trial(trial_of("ft"), artifacts, wanted=[Wanted.now("relearn_forget", {"shares": [100]}), WANTED[0]])
     assert outcome.row["status"] == "ok"
     failed, fine = outcome.observations
     assert failed["status"] == "failed" and "100 %" in failed["error"] and "none to watch" in failed["error"]
@@ -211,7 +211,7 @@ def test_an_observation_that_changes_the_network_or_gives_what_it_does_not_say_i
 
     try:
         first, second = run_trial(
-            trial_of("ft"), artifacts, wanted=[Asked(name="straying"), Asked(name="meddling")]
+            trial_of("ft"), artifacts, wanted=[Wanted(name="straying"), Wanted(name="meddling")]
         ).observations
     finally:
         for name in ("meddling", "straying"):
@@ -229,7 +229,7 @@ def test_what_an_observation_draws_does_not_depend_on_what_was_drawn_before(arti
             return {"drawn": torch.rand(3).numpy()}
 
     try:
-        wanted = [Asked(name="drawing")]
+        wanted = [Wanted(name="drawing")]
         together = run_trial(trial_of("ft"), artifacts, wanted=wanted)
         torch.rand(5)
         later = observe_again(trial_of("ft"), wanted, together.row, artifacts)

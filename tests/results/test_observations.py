@@ -17,11 +17,11 @@ from mubench_ray.results.store import Store
 from mubench_ray.suite import make_suite
 from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore
-from mubench_ray.trials.observing import asked
+from mubench_ray.trials.observing import Wanted
 from mubench_ray.trials.run_trial import metric_names, observe_again, run_trial
 
-SHORT = asked("relearn_benign", {"steps": 2, "every": 1})
-LONG = asked("relearn_benign", {"steps": 4, "every": 2})
+SHORT = Wanted.now("relearn_benign", {"steps": 2, "every": 1})
+LONG = Wanted.now("relearn_benign", {"steps": 4, "every": 2})
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_metric_that_raises_on_what_was_observed_is_the_reason_of_that_record_
 
     try:
         trial = Trial.model_validate_json(first.row["trial"])
-        outcome = run_trial(trial, artifacts, wanted=[SHORT, asked("knowledge_gap")])
+        outcome = run_trial(trial, artifacts, wanted=[SHORT, Wanted.now("knowledge_gap")])
         again = observe_again(trial, [SHORT], first.row, artifacts)
     finally:
         METRICS._things, METRICS._spellings = before

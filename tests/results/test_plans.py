@@ -15,7 +15,7 @@ from mubench_ray.report.report import make_report
 from mubench_ray.results.plans import PLAN, entered, planned, read_plan
 from mubench_ray.results.store import Outcome, Store
 from mubench_ray.suite import make_suite
-from mubench_ray.trials.observing import failed_record
+from mubench_ray.trials.observing import Wanted, failed_record
 from mubench_ray.trials.rows import planned_row
 
 BASE = {
@@ -102,6 +102,53 @@ def test_a_search_plans_more_than_is_known_while_it_runs(tmp_path):
     work.write_plan()
     known = read_plan(store)
     assert planned(known) == 4 and 0 < len(known["trials"]) < 4  # controls have nothing to search
+
+
+def test_a_search_makes_no_artifact_for_what_its_objectives_do_not_read(tmp_path):
+    """The knowledge gap's networks were trained for every seed of the search, whose trials are not looked at for it."""
+    store = Store(tmp_path / "out")
+    suite = make_suite(
+        {**BASE, "search": {"trials": 2}, "observations": "knowledge_gap", "methods": ["ft", "original"]}
+    )
+    store.create(manifest(suite, make_plan(suite)))
+    for name in ("suite.json", "metrics.json", "methods.json"):
+        store.write_text(name, "{}")
+    work = Work(make_plan(suite), store, str(tmp_path / "artifacts"), retry_failed=False)
+    needs = work.needs(work.missing)
+    assert work.tuning is not None and work.tuning.search_trials
+    made_for = {
+        work.job(need).content.seed for jobs in needs.values() for need in jobs if need.startswith("forget-only")
+    }
+    assert made_for == set(suite.seeds)  # of the reported controls alone
+    assert all(len(needs[name]) == 2 for name in work.tuning.search_trials)
+
+
+def test_to_try_again_what_failed_of_a_suite_leaves_the_failures_of_another_one(tmp_path):
+    """They were gone from the folder, and nobody ran them."""
+    store, suites = Store(tmp_path / "out"), {}
+    for epochs in (2, 4):
+        enter(store, rows=False, training={"epochs": epochs})
+        suites[epochs] = make_plan(make_suite({**BASE, "training": {"epochs": epochs}}))
+        for trial in suites[epochs].trials.values():
+            store.write(Outcome(planned_row(trial) | {"status": "failed"}), [])
+            store.write_observations([failed_record(trial, Wanted.now("relearn_benign"), "why")])
+    assert Work(suites[4], store, "artifacts", retry_failed=True).missing.keys() == suites[4].trials.keys()
+    assert store.finished() == suites[2].trials.keys() == set(store.read("observations")["trial_id"].to_pylist())
+
+
+def test_rows_of_another_search_are_none_that_a_run_has_done(tmp_path):
+    store, expected = Store(tmp_path / "out"), []
+    for seed in (7, 8):
+        suite = make_suite({**BASE, "search": {"trials": 2, "seeds": seed}})
+        store.create(manifest(suite, make_plan(suite)))
+        for name in ("suite.json", "metrics.json", "methods.json"):
+            store.write_text(name, "{}")
+        work = Work(make_plan(suite), store, "artifacts", retry_failed=False)
+        expected.append(work.expected)
+        assert work.tuning is not None
+        for trial in work.tuning.search_trials.values():
+            store.part("search").write(Outcome(planned_row(trial) | {"status": "failed"}), [])
+    assert expected[0] == expected[1]
 
 
 def test_the_plan_of_an_earlier_release_is_kept_with_its_suite(tmp_path):
