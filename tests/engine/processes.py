@@ -49,13 +49,13 @@ def trial_processes(driver: subprocess.Popen) -> list[psutil.Process]:
             title = title_of(process)
         except psutil.Error:
             continue
-        if title.startswith("ray::") and ("Trainable" in title or title == "ray::Node"):
+        if title.startswith("ray::") and "Trainable" in title:
             found.append(process)
     return found
 
 
 def title_of(process: psutil.Process) -> str:
-    """What Ray calls a process: ``ray::ResourceTrainable.train`` while it runs a trial, ``ray::Node`` while it waits for one."""
+    """What Ray calls a process: ``ray::ResourceTrainable.train`` while it runs a trial, ``ray::JobTrainable`` while it waits for one."""
     return " ".join(process.cmdline()).strip()
 
 

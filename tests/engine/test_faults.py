@@ -126,7 +126,9 @@ def test_a_process_killed_while_it_waits(content, tmp_path):
     # The second step waits for the first: once the other rows are there, one of two processes has nothing to do.
     wait_until(lambda: (marks / "pid").is_file() and rows_written(out, 2)())
     busy = int((marks / "pid").read_text())
-    wait_until(lambda: [title_of(each) for each in trial_processes(process) if each.pid != busy] == ["ray::Node"])
+    wait_until(
+        lambda: [title_of(each) for each in trial_processes(process) if each.pid != busy] == ["ray::JobTrainable"]
+    )
     [idle] = [each for each in trial_processes(process) if each.pid != busy]
     idle.kill()
     idle.wait()
