@@ -190,6 +190,8 @@ class Trial(Frozen):
     versions: Versions = Field(default_factory=dict)
     tuned: dict[str, Any] | None = None
     sequence: bool = False
+    #: Of a folder with a list for each ratio, a hash of all of them: they are one configuration. No part of the id, which has the list of its own ratio.
+    lists: str | None = None
 
     @cached_property
     def id(self) -> str:
@@ -197,7 +199,7 @@ class Trial(Frozen):
 
         Options left at their default do not enter it, so that adding an option later keeps every older id.
         """
-        content = self.model_dump(exclude_defaults=True, exclude={"tuned", "sequence"})
+        content = self.model_dump(exclude_defaults=True, exclude={"tuned", "sequence", "lists"})
         content["hyperparameters"] = self.hyperparameters
         content["training"] = self.training.identity()
         content["forget"] = _identity(self.forget)
@@ -291,6 +293,7 @@ ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts",
     "probes": "observed",
     "versions": "parts",  # of task, model, sampler: setting; of a plugin's method: contender; method and loop: of rows that differ the latest count
     "sequence": "contender",
+    "lists": "parts",  # where it is given, it stands for the list of the ratio
     "tuned": "parts",  # where it is given, it stands for lr and hyperparameters
 }
 
@@ -307,6 +310,8 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if "classes" in options:  # a set
         options["classes"] = sorted(set(options["classes"]))
     setting |= _checkpoints(trial)
+    if trial.get("lists"):
+        options["sha256"] = trial["lists"]
     setting |= {"sampler": forget.get("sampler", ForgetSet.model_fields["sampler"].default), "sampler_options": options}
     setting["scored_by"] = _network(forget.get("scored_by"))
     setting |= {"shadow": trial.get("half") is not None, "training": _changed(Training, trial.get("training"))}

@@ -128,6 +128,11 @@ class Combination:
             for seed in suite.forget_seeds
         ]
 
+    @functools.cached_property
+    def lists(self) -> str | None:
+        """What tells apart a sampler's files of all ratios."""
+        return self.suite.sampler.configured().lists()
+
     def _require_sets(self, ratios: list[float]) -> None:
         """Raises SuiteError for a ratio of no example at all, and for two that are the same number of them: each would be a line of its own."""
         train = self.task.subset or TASKS.get(self.task.name).train_size
@@ -206,6 +211,7 @@ class Combination:
             budget=self.suite.budget,
             budget_epochs=self.budget_epochs,
             sequence=self.suite.sequence and self.method.start != "retrain",
+            lists=self.lists,
         )
         return versioned(trial)
 

@@ -74,6 +74,10 @@ class Sampler(BaseModel):
         """The ratio of that whole, in percent."""
         raise NotImplementedError(f"{type(self).__name__} takes a whole and does not define share")
 
+    def lists(self) -> str | None:
+        """A hash of everything that it reads at any ratio, where that is another file for each; None for most."""
+        return None
+
     def prepared(self, ratio: float) -> Sampler:
         """The sampler with what it knows of its sources when it is planned (the hash of a file); raises MubenchError where one is missing."""
         return self

@@ -11,6 +11,7 @@ from mubench_ray.errors import DataError, MubenchError
 from mubench_ray.files import sha256
 from mubench_ray.forget.base import Draw, Sampler, sampler
 from mubench_ray.tasks.examples import Examples
+from mubench_ray.trial import digest
 
 
 @sampler("from_file", title="A list of ids, one a line in order of deletion, or a 0/1 mask with a line an example")
@@ -58,6 +59,11 @@ class FromFile(Sampler):
     def random(self) -> bool:
         """A list is what it is."""
         return False
+
+    def lists(self) -> str | None:
+        """Of a folder, a hash of all its lists."""
+        path = Path(self.path)
+        return digest({file.name: sha256(file) for file in path.glob("*.txt")}) if path.is_dir() else None
 
     def prepared(self, ratio: float) -> FromFile:
         """With the hash of this ratio's list; raises DataError where that is not the one that was named, and for a mask of another ratio."""

@@ -10,7 +10,7 @@ from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.forget import split_forget
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import Examples
-from mubench_ray.trial import ForgetSet
+from mubench_ray.trial import ForgetSet, Trial
 from mubench_ray.trials.data import load_task
 
 
@@ -166,3 +166,22 @@ def test_a_list_is_held_to_the_hash_that_its_suite_names(base, tmp_path):
     named = {"name": "from_file", "path": str(path), "sha256": "00" * 32}
     with pytest.raises(MubenchError, match=r"ids\.txt: its SHA-256 is .*it is another list"):
         make_plan(make_suite({**base, "tasks": "digits", "sampler": named, "ratios": 5}))
+
+
+def test_a_folder_with_a_list_a_ratio_is_one_configuration(base, tmp_path):
+    """Each ratio was a line of its own: no chart over ratios, no deletion capacity."""
+
+    def planned(name: str, first: int) -> list:
+        folder = tmp_path / name
+        folder.mkdir()
+        for ratio, size in ((2, 30), (4, 60)):
+            (folder / f"{ratio}.txt").write_text("\n".join(map(str, range(first, first + size))))
+        content = {**base, "tasks": "digits", "ratios": [2, 4], "sampler": {"name": "from_file", "path": str(folder)}}
+        return list(make_plan(make_suite(content)).trials.values())
+
+    ours, others = planned("ours", 0), planned("others", 7)
+    assert len({trial.configuration for trial in ours}) == len({trial.method for trial in ours})
+    assert not {trial.configuration for trial in ours} & {trial.configuration for trial in others}
+    alone = [Trial.model_validate(trial.model_dump() | {"lists": None}) for trial in ours]
+    assert [trial.id for trial in alone] == [trial.id for trial in ours], "no part of the id"
+    assert len({trial.configuration for trial in alone}) == 2 * len({trial.configuration for trial in ours})
