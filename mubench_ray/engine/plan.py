@@ -57,7 +57,7 @@ class Plan:
     @functools.cached_property
     def searched_observations(self) -> tuple[Wanted, ...]:
         """Those of them that an objective of the search reads: all that its trials are looked at for."""
-        return tuple(feeding(self.observations, search_of(self.suite).objectives))
+        return searched_by(self.suite)
 
     def needs(self, trial: Trial, wanted: Iterable[Wanted] | None = None) -> tuple[str, ...]:
         """Ids of the artifacts, and of the step before in a sequence, that a trial waits for; ``wanted`` are its observations, the suite's unless given."""
@@ -127,6 +127,11 @@ class Combination:
             for ratio in ratios
             for seed in suite.forget_seeds
         ]
+
+    @functools.cached_property
+    def searched_observations(self) -> tuple[Wanted, ...]:
+        """What an objective of the suite's search reads."""
+        return searched_by(self.suite)
 
     @functools.cached_property
     def lists(self) -> str | None:
@@ -220,14 +225,19 @@ class Combination:
         trial, search = self.trial(forget, seed, training_seed, configuration), search_of(self.suite)
         tuned = how(search.model_dump(), self.entry.model_extra or {}, self.lrs)
         # What an objective reads of an observation is as the observation was made.
-        if looked_at := feeding(wanted_by(self.suite), search.objectives):
-            tuned["observations"] = [each.model_dump(mode="json") for each in looked_at]
+        if self.searched_observations:
+            tuned["observations"] = [each.model_dump(mode="json") for each in self.searched_observations]
         return Trial.model_validate(trial.model_dump() | {"tuned": tuned})
 
 
 def wanted_by(suite: Suite) -> tuple[Wanted, ...]:
     """The observations that a suite asks for, as they are made here and now."""
     return tuple(Wanted.now(entry.name, entry.options) for entry in suite.observations)
+
+
+def searched_by(suite: Suite) -> tuple[Wanted, ...]:
+    """Those of a suite's observations that an objective of its search reads; raises ValueError where it does not search."""
+    return tuple(feeding(wanted_by(suite), search_of(suite).objectives))
 
 
 def search_of(suite: Suite) -> Search:

@@ -24,11 +24,12 @@ from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.provenance import provenance
 from mubench_ray.results.locks import exclusive
 from mubench_ray.results.plans import PLAN, entered, planned, read_plan
+from mubench_ray.results.schema import RECORD_KEY
 from mubench_ray.results.storage import StorageLost, absolute
 from mubench_ray.results.store import Store
 from mubench_ray.status import FINAL, RETRIED, USABLE, Status
 from mubench_ray.suite import Resources, Suite, load_suite
-from mubench_ray.trial import Trial, canonical
+from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
 from mubench_ray.trials.observing import Wanted, possible
 
@@ -125,11 +126,10 @@ def search_rows(store: Store, wanted: Sequence[Wanted]) -> dict[str, dict[str, A
     rows = {row["trial_id"]: row for row in store.read("trials").to_pylist()}
     found: dict[tuple[str, ...], dict[str, float]] = {}
     for record in store.read("observations").to_pylist() if wanted else ():
-        key = tuple(record[name] for name in ("trial_id", "observation", "version", "options"))
-        found[key] = json.loads(record["values"])
+        found[tuple(record[name] for name in RECORD_KEY)] = json.loads(record["values"])
     for name, row in list(rows.items()):
         if row["status"] in USABLE:
-            values = [found.get((name, *key_of(each))) for each in wanted]
+            values = [found.get((name, *each.key)) for each in wanted]
             rows[name] = row | {metric: value for each in values for metric, value in (each or {}).items()}
             if None in values:
                 del rows[name]
@@ -197,7 +197,7 @@ class Work:
         if trial.id not in self._usable:
             return []
         wanted = possible(trial, self.plan.observations)
-        return [each for each in wanted if (trial.id, *key_of(each)) not in self._observed]
+        return [each for each in wanted if (trial.id, *each.key) not in self._observed]
 
     def to_do(self, trials: dict[str, Trial]) -> dict[str, Trial]:
         """The trials of these that are to be run, by the names of their jobs: those without a row, and those that are to be looked at for more."""
@@ -209,10 +209,9 @@ class Work:
         """How many observations of planned trials could not be made, by their reason."""
         if not self.plan.observations:
             return {}
-        wanted = {key_of(each) for each in self.plan.observations}
-        columns = ["trial_id", "observation", "version", "options", "status", "error"]
-        rows = self.store.read("observations", columns=columns).to_pylist()
-        rows = [row for row in rows if (row["observation"], row["version"], row["options"]) in wanted]
+        wanted = {each.key for each in self.plan.observations}
+        rows = self.store.read("observations", columns=[*RECORD_KEY, "status", "error"]).to_pylist()
+        rows = [row for row in rows if tuple(row[name] for name in RECORD_KEY[1:]) in wanted]
         bad = [row for row in rows if row["status"] != Status.OK and row["trial_id"] in self.plan.trials]
         return dict(Counter(f"{row['observation']}: {row['error'] or row['status']}" for row in bad).most_common())
 
@@ -427,10 +426,5 @@ def describe_plan(plan: Plan, planned: int | None = None) -> dict[str, Any]:
         "recipes": list(plan.recipes),
         "trials": list(plan.trials),
         "left_out": [{"what": part.what, "trials": part.trials, "reason": part.reason} for part in plan.left_out],
-        "observations": [dict(zip(("name", "version", "options"), key_of(each))) for each in plan.observations],
+        "observations": [dict(zip(("name", "version", "options"), each.key)) for each in plan.observations],
     }
-
-
-def key_of(each: Wanted) -> tuple[str, str, str]:
-    """What the records of an observation are kept by beside their trial: its name, version and options."""
-    return each.name, str(each.version), canonical(each.options)

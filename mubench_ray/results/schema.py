@@ -104,6 +104,9 @@ EXAMPLES = pa.schema(
 )
 
 
+#: What a record of an observation is kept by.
+RECORD_KEY = ("trial_id", "observation", "version", "options")
+
 OBSERVATIONS = pa.schema(
     [
         pa.field("trial_id", _string, nullable=False),

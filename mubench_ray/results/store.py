@@ -35,6 +35,7 @@ from mubench_ray.results.schema import (
     EXAMPLES,
     OBSERVATIONS,
     READ_VERSIONS,
+    RECORD_KEY,
     SCHEMA_VERSION,
     table_of,
     trials_schema,
@@ -134,15 +135,14 @@ class Store:
     def write_observations(self, records: Iterable[dict[str, Any]]) -> None:
         """Write records of observations, each to a file of its own; one of the same trial, observation, version and options is replaced."""
         for record in records:
-            kind = digest({name: record[name] for name in ("observation", "version", "options")}, 8)
+            kind = digest({name: record[name] for name in RECORD_KEY[1:]}, 8)
             name = file_of(record["trial_id"], f"-{kind}.parquet")
             self.write_table("observations", name, table_of([record], OBSERVATIONS))
 
     def observed(self) -> dict[tuple[str, str, str, str], str]:
         """The status of every record of the folder, by trial id, observation, version and options."""
-        key = ["trial_id", "observation", "version", "options"]
-        rows = self.read("observations", columns=[*key, "status"])
-        return dict(zip(zip(*(rows[name].to_pylist() for name in key)), rows["status"].to_pylist()))
+        rows = self.read("observations", columns=[*RECORD_KEY, "status"])
+        return dict(zip(zip(*(rows[name].to_pylist() for name in RECORD_KEY)), rows["status"].to_pylist()))
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the folder whole or not at all; returns where it lies, if on this machine."""

@@ -25,7 +25,7 @@ from mubench_ray.observations.evaluation_sets import SETS, evaluation_sets
 from mubench_ray.observations.shifted_sets import shifted_means
 from mubench_ray.provenance import provenance
 from mubench_ray.randomness import derive, torch_generator
-from mubench_ray.results.schema import EXAMPLES
+from mubench_ray.results.schema import EXAMPLES, RECORD_KEY
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.status import Status
 from mubench_ray.tasks import TASKS
@@ -58,6 +58,11 @@ class Wanted(Frozen):
     def id(self) -> str:
         """What its records are named by, beside the trial's id."""
         return digest(self.model_dump(), 8)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What its records are kept by beside their trial: its name, version and options, as the table has them."""
+        return self.name, str(self.version), canonical(self.options)
 
     @property
     def observation(self) -> Observation:
@@ -186,10 +191,7 @@ def observe(seen: Seen, wanted: Iterable[Wanted], arrays: Mapping[str, Any]) -> 
 def failed_record(trial: Trial, each: Wanted, reason: str | None, status: str = Status.FAILED) -> dict[str, Any]:
     """The record of an observation that was not made."""
     return {
-        "trial_id": trial.id,
-        "observation": each.name,
-        "version": str(each.version),
-        "options": canonical(each.options),
+        **dict(zip(RECORD_KEY, (trial.id, *each.key))),
         "status": status,
         "error": reason,
         "seconds": None,
