@@ -168,8 +168,20 @@ class Cifar10(Cifar):
     hub_label = "label"
 
 
+class OfCifar100(Cifar):
+    """The pictures of CIFAR-100, whichever of their labels are the task's."""
+
+    mean = (0.5071, 0.4865, 0.4409)
+    std = (0.2673, 0.2564, 0.2762)
+    folder = "cifar-100-python"
+    archive = "cifar-100-python.tar.gz"
+    md5 = "eb9058c3a382ffc7106e4002c42a8d85"
+    train_files = ("train",)
+    test_file = "test"
+
+
 @task("cifar100", "cifar-100")
-class Cifar100(Cifar):
+class Cifar100(OfCifar100):
     """A hundred fine classes."""
 
     card = Card(
@@ -182,13 +194,6 @@ class Cifar100(Cifar):
         traps="Near-duplicates lie in both train and test. MU-Bench trains on all 50,000: its forget lists name rows that are D_V here.",
     )
     classes = 100
-    mean = (0.5071, 0.4865, 0.4409)
-    std = (0.2673, 0.2564, 0.2762)
-    folder = "cifar-100-python"
-    archive = "cifar-100-python.tar.gz"
-    md5 = "eb9058c3a382ffc7106e4002c42a8d85"
-    train_files = ("train",)
-    test_file = "test"
     label_key = "fine_labels"
     hub_label = "fine_label"
     groups = {"superclass": "coarse_labels"}
@@ -204,7 +209,7 @@ class Cifar100(Cifar):
 
 
 @task("cifar20", "cifar-20", "cifar100-super")
-class Cifar20(Cifar):
+class Cifar20(OfCifar100):
     """CIFAR-100 by its twenty superclasses; the hundred classes are their sub-classes, of which one can be forgotten alone."""
 
     card = Card(
@@ -217,13 +222,6 @@ class Cifar20(Cifar):
         traps="Near-duplicates lie in both train and test. D_V is carved by superclass: of a sub-class a little more or less than 15 % lies in it.",
     )
     classes = 20
-    mean = Cifar100.mean
-    std = Cifar100.std
-    folder = Cifar100.folder
-    archive = Cifar100.archive
-    md5 = Cifar100.md5
-    train_files = Cifar100.train_files
-    test_file = Cifar100.test_file
     label_key = "coarse_labels"
     hub_label = "coarse_label"
     groups = {"subclass": "fine_labels"}
