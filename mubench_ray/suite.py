@@ -370,11 +370,6 @@ def check_sampler(suite: Suite, where: str) -> Suite:
         raise SuiteError(f"{where}: sampler: {error}") from error
     if sampler.whole and "ratios" not in suite.model_fields_set:
         suite = suite.model_copy(update={"ratios": []})
-    if sampler.whole and len(suite.ratios) > 1:
-        raise SuiteError(
-            f"{where}: ratios: sampler {sampler.name} forgets a whole, which has one ratio: leave `ratios` out; "
-            f"`mubench list samplers {sampler.name}` says whether a part can be asked for."
-        )
     if not suite.ratios and not sampler.whole:
         raise SuiteError(f"{where}: ratios: name at least one, in percent of the training set.")
     if suite.sequence and isinstance(sampler, FromFile) and Path(sampler.path).is_dir():

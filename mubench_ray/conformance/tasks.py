@@ -80,7 +80,10 @@ def check_data(task: Task) -> Iterator[Finding]:
     yield all_of("columns are like those of blank", [f for name, c in looked.items() for f in unlike(task, name, c)])
     yield all_of("labels lie in 0 .. classes - 1", [f for name, p in parts.items() for f in mislabelled(task, name, p)])
     yield all_of("D has examples of the first and of the last class", absent(task, splits.train))
-    yield all_of("groups are int64, one an example", [f for name, p in parts.items() for f in misgrouped(name, p)])
+    yield all_of(
+        "groups are int64, published sets bool, one an example",
+        [f for name, p in parts.items() for f in misgrouped(name, p)],
+    )
     yield all_of(
         "shifted sets are declared", [f"{name!r} is not in shifted" for name in splits.shifted.keys() - {*task.shifted}]
     )
@@ -140,6 +143,10 @@ def misgrouped(name: str, part: Examples) -> list[str]:
         f"group {key!r} of {name} is {group.dtype} {tuple(group.shape)}, expected int64 ({len(part)},)"
         for key, group in part.groups.items()
         if group.dtype != torch.int64 or group.shape != (len(part),)
+    ] + [
+        f"published set {key!r} of {name} is {mask.dtype} {tuple(mask.shape)}, expected bool ({len(part)},)"
+        for key, mask in part.published.items()
+        if mask.dtype != torch.bool or mask.shape != (len(part),)
     ]
 
 

@@ -13,8 +13,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from mubench_ray.errors import MubenchError, SuiteError
-from mubench_ray.forget import Sampler, Scored
+from mubench_ray.engine.forget_sets import forget_sets
+from mubench_ray.errors import SuiteError
+from mubench_ray.forget import Scored
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
 from mubench_ray.models.base import check_checkpoint
@@ -24,7 +25,6 @@ from mubench_ray.search import Configuration
 from mubench_ray.suite import MethodEntry, ModelEntry, Search, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
-from mubench_ray.trials.data import load_task
 from mubench_ray.trials.observing import Wanted, feeding, recipes, refused
 from mubench_ray.trials.versions import hashing_weights_once, scoring, step_before, versioned
 
@@ -111,22 +111,7 @@ class Combination:
     @functools.cached_property
     def forget_sets(self) -> list[ForgetSet]:
         """The forget sets that every method is given on this model of this task."""
-        suite, sampler = self.suite, self.suite.sampler.configured()
-        ratios = [self._whole(sampler)] if sampler.whole else suite.ratios
-        if not sampler.whole:
-            self._require_sets(suite.ratios)
-        scored_by = self._scoring(sampler) if isinstance(sampler, Scored) else None
-        return [
-            ForgetSet(
-                sampler=sampler.name,
-                ratio=ratio,
-                seed=seed,
-                options=sampler.prepared(ratio).options,
-                scored_by=scored_by,
-            )
-            for ratio in ratios
-            for seed in suite.forget_seeds
-        ]
+        return forget_sets(self.suite, self.task, self._scoring)
 
     @functools.cached_property
     def searched_observations(self) -> tuple[Wanted, ...]:
@@ -137,42 +122,6 @@ class Combination:
     def lists(self) -> str | None:
         """What tells apart a sampler's files of all ratios."""
         return self.suite.sampler.configured().lists()
-
-    def _require_sets(self, ratios: list[float]) -> None:
-        """Raises SuiteError for a ratio of no example at all, and for two that are the same number of them: each would be a line of its own."""
-        train = self.task.subset or TASKS.get(self.task.name).train_size
-        train = train // 2 if self.suite.halves else train
-        counted: dict[int, float] = {}
-        for ratio in sorted(set(ratios)) if train else ():
-            wanted = round(train * ratio / 100)
-            if wanted == 0:
-                raise SuiteError(
-                    f"{self.suite.name}: ratios: {ratio:g} % of {train} examples of {self.task.name} is no example: say more."
-                )
-            if wanted in counted:
-                raise SuiteError(
-                    f"{self.suite.name}: ratios: {counted[wanted]:g} and {ratio:g} % of {train} examples of {self.task.name} are the same {wanted}: leave one "
-                    "of them out."
-                )
-            counted[wanted] = ratio
-
-    def _whole(self, sampler: Sampler) -> float:
-        """The ratio of a whole that the data gives; raises SuiteError where the suite gives another, or the data has not what is named."""
-        suite, task = self.suite, self.task
-        try:
-            share = whole_ratio(type(sampler), sampler.model_dump_json(), task.name, task.subset, suite.data_dir)
-        except MubenchError as error:
-            raise SuiteError(f"{suite.name}: {error}") from error
-        if share >= 100:
-            raise SuiteError(
-                f"{suite.name}: sampler {sampler.name} forgets all of {task.name}: nothing is left to keep."
-            )
-        if suite.ratios not in ([], [share]):
-            raise SuiteError(
-                f"{suite.name}: ratios: {suite.ratios[0]:g} is given, and what sampler {sampler.name} forgets of {task.name} is {share:g} %: leave `ratios` "
-                f"out to forget the whole; `mubench list samplers {sampler.name}` says whether a part, below that, can be asked for."
-            )
-        return share
 
     def _scoring(self, sampler: Scored) -> Recipe:
         """The network that scores D: trained as an original of this model, or of the one that the sampler names."""
@@ -303,12 +252,6 @@ def unobservable(plan: Plan) -> Iterator[LeftOut]:
                 counted[trial.task, reason] += 1
         for (task, reason), number in counted.items():
             yield LeftOut(f"{task} x {each.name}", number, reason)
-
-
-@functools.lru_cache(maxsize=64)
-def whole_ratio(sampler: type[Sampler], options: str, task: str, subset: int | None, data_dir: str | None) -> float:
-    """The ratio of a whole that the data gives, for which the data is read."""
-    return sampler.model_validate_json(options).share(load_task(task, subset, data_dir)[1].train)
 
 
 def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Combination]:

@@ -67,12 +67,17 @@ class Sampler(BaseModel):
 
     @property
     def whole(self) -> bool:
-        """Whether D_F is given by the data as a whole, so that its ratio is not the suite's to choose."""
+        """Whether D_F is given by the data as a whole, so that only its own ratios can be asked for."""
         return False
 
-    def share(self, train: Examples) -> float:
-        """The ratio of that whole, in percent."""
-        raise NotImplementedError(f"{type(self).__name__} takes a whole and does not define share")
+    def shares(self, train: Examples) -> list[float]:
+        """The ratios of what the data gives, in percent, rising: one of a class, several where it gives several sets."""
+        raise NotImplementedError(f"{type(self).__name__} takes a whole and does not define shares")
+
+    @property
+    def drawn_to_plan(self) -> bool:
+        """Whether only the data says which ratios it can draw: a plan then draws every one of them."""
+        return False
 
     def lists(self) -> str | None:
         """A hash of everything that it reads at any ratio, where that is another file for each; None for most."""
@@ -104,6 +109,11 @@ class Sampler(BaseModel):
     def options(self) -> dict[str, Any]:
         """The options that are not at their default, as plain data: what a forget set says."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def percent(part: int, size: int) -> float:
+    """A share in percent, of four digits."""
+    return float(f"{100 * part / size:.4g}")
 
 
 SAMPLERS: Registry[type[Sampler]] = Registry("sampler", "mubench_ray.forget")

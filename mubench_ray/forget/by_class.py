@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from mubench_ray.errors import MubenchError, did_you_mean
-from mubench_ray.forget.base import Draw, Sampler, sampler
+from mubench_ray.forget.base import Draw, Sampler, percent, sampler
 from mubench_ray.tasks.examples import Examples
 
 
@@ -58,9 +58,9 @@ class OfClass(Sampler):
             )
         return wanted if self.part else len(order)
 
-    def share(self, train: Examples) -> float:
+    def shares(self, train: Examples) -> list[float]:
         """The one ratio under which the whole is known."""
-        return percent(len(self._rows(train)), len(train))
+        return [percent(len(self._rows(train)), len(train))]
 
     @property
     def random(self) -> bool:
@@ -72,6 +72,11 @@ class OfClass(Sampler):
         """Unless a part is asked for."""
         return not self.part
 
+    @property
+    def drawn_to_plan(self) -> bool:
+        """A part must be smaller than the whole."""
+        return self.part
+
     def _labels(self, train: Examples) -> Tensor:
         if self.by == "class":
             return train.labels
@@ -79,8 +84,3 @@ class OfClass(Sampler):
             known = did_you_mean(self.by, ["class", *train.groups])
             raise MubenchError(f"sampler class: by = {self.by!r} is no grouping of this data. {known}")
         return train.groups[self.by]
-
-
-def percent(part: int, size: int) -> float:
-    """A share in percent, of four digits."""
-    return float(f"{100 * part / size:.4g}")

@@ -28,12 +28,14 @@ class Examples:
 
     ``columns`` maps a name (``image`` uint8 (N, C, H, W), ``labels`` int64 (N,), ...) to a tensor; ``source_index`` holds each row's
     position in the data set's own training or test list, the numbering that released forget lists use. ``groups`` are what the data knows of its
-    examples and no network is shown (``superclass``): int64 (N,) each, for samplers of forget sets.
+    examples and no network is shown (``superclass``): int64 (N,) each, for samplers of forget sets. ``published`` are the forget sets that come with the
+    data, by their names there (``forget10``): bool (N,) each.
     """
 
     columns: Columns
     source_index: Tensor
     groups: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
+    published: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.source_index)
@@ -50,8 +52,11 @@ class Examples:
     def select(self, positions: Tensor) -> Self:
         """The rows at ``positions`` as a smaller set."""
         columns = {name: column[positions] for name, column in self.columns.items()}
-        groups = {name: group[positions] for name, group in self.groups.items()}
-        return replace(self, columns=columns, source_index=self.source_index[positions], groups=groups)
+        told = {
+            kind: {name: values[positions] for name, values in getattr(self, kind).items()}
+            for kind in ("groups", "published")
+        }
+        return replace(self, columns=columns, source_index=self.source_index[positions], **told)
 
 
 @dataclass(frozen=True)

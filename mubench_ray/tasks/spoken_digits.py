@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mubench_ray.errors import DataError
@@ -40,10 +42,12 @@ class SpokenDigits(SpeechClassification):
         """Read the recordings, decoded once; raises DataError naming what is missing or malformed."""
         source = self._source()
         examples = converted(
-            self.name, ["spoken_digits", 1, self.samples, _made_from(source)], lambda: self._rows(source)
+            self.name, ["spoken_digits", 2, self.samples, _made_from(source)], lambda: self._rows(source)
         )
         test = examples.columns["take"] < TEST_TAKES
         examples.columns.pop("take")
+        speaker = examples.columns.pop("speaker").unique(return_inverse=True)[1]
+        examples = replace(examples, groups={"speaker": speaker})
         train, validation = carve_validation(examples.select((~test).nonzero().flatten()))
         return Splits(train, validation, examples.select(test.nonzero().flatten()))
 
@@ -71,6 +75,7 @@ class SpokenDigits(SpeechClassification):
                 "waveform": waveform,
                 "labels": int(found["digit"]),
                 "take": int(found["take"]),
+                "speaker": zlib.crc32(found["speaker"].encode()),
                 "source_index": place,
             }
 

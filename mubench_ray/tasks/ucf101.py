@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from mubench_ray.errors import DataError
 from mubench_ray.tasks.base import Card, Splits, carve_validation, task
@@ -97,7 +101,10 @@ class UCF101(VideoClassification):
                 if name not in numbers:
                     raise DataError(f"{path}:{line_number}: class {name!r} is not in {LISTS[0]}.")
                 listed.append((root / file, numbers[name]))
-        return self._decoded(path.stem, root, listed)
+        # v_Archery_g07_c02.avi is the second clip of a recording.
+        recordings = [file.stem.rpartition("_c")[0] or file.stem for file, _ in listed]
+        number = torch.from_numpy(np.unique(recordings, return_inverse=True)[1])
+        return replace(self._decoded(path.stem, root, listed), groups={"recording": number})
 
     def _decoded(self, part: str, root: Path, listed: list[tuple[Path, int]]) -> MappedExamples:
         def rows() -> Iterator[Row]:

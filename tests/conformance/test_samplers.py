@@ -131,8 +131,8 @@ class Whole(Sound):
     def order(self, train, draw):
         return (train.labels == 1).nonzero().flatten()
 
-    def share(self, train):
-        return 30.0
+    def shares(self, train):
+        return [30.0]
 
 
 class Inexact(Sound):
@@ -218,7 +218,7 @@ FAULTS = {
     Nothing: (ORDER, "it orders nothing"),
     Raises: ("runs", "ZeroDivisionError"),
     Leaves: ("runs", "SystemExit: no licence"),
-    Whole: ("its share is that of the whole", "share says 30 %, the order holds 25 %"),
+    Whole: ("its shares are those of what the data gives", "shares says 30 %, the order holds 25 %"),
     Inexact: (SETS, "ratio 10 of 240 are 23, expected 24: say exact = False"),
     Loose: (SETS, r"\d+ of the 24 of ratio 10 are not in ratio 20"),
     Remembers: ("same seed, same order, whatever was drawn before", "another after other draws"),

@@ -310,7 +310,10 @@ FAULTS = {
     Unscaled: ("log_probs are those of a distribution", "do not sum to 1"),
     OtherLoss: ("what is observed is finite, one an example, and fits the losses", "'loss' is not what losses says"),
     OneMore: ("D has examples of the first and of the last class", "none of D is of class 4, of 5"),
-    Grouped: ("groups are int64, one an example", r"group 'half' of D is torch.int64 \(3,\), expected int64"),
+    Grouped: (
+        "groups are int64, published sets bool, one an example",
+        r"group 'half' of D is torch.int64 \(3,\), expected int64",
+    ),
     Undeclared: ("shifted sets are declared", "'dark' is not in shifted"),
     Inverted: ("what is observed is finite, one an example, and fits the losses", "'correct' is not whether"),
     Touch: ("a model serves it", "no model reads touch"),

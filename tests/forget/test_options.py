@@ -7,11 +7,12 @@ import torch
 
 from mubench_ray.engine.plan import make_plan, split_name
 from mubench_ray.errors import MubenchError, SuiteError
-from mubench_ray.forget import split_forget
+from mubench_ray.forget import SAMPLERS, split_forget
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import Examples
 from mubench_ray.trial import ForgetSet, Trial
 from mubench_ray.trials.data import load_task
+from tests.tasks.layouts import write_spoken_digits
 
 
 @pytest.mark.parametrize(
@@ -85,8 +86,8 @@ def test_a_class_is_a_whole_with_one_ratio(base):
 
 def test_ratios_that_would_give_the_same_set_twice_are_refused(base):
     """20 and 50 were the same 10.2 %, each with its own retrain; 10 left three pictures of the class in D_R."""
-    with pytest.raises(SuiteError, match="forgets a whole, which has one ratio"):
-        make_suite({**base, "ratios": [20, 50], "sampler": {"name": "class", "classes": [3]}})
+    with pytest.raises(SuiteError, match=r"20 is given, and what sampler class forgets of digits is 10"):
+        make_plan(make_suite({**base, "ratios": [20, 50], "sampler": {"name": "class", "classes": [3]}}))
     for ratio in (20, 50, 9.9, 10.1):
         with pytest.raises(MubenchError, match=rf"class 3 is 10 % of D \(100 of 1000\), and ratio {ratio}"):
             drawn(ratio, classes=[3])
@@ -112,6 +113,84 @@ def test_a_part_of_a_class_is_said():
     for ratio in (20, 30):
         with pytest.raises(MubenchError, match=r"class 3, 4 is 20 % of D .* part: true asks for"):
             drawn(ratio, classes=[3, 4], part=True)
+
+
+def test_a_part_that_is_no_part_is_refused_before_anything_runs(base):
+    content = {**base, "sampler": {"name": "class", "classes": [3], "part": True}}
+    with pytest.raises(SuiteError, match=r"class 3 is 10.* % of D .* part: true asks for"):
+        make_plan(make_suite({**content, "ratios": [5, 30]}))
+
+
+def test_whole_groups_are_forgotten():
+    """As many as come nearest: of ten groups of 100, 28 % are three; 15 % lie as far from one as from two; 2 % are none."""
+    groups = torch.arange(1000) % 10
+    data = Examples({"labels": torch.arange(1000) % 4}, torch.arange(1000), groups={"speaker": groups * 7 - 3})
+
+    def of(ratio, seed=0, by="speaker"):
+        forget = ForgetSet(sampler="group", ratio=ratio, seed=seed, options={"by": by})
+        return split_forget(data, forget).forget
+
+    sets = {ratio: of(ratio) for ratio in (10, 28, 50)}
+    for ratio, count in {10: 1, 28: 3, 50: 5}.items():
+        assert len(sets[ratio]) == 100 * count and len(groups[sets[ratio]].unique()) == count
+    assert set(sets[10].tolist()) < set(sets[28].tolist()) < set(sets[50].tolist())
+    assert len({tuple(of(50, seed).tolist()) for seed in range(5)}) > 1
+    for ratio in (15, 2):
+        with pytest.raises(MubenchError, match=r"is no number of whole groups of speaker: the nearest is 10 % of D"):
+            of(ratio)
+    with pytest.raises(MubenchError, match=r"by = 'speker' is no grouping.*Did you mean 'speaker'"):
+        of(10, by="speker")
+
+
+def test_ratios_that_are_the_same_groups_are_refused_before_anything_runs(base, tmp_path, monkeypatch):
+    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path / "cache"))
+    write_spoken_digits(tmp_path / "free-spoken-digit-dataset", speakers=("ada", "bob", "cyd", "dan", "eve"))
+    content = {
+        **base,
+        "tasks": "spoken_digits",
+        "models": "wav2vec2-tiny",
+        "data_dir": str(tmp_path),
+        "sampler": {"name": "group", "by": "speaker"},
+    }
+    plan = make_plan(make_suite({**content, "ratios": [20, 40], "forget_seeds": [0, 1]}))
+    train = load_task("spoken_digits", None, str(tmp_path))[1].train
+    for forget in [trial.forget for trial in plan.trials.values()]:
+        speakers = train.groups["speaker"][split_forget(train, forget).forget].bincount()
+        assert (speakers > 0).sum() == forget.ratio // 20
+        assert all(n in (0, total) for n, total in zip(speakers.tolist(), train.groups["speaker"].bincount().tolist()))
+    with pytest.raises(
+        SuiteError, match=r"ratios: 20 and 22 % of spoken_digits are the same examples by sampler group"
+    ):
+        make_plan(make_suite({**content, "ratios": [20, 22]}))
+
+
+def test_published_sets_are_the_data_s_own():
+    places = torch.arange(400)
+    published = {f"forget{share:02}": places >= 400 - 4 * share for share in (1, 5, 10)}
+    data = Examples({"labels": places % 4}, places, published=published | {"other": places < 20})
+    whole = SAMPLERS.get("published").configure
+    assert whole({}).shares(data) == [1, 5, 10] and whole({"split": "forget05"}).shares(data) == [5]
+
+    def of(ratio, **options):
+        return split_forget(data, ForgetSet(sampler="published", ratio=ratio, options=options)).forget.tolist()
+
+    assert (
+        of(10) == list(range(360, 400))
+        and of(5, split="forget05") == list(range(380, 400))
+        and of(5, split="other") == list(range(20))
+    )
+    with pytest.raises(
+        MubenchError, match=r"2 published sets are 5 % of D; this data has forget01 of 1 %, .*other of 5 %"
+    ):
+        of(5)
+    with pytest.raises(MubenchError, match=r"no published sets are 10 % of D; this data has forget05 of 5 %"):
+        of(10, split="forget05")
+    with pytest.raises(MubenchError, match=r"forget5 is no forget set of this data\. Did you mean 'forget05'"):
+        of(5, split="forget5")
+    half = data.select(places[::2])
+    assert half.published["forget10"].sum() == 20
+    with pytest.raises(MubenchError, match="It comes with none"):
+        split_forget(examples(), ForgetSet(sampler="published", ratio=5))
 
 
 def test_superclasses_are_the_data_s_own():

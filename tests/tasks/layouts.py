@@ -10,6 +10,7 @@ import struct
 import tarfile
 import wave
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -168,12 +169,12 @@ def tone(rate: int, hertz: float, seconds: float) -> np.ndarray:
     return np.round(8000 * np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate))
 
 
-def write_spoken_digits(folder: Path, takes: int = 8) -> Path:
+def write_spoken_digits(folder: Path, takes: int = 8, speakers: tuple[str, ...] = ("ada",)) -> Path:
     recordings = folder / "recordings"
     recordings.mkdir(parents=True)
     for digit in range(10):
-        for take in range(takes):
-            (recordings / f"{digit}_ada_{take}.wav").write_bytes(
+        for speaker, take in product(speakers, range(takes)):
+            (recordings / f"{digit}_{speaker}_{take}.wav").write_bytes(
                 wav(8000, tone(8000, 200 + 100 * digit, 0.3 + 0.1 * take))
             )
     return folder

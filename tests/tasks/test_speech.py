@@ -33,10 +33,11 @@ def test_damaged_recordings_are_named(tmp_path):
 
 
 def test_spoken_digits_are_split_by_take(tmp_path, cache):
-    write_spoken_digits(tmp_path / "free-spoken-digit-dataset")
+    write_spoken_digits(tmp_path / "free-spoken-digit-dataset", speakers=("ada", "bob"))
     task = TASKS.get("spoken_digits")(tmp_path)
     splits = task.load()
-    assert (len(splits.train) + len(splits.validation), len(splits.test)) == (30, 50)
+    assert splits.test.groups["speaker"].bincount().tolist() == [50, 50]
+    assert (len(splits.train) + len(splits.validation), len(splits.test)) == (60, 100)
     row = splits.test.take(torch.tensor([27]))
     blank = task.blank(1)
     assert {key: (value.shape, value.dtype) for key, value in blank.items()} == {

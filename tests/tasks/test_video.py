@@ -13,6 +13,7 @@ def test_ucf101_follows_the_lists_and_decodes_once(tmp_path, cache):
     root = write_ucf101(tmp_path)
     splits = TASKS.get("ucf101")(tmp_path).load()
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (12, 2, 4)
+    assert torch.equal(splits.train.groups["recording"], splits.train.labels)  # one a class here
     row = splits.test.take(torch.tensor([2]))
     assert row["labels"].item() == 1 and row["video"].shape == (1, 16, 3, 112, 112)
     shades = row["video"][0].float().mean((1, 2, 3))
