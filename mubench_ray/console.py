@@ -89,7 +89,7 @@ def show_plan(plan: Plan, trials: bool) -> None:
     suite = plan.suite
     made = f"{len(plan.originals):,} originals and {len(plan.retrains):,} retrains"
     if scoring := sum(recipe.kind == "scoring" for recipe in plan.recipes.values()):
-        made += f" and {scoring:,} scoring networks"
+        made += f" and {scoring:,} scoring network{'s' * (scoring > 1)}"
     console.print(styled((suite.name, "bold"), f": {len(plan.trials):,} trials, after {made}"))
     table = plain_table("task", "model", "method", "trials")
     for (task, model, method), count in Counter(lines := lines_of(plan)).items():
