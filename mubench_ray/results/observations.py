@@ -33,25 +33,16 @@ def with_observations(trials: pa.Table, store: Store) -> tuple[pa.Table, list[st
     """The trials with the metrics that observations gave in their columns; a line for each observation of which some records are not shown."""
     records = usable_records(store)
     shown, told = kinds_shown(records, store)
-    timed = timed_columns(store.read_object("metrics.json"))
+    contradicted = contradictions(records, shown, store)
     values: dict[str, dict[str, float]] = defaultdict(dict)
     versions: dict[str, dict[str, int]] = defaultdict(dict)
-    for name, kind in shown.items():
-        by_trial: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for record in records:
-            if record["observation"] == name and kind_of(record) == kind:
-                by_trial[record["trial_id"]].append(record)
-        for trial_id, own in sorted(by_trial.items()):
-            found = [json.loads(record["values"]) for record in own]
-            if fault := contradiction(found, timed):
-                told.append(
-                    f"{name} of trial {trial_id} is there twice, with {fault}: neither is shown. Remove the file of one of the two."
-                )
-                continue
-            for record, numbers in zip(own, found):
-                given = json.loads(record["metric_versions"] or "{}")
-                values[trial_id] |= numbers
-                versions[trial_id] |= {metric: given[metric] for metric in numbers if metric in given}
+    for record in records:
+        trial_id, name = record["trial_id"], record["observation"]
+        if shown.get(name) == kind_of(record) and (trial_id, name) not in contradicted:
+            numbers, given = json.loads(record["values"]), json.loads(record["metric_versions"] or "{}")
+            values[trial_id] |= numbers
+            versions[trial_id] |= {metric: given[metric] for metric in numbers if metric in given}
+    told += [f"{fault}: neither is shown. Remove the file of one of the two." for fault in contradicted.values()]
     return filled(trials, values, versions), told
 
 
@@ -86,6 +77,24 @@ def kinds_shown(records: Iterable[dict[str, Any]], store: Store) -> tuple[dict[s
                 "last suite that was run in the folder says which."
             )
     return shown, told
+
+
+def contradictions(
+    records: Iterable[dict[str, Any]], shown: Mapping[str, tuple[str, ...]], store: Store
+) -> dict[tuple[str, str], str]:
+    """By (trial id, observation): that records of what is shown say different numbers, in words."""
+    found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    for record in records:
+        if record["status"] == Status.OK and shown.get(record["observation"]) == kind_of(record):
+            found[record["trial_id"], record["observation"]].append(json.loads(record["values"]))
+    several = {key: numbers for key, numbers in sorted(found.items()) if len(numbers) > 1}
+    timed = timed_columns(store.read_object("metrics.json")) if several else ()
+    faults = {key: contradiction(numbers, timed) for key, numbers in several.items()}
+    return {
+        (trial_id, name): f"{name} of trial {trial_id} is there twice, with {fault}"
+        for (trial_id, name), fault in faults.items()
+        if fault
+    }
 
 
 def contradiction(found: list[dict[str, float]], timed: Container[str]) -> str | None:
@@ -163,11 +172,13 @@ def filled(trials: pa.Table, values: dict[str, dict[str, float]], versions: dict
 
 
 def shown_of(store: Store, trial_id: str, shown: Mapping[str, tuple[str, ...]] | None = None) -> list[dict[str, Any]]:
-    """The records of one trial that are shown, whole, each once. ``shown``: the kinds (``kinds_shown``), where they are known."""
+    """The records of one trial that are shown, whole, each once and none that another contradicts. ``shown``: the kinds (``kinds_shown``), where they are
+    known."""
     shown = kinds_shown(usable_records(store), store)[0] if shown is None else shown
     records = store.read("observations", filter=ds.field("trial_id") == trial_id).to_pylist()
     own = [r for r in records if r["status"] == Status.OK and shown.get(r["observation"]) == kind_of(r)]
-    return list({record["observation"]: record for record in own}.values())
+    wrong = contradictions(own, shown, store)
+    return list({r["observation"]: r for r in own if (trial_id, r["observation"]) not in wrong}.values())
 
 
 def arrays_of(store: Store, trial_id: str, shown: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from mubench_ray.errors import MubenchError, ResultsError
 from mubench_ray.files import read_json, sha256
 from mubench_ray.metrics.base import METRICS, compute_one, reads
 from mubench_ray.results.configurations import setting_names
-from mubench_ray.results.observations import arrays_in, with_observations
+from mubench_ray.results.observations import arrays_in, contradictions, kinds_shown, with_observations
 from mubench_ray.results.plans import PLAN
 from mubench_ray.results.repetitions import without_probes
 from mubench_ray.results.store import TABLES, Store
@@ -272,8 +272,11 @@ def faulty_examples(submission: Submission, store: Store) -> Iterator[str]:
 
 
 def faulty_observations(store: Store) -> Iterator[str]:
-    """Metrics of observations that are not those of the stored arrays, as far as those are all that they read."""
-    for record in store.read("observations").to_pylist():
+    """Observations that are there twice with different numbers, and metrics that are not those of the stored arrays, as far as those are all that they
+    read."""
+    records = store.read("observations").to_pylist()
+    yield from contradictions(records, kinds_shown(records, store)[0], store).values()
+    for record in records:
         arrays = arrays_in(record)
         for name, stored in json.loads(record["values"]).items():
             if name not in METRICS or not reads(name) <= arrays.keys():

@@ -11,9 +11,11 @@ from mubench_ray.metrics.base import describe_metrics, metric
 from mubench_ray.results.compaction import compact, loose_files
 from mubench_ray.results.observations import arrays_of, contradiction, load_results, shown_of
 from mubench_ray.results.repetitions import read_trials
+from mubench_ray.results.schema import OBSERVATIONS, table_of
 from mubench_ray.results.score import score
 from mubench_ray.results.storage import Place
 from mubench_ray.results.store import Store
+from mubench_ray.results.submission import faulty_observations
 from mubench_ray.suite import make_suite
 from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore
@@ -154,3 +156,21 @@ def test_kept_weights_that_are_damaged_are_named_and_are_not_needed(made, tmp_pa
 def test_any_two_of_several_records_may_contradict_each_other():
     assert contradiction([{"zrf": 0.5}, {"l2_distance": 1.0}, {"l2_distance": 2.0}], ()) == "l2_distance 1 and 2"
     assert contradiction([{"zrf": 0.5}, {"zrf": 0.5 + 1e-9}, {"l2_distance": 2.0}], ()) is None
+
+
+def test_records_that_contradict_each_other_give_no_arrays_and_no_score(made, store):
+    """The last of the two would do, whichever that is."""
+    trial_id = made[0].row["trial_id"]
+    plan_for(store, made, SHORT)
+    assert arrays_of(store, trial_id)
+    (record,) = [r for r in shown_of(store, trial_id) if r["observation"] == "relearn_benign"]
+    values = {name: value + 1 for name, value in json.loads(record["values"]).items()}
+    store.write_table(
+        "observations", "other.parquet", table_of([record | {"values": json.dumps(values)}], OBSERVATIONS)
+    )
+    assert shown_of(store, trial_id) == [] and arrays_of(store, trial_id) == {}
+    assert set(load_results(store.root)["relearning_area"].to_pylist()) >= {None}
+    rows = {row["trial_id"]: row for row in score(store.root, "relearning_area").to_pylist()}
+    assert rows[trial_id]["value"] is None and "not observed" in rows[trial_id]["reason"]
+    told = [line for line in faulty_observations(store) if "twice" in line]
+    assert len(told) == 1 and f"relearn_benign of trial {trial_id} is there twice, with relearning_" in told[0]
