@@ -38,12 +38,17 @@ COUNTS = ("trials", "oracles", "folds")
 
 @dataclass(frozen=True)
 class Part:
-    """One number of a group metric, with its direction and range; ``ideal`` as in ``Metric``."""
+    """One number of a group metric, with its direction and range; ``ideal`` as in ``Metric``.
+
+    ``interval`` names the two parts that are the ends of its 95% interval, where the metric computes one itself; all
+    other parts have the one of ``jackknife.py``.
+    """
 
     direction: Direction
     low: float = 0.0
     high: float = math.inf
     ideal: float | None = None
+    interval: tuple[str, str] | tuple[()] = ()
 
 
 @dataclass(frozen=True)

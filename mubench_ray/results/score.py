@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from mubench_ray.errors import MubenchError, ResultsError, UnknownName, did_you_mean, one_line
 from mubench_ray.metrics.base import METRICS, compute_one, is_observed, reads
 from mubench_ray.metrics.group import GROUP_METRICS, GroupMetric, compute_group, count_models
+from mubench_ray.metrics.jackknife import intervals
 from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.folder import Folder
 from mubench_ray.results.observations import arrays_of
@@ -47,6 +48,9 @@ SCORES = pa.schema(
         pa.field("lr", pa.float64()),
         pa.field("hyperparameters", pa.string(), nullable=False),
         pa.field("value", pa.float64()),
+        pa.field("low", pa.float64()),  # of its 95% interval, of a group of several
+        pa.field("high", pa.float64()),
+        pa.field("interval", pa.string()),  # what it is over, or why there is none; null in older folders, as its ends
         pa.field("trials", pa.int64(), nullable=False),
         pa.field("oracles", pa.int64()),
         pa.field("sampled", pa.bool_(), nullable=False),  # D_R was read from its stored sample, not in full
@@ -127,6 +131,9 @@ def score_trials(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
             "part": "value",
             "value": value,
             "oracles": None,
+            "low": None,
+            "high": None,
+            "interval": None,
             "sampled": sampled,
             "reason": reason,
         }
@@ -165,9 +172,12 @@ def score_groups(folder: Folder, metric: GroupMetric, options: Mapping[str, Any]
             "oracles": count_models(observed)["oracles"] if needs_oracles else None,
             "sampled": sampled,
         }
+        found = intervals(metric, observed, values, options) if "seed" in metric.over else {}
         for part, value in values.items():
             why = None if value is not None else reason or "undefined for these values"
-            yield described | {"part": part, "value": value, "reason": why}
+            of = found.get(part)
+            ends = {"low": of and of.low, "high": of and of.high, "interval": of and of.over}
+            yield described | {"part": part, "value": value, **ends, "reason": why}
 
 
 def groups(folder: Folder, over: tuple[str, ...]) -> Iterator[list[Mapping[str, Any]]]:
