@@ -84,6 +84,12 @@ def group_metric(
             f"Group metric {name!r}: over takes {OVER} and minimum {COUNTS}, not {over} and {tuple(minimum)}."
         )
 
+    ends = {end for part in parts.values() for end in part.interval}
+    if not ends <= parts.keys():
+        raise MubenchError(
+            f"Group metric {name!r}: an interval ends in {sorted(ends - parts.keys())}, which are no parts."
+        )
+
     def register(compute: Formula) -> Formula:
         parameters = inspect.signature(compute).parameters.values()
         needs = tuple(p.name for p in parameters if p.default is p.empty)

@@ -63,11 +63,13 @@ OF_TRIALS = [column.name for column in TRIAL_COLUMNS if column.name in SCORES.na
 STACKED = re.compile(r"(?P<oracle>oracle_)?(?P<split>forget|retain|validation|test)_confidence")
 
 
-def score(root: str | Path, metric_name: str, options: Mapping[str, Any] | None = None) -> pa.Table:
+def score(
+    root: str | Path, metric_name: str, options: Mapping[str, Any] | None = None, with_intervals: bool = True
+) -> pa.Table:
     """Compute a registered metric on a results folder, write it to ``scores/<metric>.parquet`` and return it.
 
     One row a trial, or a group of trials, and part of the metric; a row without a value says why. ``options`` are a
-    group metric's own, such as ``margin``. Raises UnknownName, and ResultsError for what is no results folder.
+    group metric's own, such as ``margin``, and its intervals may be left out. Raises UnknownName, and ResultsError for what is no results folder.
     """
     folder = Folder(Store(root))
     if metric_name in METRICS:
@@ -76,7 +78,7 @@ def score(root: str | Path, metric_name: str, options: Mapping[str, Any] | None 
         name, rows = METRICS.canonical(metric_name), list(score_trials(folder, METRICS.canonical(metric_name)))
     elif metric_name in GROUP_METRICS:
         name = GROUP_METRICS.canonical(metric_name)
-        rows = list(score_groups(folder, GROUP_METRICS.get(name), options or {}))
+        rows = list(score_groups(folder, GROUP_METRICS.get(name), options or {}, with_intervals))
     else:
         raise UnknownName(
             f"Unknown metric {metric_name!r}. {did_you_mean(metric_name, [*METRICS.names(), *GROUP_METRICS.names()])}"
@@ -154,8 +156,10 @@ def observe_trial(folder: Folder, row: Mapping[str, Any], needs: set[str]) -> di
 # Many trials at a time
 
 
-def score_groups(folder: Folder, metric: GroupMetric, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """One row a group and part."""
+def score_groups(
+    folder: Folder, metric: GroupMetric, options: Mapping[str, Any], with_intervals: bool = True
+) -> Iterator[dict[str, Any]]:
+    """One row a group and part; of groups over seeds with an interval."""
     needs_oracles = any(need.startswith("oracle_") for need in metric.needs)
     for rows in groups(folder, metric.over):
         rows, oracles = with_oracles(folder, rows, metric.over) if needs_oracles else (rows, [])
@@ -172,7 +176,7 @@ def score_groups(folder: Folder, metric: GroupMetric, options: Mapping[str, Any]
             "oracles": count_models(observed)["oracles"] if needs_oracles else None,
             "sampled": sampled,
         }
-        found = intervals(metric, observed, values, options) if "seed" in metric.over else {}
+        found = intervals(metric, observed, values, options) if with_intervals and "seed" in metric.over else {}
         for part, value in values.items():
             why = None if value is not None else reason or "undefined for these values"
             of = found.get(part)
