@@ -1,5 +1,5 @@
-"""Intervals over seeds: a bootstrap with the right coverage at 3 to 10 seeds, nested and crossed seeds, and pairs of
-retrains.
+"""Intervals over seeds: a bootstrap with the right coverage at 3 to 10 seeds, nested and crossed seeds, shares of
+examples, and pairs of retrains.
 
 The plain percentile bootstrap of n values is too narrow by sqrt((n - 1) / n) and by the normal quantile that it
 imitates: at n = 5 its 95% interval covers 83%. Here its two arms are stretched by ``t(n - 1) / z * sqrt(n / (n - 1))``
@@ -17,6 +17,15 @@ coverage in percent at n = 3, 5, 10:
     gamma losses, shape 2               93.5  93.6  94.4
 
 Beyond a skewness of about 1.8 the target of 93% is missed: exponential values are covered 90.5, 90.7 and 92.5%.
+
+What is estimated that way is the mean over seeds on the examples as they are. A share of examples that are right is of
+more: of the population that they are a sample of. All seeds count the same n examples, so n tells how well it is known,
+however many seeds there are, and seeds that agree exactly say nothing of it. The variance is s^2 / S + v / n, with s^2
+that of S seeds and v that of the examples' own chance to be right, somewhere between 0 (all are equally hard) and p (1 -
+p) (all seeds err on the same ones); without the examples themselves, of which D_R is too large to keep, v is not known,
+and p (1 - p) is taken. The larger of both parts instead of their sum would cover 90% where both are equal at 10 seeds.
+
+``benchmarks/claims/intervals.py`` simulates these and the crossed ones; its figures are in intervals.md beside it.
 """
 
 from __future__ import annotations
