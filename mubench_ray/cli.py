@@ -267,6 +267,9 @@ def score(
     folder: ResultsFolder,
     metric: Annotated[str, typer.Option("--metric", "-m", help="A metric; `mubench list metrics` names them.")],
     plugin: Plugins = [],
+    intervals: Annotated[
+        bool, typer.Option(help="Of a metric of many trials, which is computed up to ten times more for them.")
+    ] = True,
 ) -> None:
     """Compute a metric from the stored examples of every trial, without training anything."""
     _load(plugin)
@@ -275,7 +278,7 @@ def score(
     from mubench_ray.results.score import score as compute
 
     with plugins_told(folder):
-        scores = compute(folder, metric)
+        scores = compute(folder, metric, with_intervals=intervals)
     show_scores(scores, folder)
 
 

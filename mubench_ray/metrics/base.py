@@ -52,6 +52,8 @@ class Metric:
     version: int = 1
     heading: str = ""
     format: Format = "number"
+    #: The set of which it is the share of examples that are right, so that a report counts these as a sample too.
+    counts: str = ""
 
     @property
     def summary(self) -> str:
@@ -79,12 +81,15 @@ def metric(
     version: int = 1,
     heading: str = "",
     format: Format = "number",
+    counts: str = "",
 ) -> Callable[[Formula], Formula]:
     """Function decorator that registers a metric; the function stays an ordinary function."""
 
     def register(compute: Formula) -> Formula:
         needs = tuple(inspect.signature(compute).parameters)
-        METRICS.add(name, Metric(name, compute, direction, low, high, cites, needs, ideal, version, heading, format))
+        METRICS.add(
+            name, Metric(name, compute, direction, low, high, cites, needs, ideal, version, heading, format, counts)
+        )
         return compute
 
     return register
@@ -173,7 +178,7 @@ def describe_metrics() -> dict[str, dict[str, Any]]:
     ``metrics.json``, so that who reads the folder loads no code of anybody's."""
     told: dict[str, dict[str, Any]] = {}
     for name, metric in METRICS:
-        plain = ("heading", "format", "direction", "cites", "summary", "ideal", "self_referential")
+        plain = ("heading", "format", "direction", "cites", "summary", "ideal", "self_referential", "counts")
         ends = {"low": metric.low, "high": metric.high}  # JSON knows no infinity: a range without an end says null
         told[name] = {key: getattr(metric, key) for key in plain} | {"timed": timed(name)}
         told[name] |= {end: value if math.isfinite(value) else None for end, value in ends.items()}

@@ -38,12 +38,17 @@ COUNTS = ("trials", "oracles", "folds")
 
 @dataclass(frozen=True)
 class Part:
-    """One number of a group metric, with its direction and range; ``ideal`` as in ``Metric``."""
+    """One number of a group metric, with its direction and range; ``ideal`` as in ``Metric``.
+
+    ``interval`` names the two parts that are the ends of its 95% interval, where the metric computes one itself; all
+    other parts have the one of ``jackknife.py``.
+    """
 
     direction: Direction
     low: float = 0.0
     high: float = math.inf
     ideal: float | None = None
+    interval: tuple[str, str] | tuple[()] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,12 @@ def group_metric(
     if not set(over) <= set(OVER) or not set(minimum) <= set(COUNTS):
         raise MubenchError(
             f"Group metric {name!r}: over takes {OVER} and minimum {COUNTS}, not {over} and {tuple(minimum)}."
+        )
+
+    ends = {end for part in parts.values() for end in part.interval}
+    if not ends <= parts.keys():
+        raise MubenchError(
+            f"Group metric {name!r}: an interval ends in {sorted(ends - parts.keys())}, which are no parts."
         )
 
     def register(compute: Formula) -> Formula:

@@ -9,25 +9,27 @@ from mubench_ray.metrics.base import metric
 MUBENCH = "MU-Bench, arXiv 2406.14796"
 
 
-@metric("test_accuracy", direction="higher", high=1.0, cites=MUBENCH)
+@metric("test_accuracy", direction="higher", high=1.0, cites=MUBENCH, counts="test")
 def test_accuracy(test_correct: np.ndarray) -> float:
     """Share of D_Test that is right."""
     return test_correct.mean()
 
 
-@metric("forget_accuracy", direction="neither", high=1.0, cites=MUBENCH)
+@metric("forget_accuracy", direction="neither", high=1.0, cites=MUBENCH, counts="forget")
 def forget_accuracy(forget_correct: np.ndarray) -> float:
     """Share of D_F that is right; lower is better only down to the retrain's."""
     return forget_correct.mean()
 
 
-@metric("retain_accuracy", direction="higher", high=1.0, cites=MUBENCH)
+@metric("retain_accuracy", direction="higher", high=1.0, cites=MUBENCH, counts="retain")
 def retain_accuracy(retain_correct: np.ndarray) -> float:
     """Share of D_R that is right."""
     return retain_correct.mean()
 
 
-@metric("validation_accuracy", direction="higher", high=1.0, cites="Deep Unlearn, arXiv 2410.01276")
+@metric(
+    "validation_accuracy", direction="higher", high=1.0, cites="Deep Unlearn, arXiv 2410.01276", counts="validation"
+)
 def validation_accuracy(validation_correct: np.ndarray) -> float:
     """Share of D_V that is right."""
     return validation_correct.mean()

@@ -59,6 +59,8 @@ class Column:
     cites: str = ""
     low: float = -inf
     high: float = inf
+    #: The set of which it is the share of examples that are right; declared by the metric.
+    counts: str = ""
 
     @property
     def difference(self) -> str:
@@ -139,6 +141,7 @@ def _described(name: str, entry: Any, timed: bool) -> Column:
         cites=str(told.get("cites") or ""),
         low=_end(told.get("low"), -inf),
         high=_end(told.get("high"), inf),
+        counts=str(told.get("counts") or ""),
     )
 
 

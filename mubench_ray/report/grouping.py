@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mubench_ray.report.statistics import bootstrap_interval, crossed_interval
+from mubench_ray.report.statistics import LEVELS, bootstrap_interval, crossed_interval, with_examples
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,20 @@ def position_within(code: np.ndarray, inner: np.ndarray, groups: int) -> tuple[n
     return pair - start[code], count
 
 
-class SeedLevels:
-    """The seeds behind each group's rows, arranged by what may be resampled: training seed > forget draw > unlearning
-    seed.
+#: What an interval is over: one level of seeds, or both of two that are crossed, of which a few claim none.
+OVER = ("training seed", "forget draw", "unlearning seed")
+CROSSED = "training seed and forget draw, crossed"
+FEW = f"none: training seeds and forget draws are crossed, and of one there are fewer than {LEVELS}"
 
-    The outermost level with more than one member is resampled and everything below it is averaged first: with nested
-    levels the means of the outer units are independent, and carry the variance of the inner levels already; resampling
-    those again would count it twice (Davison & Hinkley 1997, Bootstrap Methods, section 3.8). Forget draws that are
-    shared between training seeds are crossed, not nested, and are resampled beside them.
+
+class SeedLevels:
+    """The seeds behind each group's rows, arranged by what varies: training seed > forget draw > unlearning seed.
+
+    The outermost level with more than one member is what the interval is over, and everything below it is averaged
+    first: with nested levels the means of the outer units are independent, and carry the variance of the inner levels
+    already; counting those again would count it twice (Davison & Hinkley 1997, Bootstrap Methods, section 3.8). Forget
+    draws that are shared between training seeds are crossed, not nested, and their variance is told apart from that of
+    the seeds. ``level`` (G,) says which it is.
     """
 
     def __init__(self, groups: Groups, training_seed: np.ndarray, forget_seed: np.ndarray, seed: np.ndarray) -> None:
@@ -118,7 +124,8 @@ class SeedLevels:
         crossed = (trainings > 1) & (draws > 1) & (pairs > draws)
         level = np.where(trainings > 1, 0, np.where(draws > 1, 1, 2))
         self.groups = groups
-        self.level = np.array(["training seed", "forget draw", "unlearning seed"])[level]
+        few = crossed & (np.minimum(trainings, draws) < LEVELS)
+        self.level = np.array([*OVER, CROSSED, FEW])[np.where(few, 4, np.where(crossed, 3, level))]
         self.crossed = crossed
         self.outer = np.choose(level[groups.code], [training, draw, unlearning])
         self.inner = np.where(crossed[groups.code], draw, 0)
@@ -134,9 +141,12 @@ class SeedLevels:
         """Mean over the ``seed_means``, (G,); NaN where there is no value."""
         return _mean(self.seed_means(values))
 
-    def estimate(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def estimate(
+        self, values: np.ndarray, examples: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean over the ``seed_means`` and its 95% interval, each (G,); NaN where there is no value, or too few seeds for an
-        interval."""
+        interval. The values are shares of that many distinct ``examples`` (G,), of which they are a sample too; NaN, or
+        without them, the interval is over seeds alone."""
         means = self.seed_means(values)
         plain = np.where(self.crossed, np.nan, means[:, :, 0].T).T
         low, high = bootstrap_interval(plain)
@@ -144,10 +154,11 @@ class SeedLevels:
             own = means[group]
             own = own[np.isfinite(own).any(axis=1)][:, np.isfinite(own).any(axis=0)]
             if min(own.shape) > 1:
-                low[group], high[group] = (edge[0] for edge in crossed_interval(own[None]))
+                low[group], high[group] = crossed_interval(own)
             elif own.size > 1:
                 low[group], high[group] = bootstrap_interval(own.ravel())
-        return _mean(means), low, high
+        mean = _mean(means)
+        return (mean, low, high) if examples is None else (mean, *with_examples(mean, low, high, examples))
 
 
 def _mean(means: np.ndarray) -> np.ndarray:

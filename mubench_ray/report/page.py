@@ -25,7 +25,10 @@ from mubench_ray.trial import CONTROLS
 METHOD_NOTE = (
     "95% of the mean over seeds, by a bootstrap stretched to the width that so few seeds need (t instead of normal "
     "quantile, and a margin against skewness); covers 93 to 97% in simulations at 3 to 10 seeds, less of very skewed "
-    "values; nested seeds are averaged up to the outermost level that varies; one seed has no interval."
+    "values; nested seeds are averaged up to the outermost level that varies; one seed has no interval. Accuracies are of "
+    "the population that the examples are a sample of, so far as rows say how many there are; all else, differences to the "
+    "retrain among it, of these examples. Training seeds crossed with forget draws: by variance components, and of fewer "
+    "than 3 of either none is claimed."
 )
 FAILURES_SHOWN = 50
 

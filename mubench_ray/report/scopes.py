@@ -77,7 +77,7 @@ def _average(
     columns["method"], columns["lr"] = first["method"], first["lr"]
     columns["control"] = controls(first)
     columns["n"] = pa.array(groups.count(usable[rows]))
-    columns |= estimates(groups, levels, values, results)
+    columns |= estimates(groups, levels, values, results.column, part)
     columns |= {name: pa.array(levels.mean(column[rows]), from_pandas=True) for name, column in means.items()}
     return pa.table(columns)
 

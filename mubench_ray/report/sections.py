@@ -105,7 +105,12 @@ def attack_and_time_block(report: Report) -> Block:
 def added_block(report: Report) -> Block:
     """Metrics that ``mubench score`` added."""
     tables = [TextTable(headers, rows, name) for name, (headers, rows) in scored(report.results, report.marks).items()]
-    return Block("Metrics added after the run", "Means over what each metric was computed on; see scores/.", tables)
+    return Block(
+        "Metrics added after the run",
+        "Means over what each metric was computed on, with 95% intervals: of a metric of many trials, of what other models, "
+        "as many as these, would give on the same examples; see scores/.",
+        tables,
+    )
 
 
 def over_pairs(report: Report, column: Column) -> TextTable:

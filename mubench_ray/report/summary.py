@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mubench_ray.report.columns import ACCURACIES, COLUMN
+from mubench_ray.report.columns import ACCURACIES, COLUMN, Column
+from mubench_ray.report.counted import distinct_examples
 from mubench_ray.report.grouping import Groups, SeedLevels, encode, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.results.configurations import contender_names
@@ -46,7 +48,7 @@ def summarise(results: Results) -> pa.Table:
     columns |= {name: groups.count(status == name) for name in STATUSES}
     levels = SeedLevels(groups, *(encode(trials[name]) for name in ("training_seed", "forget_seed", "seed")))
     columns["interval_over"] = levels.level
-    columns |= estimates(groups, levels, measured(results), results)
+    columns |= estimates(groups, levels, measured(results), results.column, trials)
     return pa.table(columns).sort_by([(name, "ascending") for name in LINE])
 
 
@@ -104,14 +106,20 @@ def retrain_values(results: Results, metric: str) -> np.ndarray:
 
 
 def estimates(
-    groups: Groups, levels: SeedLevels, values: dict[str, np.ndarray], results: Results
+    groups: Groups, levels: SeedLevels, values: dict[str, np.ndarray], known: Mapping[str, Column], trials: pa.Table
 ) -> dict[str, pa.Array]:
-    """Mean, standard deviation and interval of every value a group; an interval ends where the metric's own range
-    does."""
+    """Mean, standard deviation and interval of every value a group of the ``trials``; an interval ends where the metric's
+    own range does.
+
+    What is estimated: the mean over trainings, forget draws and unlearning seeds and, of a share of examples that are
+    right, over the examples of which the set is a sample. All other values, and the paired differences to the retrain
+    among them, are of the examples as they are.
+    """
     columns = {}
     for name, of_trials in values.items():
-        mean, low, high = levels.estimate(of_trials)
-        column = results.column.get(name)
+        column = known.get(name)
+        behind = distinct_examples(groups, of_trials, column.counts, trials) if column and column.counts else None
+        mean, low, high = levels.estimate(of_trials, behind)
         inside = (column.low, column.high) if column else (-np.inf, np.inf)
         edges = {
             "": mean,

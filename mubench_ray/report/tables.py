@@ -193,7 +193,7 @@ def hub_json(report: Report) -> str:
         "suite": results.manifest.get("suite"),
         "schema_version": results.manifest.get("schema_version"),
         "provenance": results.manifest.get("provenance"),
-        "interval": "95% of the mean over seeds",
+        "interval": "95% of the mean over seeds; of accuracies, over the population of their examples too",
         "metrics": {
             c.name: {"title": c.title, "direction": c.direction, "summary": c.summary, "cites": c.cites}
             for c in map(results.column.__getitem__, results.metrics)

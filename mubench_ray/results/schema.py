@@ -45,6 +45,9 @@ TRIAL_COLUMNS = [
     pa.field("uses_validation", pa.bool_(), nullable=False),
     pa.field("forget_size", pa.int64()),
     pa.field("retain_size", pa.int64()),
+    pa.field(
+        "set_sizes", _string
+    ),  # JSON: examples of every set that f_U answered, by which its shares are of so many; null in older folders
     pa.field("forget_sha256", _string),
     pa.field("flos", _number),
     pa.field("seconds", _number),

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from mubench_ray.errors import MubenchError, ResultsError, UnknownName, did_you_mean, one_line
 from mubench_ray.metrics.base import METRICS, compute_one, is_observed, reads
 from mubench_ray.metrics.group import GROUP_METRICS, GroupMetric, compute_group, count_models
+from mubench_ray.metrics.jackknife import intervals
 from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.folder import Folder
 from mubench_ray.results.observations import arrays_of
@@ -47,6 +48,9 @@ SCORES = pa.schema(
         pa.field("lr", pa.float64()),
         pa.field("hyperparameters", pa.string(), nullable=False),
         pa.field("value", pa.float64()),
+        pa.field("low", pa.float64()),  # of its 95% interval, of a group of several
+        pa.field("high", pa.float64()),
+        pa.field("interval", pa.string()),  # what it is over, or why there is none; null in older folders, as its ends
         pa.field("trials", pa.int64(), nullable=False),
         pa.field("oracles", pa.int64()),
         pa.field("sampled", pa.bool_(), nullable=False),  # D_R was read from its stored sample, not in full
@@ -59,11 +63,13 @@ OF_TRIALS = [column.name for column in TRIAL_COLUMNS if column.name in SCORES.na
 STACKED = re.compile(r"(?P<oracle>oracle_)?(?P<split>forget|retain|validation|test)_confidence")
 
 
-def score(root: str | Path, metric_name: str, options: Mapping[str, Any] | None = None) -> pa.Table:
+def score(
+    root: str | Path, metric_name: str, options: Mapping[str, Any] | None = None, with_intervals: bool = True
+) -> pa.Table:
     """Compute a registered metric on a results folder, write it to ``scores/<metric>.parquet`` and return it.
 
     One row a trial, or a group of trials, and part of the metric; a row without a value says why. ``options`` are a
-    group metric's own, such as ``margin``. Raises UnknownName, and ResultsError for what is no results folder.
+    group metric's own, such as ``margin``, and its intervals may be left out. Raises UnknownName, and ResultsError for what is no results folder.
     """
     folder = Folder(Store(root))
     if metric_name in METRICS:
@@ -72,7 +78,7 @@ def score(root: str | Path, metric_name: str, options: Mapping[str, Any] | None 
         name, rows = METRICS.canonical(metric_name), list(score_trials(folder, METRICS.canonical(metric_name)))
     elif metric_name in GROUP_METRICS:
         name = GROUP_METRICS.canonical(metric_name)
-        rows = list(score_groups(folder, GROUP_METRICS.get(name), options or {}))
+        rows = list(score_groups(folder, GROUP_METRICS.get(name), options or {}, with_intervals))
     else:
         raise UnknownName(
             f"Unknown metric {metric_name!r}. {did_you_mean(metric_name, [*METRICS.names(), *GROUP_METRICS.names()])}"
@@ -127,6 +133,9 @@ def score_trials(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
             "part": "value",
             "value": value,
             "oracles": None,
+            "low": None,
+            "high": None,
+            "interval": None,
             "sampled": sampled,
             "reason": reason,
         }
@@ -147,8 +156,10 @@ def observe_trial(folder: Folder, row: Mapping[str, Any], needs: set[str]) -> di
 # Many trials at a time
 
 
-def score_groups(folder: Folder, metric: GroupMetric, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """One row a group and part."""
+def score_groups(
+    folder: Folder, metric: GroupMetric, options: Mapping[str, Any], with_intervals: bool = True
+) -> Iterator[dict[str, Any]]:
+    """One row a group and part; of groups over seeds with an interval."""
     needs_oracles = any(need.startswith("oracle_") for need in metric.needs)
     for rows in groups(folder, metric.over):
         rows, oracles = with_oracles(folder, rows, metric.over) if needs_oracles else (rows, [])
@@ -165,9 +176,12 @@ def score_groups(folder: Folder, metric: GroupMetric, options: Mapping[str, Any]
             "oracles": count_models(observed)["oracles"] if needs_oracles else None,
             "sampled": sampled,
         }
+        found = intervals(metric, observed, values, options) if with_intervals and "seed" in metric.over else {}
         for part, value in values.items():
             why = None if value is not None else reason or "undefined for these values"
-            yield described | {"part": part, "value": value, "reason": why}
+            of = found.get(part)
+            ends = {"low": of and of.low, "high": of and of.high, "interval": of and of.over}
+            yield described | {"part": part, "value": value, **ends, "reason": why}
 
 
 def groups(folder: Folder, over: tuple[str, ...]) -> Iterator[list[Mapping[str, Any]]]:

@@ -148,6 +148,14 @@ def measure(seen: Seen, costs: Mapping[str, float | None]) -> Measured:
     return Measured(arrays, compute_all(arrays))
 
 
+def set_sizes(arrays: Mapping[str, Any]) -> str:
+    """The column ``set_sizes``: for each ``<set>_correct`` of f_U how many examples it holds."""
+    ours = {
+        name: len(of) for name, of in arrays.items() if name.endswith("_correct") and not name.startswith("retrain_")
+    }
+    return json.dumps({name.removesuffix("_correct"): size for name, size in sorted(ours.items())})
+
+
 def transfer_column(seen: Seen, arrays: Mapping[str, Any]) -> str | None:
     """Means on every shifted set as the JSON of the ``transfer`` column; None where a task has no shifted sets."""
     means = shifted_means(tuple(seen.splits.shifted), arrays)

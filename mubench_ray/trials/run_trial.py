@@ -30,6 +30,7 @@ from mubench_ray.trials.observing import (
     observe,
     possible,
     seen_of,
+    set_sizes,
     transfer_column,
 )
 from mubench_ray.trials.rows import begun_row, fault_of
@@ -112,6 +113,7 @@ def _unlearn(
 
     measured = measure(seen, spent)
     row |= measured.values | {"transfer": transfer_column(seen, measured.arrays)}
+    row["set_sizes"] = set_sizes(measured.arrays)
     outcome.examples = examples_table(trial, measured.arrays)
     if keep == "all":
         artifacts.keep(trial.id, ctx.network)

@@ -53,3 +53,34 @@ def test_what_fails_its_controls_is_marked(folder):
     folder.store.write_text("controls.json", json.dumps({"verdicts": verdicts}))
     page = write_report(folder.root).read_text()
     assert "0.5§" in page and "0.1§" not in page and "§ the controls do not bear this measure out" in page
+
+
+def test_an_interval_of_a_group_stands_beside_its_value(folder):
+    """As `mubench score` wrote it; a part without one is told bare."""
+    rows = [{"part": "auc", "value": 0.7, "low": 0.61, "high": 0.8}, {"part": "tpr", "value": 0.1}]
+    common = {"task": "digits", "model": "cnn", "method": "ft", "ratio": 10.0, "lr": 5e-4, "hyperparameters": "{}"}
+    kinds = COLUMNS | {"low": pa.float64(), "high": pa.float64()}
+    table = pa.Table.from_pylist([common | row for row in rows], pa.schema(list(kinds.items())))
+    folder.store.write_table("scores", "u_lira.parquet", table)
+    assert added(folder)["u_lira"][1] == [["ft", "digits", "cnn", "10 %", "5e-4", "0.7 [0.61, 0.8]", "0.1"]]
+
+
+def test_values_of_single_trials_have_the_interval_of_the_leaderboard(folder):
+    """The same seeds, examples and range."""
+    values = (0.9, 0.96, 0.99)
+    ids = [
+        folder.add(seed=seed, test_accuracy=value, set_sizes='{"test": 200}', method=method)
+        for method in ("ft", "salun")
+        for seed, value in enumerate(values)
+    ]
+    scores = [
+        {"method": "ft" if place < 3 else "salun", "part": "value", "value": values[place % 3], "trial_id": trial_id}
+        for place, trial_id in enumerate(ids)
+    ]
+    common = {"task": "digits", "model": "cnn", "ratio": 10.0, "lr": 5e-4, "hyperparameters": "{}"}
+    kinds = COLUMNS | {"trial_id": pa.string()}
+    table = pa.Table.from_pylist([common | row for row in scores], pa.schema(list(kinds.items())))
+    folder.store.write_table("scores", "test_accuracy.parquet", table)
+    row = next(row for row in make_report(folder.root).board.to_pylist() if row["method"] == "ft")
+    expected = f"0.95 [{row['test_accuracy_low']:.3g}, {row['test_accuracy_high']:.3g}]"
+    assert [texts[-1] for texts in added(folder)["test_accuracy"][1]] == [expected, expected]

@@ -164,6 +164,23 @@ def test_u_lira_finds_the_planted_leak_and_only_that(planted):
     assert counts == {"original": (10, 10), "ft": (10, 10), "retrain": (5, 5)}
 
 
+def test_a_group_metric_has_its_interval_and_a_trial_none(planted):
+    found = {(row["method"], row["part"]): row for row in score(planted, "u_lira").to_pylist()}
+    row = found["ft", "auc"]
+    assert 0.3 < row["low"] < row["value"] < row["high"] < 0.7 and row["interval"].startswith("10 trainings")
+    assert row["low"] < 0.5 < row["high"]
+    assert found["original", "auc"]["low"] > 0.9 and found["original", "auc"]["high"] <= 1.0
+    [told] = {row["interval"] for row in score(planted, "klom").to_pylist() if row["value"] is not None}
+    assert told == "undefined with models left out"  # of 10, which are the fewest that it takes
+    assert {(row["low"], row["high"], row["interval"]) for row in score(planted, "u_mia").to_pylist()} == {(None,) * 3}
+
+
+def test_intervals_may_be_left_out(planted):
+    bare = score(planted, "u_lira", with_intervals=False)
+    assert bare["low"].null_count == bare["interval"].null_count == len(bare)
+    assert bare["value"].equals(score(planted, "u_lira")["value"])
+
+
 def test_klom_and_forgetting_quality_separate_the_leak_from_its_absence(planted):
     divergence = by_method(score(planted, "klom"), "forget_mean")
     assert divergence["original"] > divergence["ft"] + 1
@@ -260,6 +277,7 @@ def test_deletion_capacity_ranges_over_ratios_and_takes_its_margin(tmp_path):
             write(store, make_trial("ft", seed, ratio=ratio), confidences(rng), columns={"test_loss": loss})
     found = {row["part"]: row for row in score(tmp_path, "deletion_capacity").to_pylist() if row["method"] == "ft"}
     assert {part: row["value"] for part, row in found.items()} == {"capacity": 5.0, "low": 5.0, "high": 5.0}
+    assert (found["capacity"]["low"], found["capacity"]["high"], found["low"]["low"]) == (5.0, 5.0, None)
     assert found["capacity"]["ratio"] is None and found["capacity"]["trials"] == 9
     narrow = score(tmp_path, "deletion_capacity", {"margin": 0.02})
     assert by_method(narrow, "capacity")["ft"] == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pytest
 import torch
 
@@ -51,6 +52,10 @@ def test_a_good_trial_fills_its_row(tiny, artifacts):
     assert row["status"] == "ok" and row["error"] is None
     assert 0 < row["flos"] <= row["retrain_flos"]
     assert row["forget_size"] + row["retain_size"] == 300
+    sizes = json.loads(row["set_sizes"])
+    assert (sizes["forget"], sizes["retain"]) == (row["forget_size"], row["retain_size"])
+    kept = outcome.examples["split"].to_pylist()
+    assert {name: kept.count(name) for name in sizes} == sizes and sizes["test"] > 0 and sizes["validation"] > 0
     assert (row["compute"], row["execution"], row.get("peak_memory")) == ("fp32", "eager", None)
     assert row["examples_per_second"] == pytest.approx(2 * 270 / row["seconds"])
     for name in ("test_accuracy", "forget_accuracy", "retain_accuracy", "validation_accuracy", "u_mia", "indisc"):

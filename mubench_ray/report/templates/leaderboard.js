@@ -128,7 +128,7 @@
   function toggle(tr, r) {
     if (tr.nextSibling && tr.nextSibling.className === "trials") return tr.nextSibling.remove();
     const td = make("td", { colSpan: tr.cells.length });
-    td.append(make("div", { textContent: "Hyperparameters " + r.hyperparameters + (r.lr === null ? "" : ", lr " + r.lr) + (r.options && r.options !== "{}" ? ", options " + r.options : "") + ". Intervals over " + r.interval_over + "s. One trial again:" }));
+    td.append(make("div", { textContent: "Hyperparameters " + r.hyperparameters + (r.lr === null ? "" : ", lr " + r.lr) + (r.options && r.options !== "{}" ? ", options " + r.options : "") + ". Intervals over: " + r.interval_over + ". One trial again:" }));
     for (const { id, seed, status, run, experiment, server, from } of r.trials) {
       const line = make("code", {}, data.rerun.replace("TRIAL_ID", id) + "   # seed " + seed + ", ");
       line.append(make("span", { className: "status " + status, textContent: status }));

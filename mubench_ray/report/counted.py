@@ -1,0 +1,69 @@
+"""How many distinct examples stand behind a mean of shares: all seeds count the same ones, and so tell of no more."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mubench_ray.metrics.base import source
+from mubench_ray.report.grouping import Groups, combine, encode
+
+
+def distinct_examples(groups: Groups, values: np.ndarray, counts: str, trials: pa.Table) -> np.ndarray:
+    """The number of distinct examples, (G,), that the mean of a group's finite ``values`` (N,) is worth, each of them
+    the share that is right in the set ``counts`` of one of the ``trials`` (N); NaN where a size is not known.
+
+    One set counts once, however many seeds answered it; sets of several tasks add up. Sets that are drawn anew (D_F and
+    D_R) share the examples that draws from one training set have in common by chance; draws with one seed, of several
+    ratios, are counted as one set of their harmonic mean size.
+    """
+    sizes = set_sizes(trials, counts)
+    there = np.isfinite(values)
+    rows = np.flatnonzero(there & (sizes > 0))
+    unknown = groups.count(there) != groups.count(there & (sizes > 0))
+    task, total = encode(trials["task"])[rows], groups.count(there)
+    of_task, owner = combine(groups.code[rows], task)
+    inverse = 1 / sizes[rows]
+    if not {"D_F", "D_R"} & (source(f"{counts}_correct") or set()):
+        return _worth(unknown, _shared(of_task, owner, inverse, total))
+    of_set, task_of_set = combine(of_task, encode(trials["forget_seed"])[rows])
+    whole = _column(trials, "forget_size")[rows] + _column(trials, "retain_size")[rows]
+    common = np.where(np.isfinite(whole), 1 / np.where(whole > 0, whole, np.nan), inverse)
+    # Var = p (1 - p) (sum over sets of w^2 / n + sum over pairs of sets of w w' / N), with w the shares of the mean.
+    apart = _shared(of_set, owner[task_of_set], inverse - common, total)
+    return _worth(unknown, apart + _shared(of_task, owner, common, total))
+
+
+def _shared(code: np.ndarray, owner: np.ndarray, inverse: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Sum over the parts ``code`` of each owner (G,) of its share of the ``total``, squared, times the mean ``inverse``."""
+    count, weight = np.bincount(code, minlength=len(owner)), np.bincount(code, weights=inverse, minlength=len(owner))
+    parts = count * weight / np.maximum(total[owner], 1) ** 2
+    return np.bincount(owner, weights=parts, minlength=len(total))
+
+
+def _worth(unknown: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    return 1 / np.where(unknown | (inverse <= 0), np.nan, inverse)
+
+
+def set_sizes(trials: pa.Table, which: str) -> np.ndarray:
+    """Examples of a set that each trial answered, (N,); NaN where its row does not say. Rows of an earlier release say it
+    of D_F and D_R."""
+    texts = trials["set_sizes"].combine_chunks().dictionary_encode(null_encoding="encode")
+    known = [_size(json.loads(text or "{}"), which) for text in texts.dictionary.to_pylist()]
+    sizes = np.array(known, float)[texts.indices.to_numpy(zero_copy_only=False)] if known else np.empty(0)
+    return np.where(np.isfinite(sizes), sizes, _column(trials, f"{which}_size")) if which in DRAWN else sizes
+
+
+#: Sets of which an own column has the size.
+DRAWN = ("forget", "retain")
+
+
+def _size(sizes: dict[str, Any], which: str) -> float:
+    return float(sizes.get(which) or np.nan)
+
+
+def _column(trials: pa.Table, name: str) -> np.ndarray:
+    return trials[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)
