@@ -242,6 +242,7 @@ def examples_table(trial: Trial, arrays: Mapping[str, np.ndarray]) -> pa.Table:
             keep = torch.randperm(size, generator=torch_generator("sample", split, size))[:SAMPLE].sort().values.numpy()
             columns, size = {name: values[keep] for name, values in columns.items()}, SAMPLE
         named = {
+            **{name: pa.nulls(size) for name in EXAMPLES.names},
             "trial_id": pa.array([trial.id] * size),
             "split": pa.array([split] * size).dictionary_encode(),
         } | columns
