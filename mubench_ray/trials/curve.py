@@ -62,7 +62,7 @@ class Curve:
                 observed = evaluate(ctx.network, ctx.data, rows)
                 point |= {
                     f"{name}_accuracy": known(observed["correct"].mean()),
-                    f"{name}_loss": observed["loss"].mean(),
+                    f"{name}_loss": known(observed["loss"].mean()),
                 }
             self.points.append(point)
 
