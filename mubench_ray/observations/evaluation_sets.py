@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from mubench_ray.forget import ForgetSplit, Sampler
+from mubench_ray.forget import ForgetSplit
 from mubench_ray.observations.base import Observation, Seen, Trained, observation
 from mubench_ray.tasks.base import Examples, Splits
 from mubench_ray.training.data import Rows
@@ -57,28 +59,35 @@ def of_retrain(seen: Seen, retrain: Trained, ours: Mapping[str, np.ndarray]) -> 
     return flatten({name: evaluate(network, seen.ctx.data, rows) for name, rows in sets.items()})
 
 
-def held_out(splits: Splits, sampler: Sampler) -> dict[str, Rows]:
-    """D_V and D_Test; where the sampler draws D_F from classes, of the others, and what they hold of these."""
+def held_out(splits: Splits, forget: ForgetSplit) -> dict[str, Rows]:
+    """D_V and D_Test; where D_F is of classes, the others of them and, as sets of their own, these."""
     found: dict[str, Rows] = {}
     for name, examples in zip(HELD_OUT, (splits.validation, splits.test), strict=True):
-        found |= parted(name, examples, sampler)
+        among = of_forgotten(splits, forget, examples)
+        if among is None or among.all() or not among.any():
+            found[name] = Rows.all_of(examples)
+        else:
+            found[name] = Rows(examples, (~among).nonzero().flatten())
+            found[f"forgotten_{name}"] = Rows(examples, among.nonzero().flatten())
     return found
 
 
-def parted(name: str, examples: Examples, sampler: Sampler) -> dict[str, Rows]:
-    """A split as one set, or as two: what is kept of it and what is of the classes of D_F, if it holds both."""
-    among = sampler.among(examples)
-    if among is None or among.all() or not among.any():
-        return {name: Rows.all_of(examples)}
-    kept, forgotten = (Rows(examples, mask.nonzero().flatten()) for mask in (~among, among))
-    return {name: kept, f"forgotten_{name}": forgotten}
+def of_forgotten(splits: Splits, forget: ForgetSplit, examples: Examples) -> Tensor | None:
+    """Which examples of a split, bool (N,), are of the classes or other groups that D_F is of: as its sampler says or, of a list, where D_R has nothing left
+    of any class of D_F; None where D_F is no such set."""
+    among = forget.sampler.among(examples)
+    if among is None:
+        labels = splits.train.labels
+        own = labels[forget.forget].unique()
+        among = None if torch.isin(labels[forget.retain], own).any() else torch.isin(examples.labels, own)
+    return among
 
 
 def evaluation_sets(splits: Splits, forget: ForgetSplit) -> dict[str, Rows]:
     """D_F (of a sequence: all that was to be forgotten so far), D_R, D_V and D_Test, both parted where D_F is of classes, and, of a shadow model, the half
     that it never saw."""
     sets = {"forget": Rows(splits.train, forget.forget), "retain": Rows(splits.train, forget.retain)}
-    sets |= held_out(splits, forget.sampler)
+    sets |= held_out(splits, forget)
     return sets if splits.unseen is None else sets | {"unseen": Rows.all_of(splits.unseen)}
 
 

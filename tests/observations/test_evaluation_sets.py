@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.forget import ForgetSplit
 from mubench_ray.forget.by_class import OfClass
 from mubench_ray.forget.uniform import Uniform
 from mubench_ray.metrics import compute_all, compute_one
@@ -37,22 +38,25 @@ def examples(labels, **groups):
     return Examples({"labels": labels}, torch.arange(len(labels)), groups=groups)
 
 
-def positions(sampler, test):
-    return {
-        name: rows.positions.tolist()
-        for name, rows in held_out(Splits(test, test, test), sampler).items()
-        if "test" in name
-    }
+def positions(sampler, test, forget=(0,), retain=(0,)):
+    """Rows of D_Test in its sets, with D_F and D_R at these rows of the same examples."""
+    split = ForgetSplit(torch.tensor(forget), torch.tensor(retain), {}, sampler)
+    found = held_out(Splits(test, test, test), split)
+    return {name: rows.positions.tolist() for name, rows in found.items() if "test" in name}
 
 
 @pytest.mark.parametrize("part", [False, True])
 def test_a_held_out_set_is_parted_by_the_classes_of_d_f(part):
     test = examples([0, 1, 2, 1, 0], superclass=[7, 7, 8, 7, 7])
     assert positions(OfClass(classes=[1], part=part), test) == {"test": [0, 2, 4], "forgotten_test": [1, 3]}
-    assert positions(OfClass(classes=[8], by="superclass", part=part), test) == {
-        "test": [0, 1, 3, 4],
-        "forgotten_test": [2],
-    }
+    by_superclass = OfClass(classes=[8], by="superclass", part=part)
+    assert positions(by_superclass, test) == {"test": [0, 1, 3, 4], "forgotten_test": [2]}
+
+
+def test_a_list_of_whole_classes_is_as_good_as_their_names():
+    test = examples([0, 1, 2, 1, 0])
+    assert positions(Uniform(), test, [1, 2, 3], [0, 4]) == {"test": [0, 4], "forgotten_test": [1, 2, 3]}
+    assert positions(Uniform(), test, [1, 2], [0, 3, 4]) == {"test": [0, 1, 2, 3, 4]}, "D_R has one of class 1"
 
 
 def test_it_stays_whole_where_d_f_is_drawn_from_all_of_d_or_nothing_is_left_on_either_side():
