@@ -23,7 +23,7 @@ SPLITS = ("forget", "retain", "validation", "test")
 #: Examples of the sets that a metric is tried on, again and again: few, some, and enough for a false-positive rate of 0.1 %.
 SIZES = (12, 12, 150, 150, 1200)
 #: What stands in a name before the set whose examples an array is of.
-WHOSE = re.compile(rf"^(?:retrain_|original_|incompetent_)?({'|'.join(SPLITS)})_")
+WHOSE = re.compile(rf"^(?:retrain_|original_|incompetent_)?((?:forgotten_)?(?:{'|'.join(SPLITS)}))_")
 
 
 def check(name: str) -> Iterator[Finding]:
@@ -41,7 +41,7 @@ def check_metric(metric: Metric) -> Iterator[Finding]:
     yield all_of("declares a direction, a range, an ideal inside it and a version", faults)
     known = observe(np.random.default_rng(0), 12)
     further = {need for need in reads(metric.name) - known.keys() if observable(need)}
-    unknown = sorted(reads(metric.name) - known.keys() - further)
+    unknown = sorted((reads(metric.name) | set(metric.optional)) - known.keys() - further)
     told = [
         f"{need!r} is neither observed nor a metric. {did_you_mean(need, [*known, *METRICS.names()])}"
         for need in unknown
@@ -50,6 +50,7 @@ def check_metric(metric: Metric) -> Iterator[Finding]:
     if unknown:
         return
     tried = [observe(np.random.default_rng(seed), size, further) for seed, size in enumerate(SIZES)]
+    tried += [{name: values for name, values in observed.items() if name not in metric.optional} for observed in tried]
     yield from check_values(
         lambda observed: {"value": compute_one(metric.name, observed, {})}, {"value": metric}, tried
     )
@@ -199,21 +200,27 @@ def observe(rng: np.random.Generator, size: int, further: Iterable[str] = ()) ->
     observed |= {"retrain_seconds": rng.uniform(1, 9), "retrain_flos": rng.uniform(1e9, 9e9)}
     for whose in ("", "retrain_"):
         shift = rng.normal(0, 2)
-        for split in SPLITS:
+        for split in (*SPLITS, "forgotten_test", "forgotten_validation"):
             confidence = rng.normal(shift + 2 * (split == "retain"), rng.uniform(0.5, 5), size)
+            certain = 1 / (1 + np.exp(-np.abs(confidence)))
             observed |= {
                 f"{whose}{split}_confidence": confidence,
                 f"{whose}{split}_loss": np.logaddexp(0, -confidence),
                 f"{whose}{split}_correct": (confidence > 0).astype(float),
                 f"{whose}{split}_entropy": rng.gamma(1, 1, size),
+                f"{whose}{split}_modified_entropy": rng.gamma(1, 1, size),
+                f"{whose}{split}_top_probability": certain,
+                f"{whose}{split}_label": np.arange(size) % 4,
             }
     for name in ("forget", "incompetent_forget", "forget_only_forget", "original_extra", "extra_only_extra"):
         logits = rng.normal(0, 3, (size, 7))
         observed[f"{name}_log_probs"] = logits - np.logaddexp.reduce(logits, -1, keepdims=True)
+    observed |= {f"{split}_probabilities": rng.dirichlet(np.ones(7), size) for split in ("retain", "test", "forget")}
     for name in ("state", "retrain_state"):
         observed[name] = {"a.weight": rng.normal(size=(3, 2)), "a.bias": rng.normal(size=3), "b.steps": np.array(4)}
     generated = ("rouge_l", "rouge_l_recall", "factual_overlap", "generated_correct", "clip_score")
     observed |= {f"{split}_{name}": rng.uniform(0, 1, size) for split in ("forget", "test") for name in generated}
+    observed |= {f"{split}_judged": np.ones(size) for split in ("forget", "test")}
     observed |= {"relearn_steps": np.arange(6.0), "shifted_correct": rng.integers(0, 2, size).astype(float)}
     observed |= {"original_shifted_correct": rng.integers(0, 2, size).astype(float)}
     observed |= {f"{whose}relearn_forget_accuracy": rng.uniform(0, 1, 6) for whose in ("", "retrain_")}

@@ -121,7 +121,11 @@ def data_of(seen: Seen) -> dict[str, Tensor]:
 
 def is_taken(name: str) -> bool:
     """Whether an array has the name of one that every trial has: metrics of the trial would read it in its place."""
-    return bool(re.fullmatch(rf"(retrain_)?({'|'.join(SETS)})_(loss|correct|confidence|entropy)", name))
+    return bool(
+        re.fullmatch(
+            rf"(retrain_)?({'|'.join(SETS)})_(loss|correct|confidence|entropy|modified_entropy|top_probability)", name
+        )
+    )
 
 
 class Declared(dict[str, Rows]):

@@ -65,6 +65,10 @@ class Sampler(BaseModel):
         """Whether another forget seed draws another set."""
         return True
 
+    def among(self, examples: Examples) -> Tensor | None:
+        """Which examples of a split, bool (N,), are of the classes, or other groups, that D_F is of; None where D_F is drawn from all of D."""
+        return None
+
     @property
     def whole(self) -> bool:
         """Whether D_F is given by the data as a whole, so that only its own ratios can be asked for."""

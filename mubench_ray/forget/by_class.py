@@ -45,6 +45,11 @@ class OfClass(Sampler):
             )
         return torch.isin(labels, torch.tensor(self.classes)).nonzero().flatten()
 
+    def among(self, examples: Examples) -> Tensor | None:
+        """Those of the classes; None where the split does not know the grouping."""
+        known = self.by in ("class", *examples.groups)
+        return torch.isin(self._labels(examples), torch.tensor(self.classes)) if known else None
+
     def size(self, order: Tensor, train: Examples, draw: Draw) -> int:
         """All of them, or ``part``; raises MubenchError for a ratio that is not their share, or with ``part`` is no part of it."""
         share, wanted = percent(len(order), len(train)), round(len(train) * draw.ratio / 100)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.forget.base import Draw, Scores, configured
+from mubench_ray.forget.base import Draw, Sampler, Scores, configured
 from mubench_ray.forget.scored import Scored
 from mubench_ray.randomness import numpy_generator
 from mubench_ray.tasks.examples import Examples
@@ -19,11 +19,12 @@ from mubench_ray.trial import ForgetSet
 
 @dataclass(frozen=True)
 class ForgetSplit:
-    """D_F and D_R as positions of the training split (int64, sorted, disjoint, together everything)."""
+    """D_F and D_R as positions of the training split (int64, sorted, disjoint, together everything), and the sampler that drew them."""
 
     forget: Tensor
     retain: Tensor
     manifest: dict[str, Any]
+    sampler: Sampler
 
 
 def split_forget(train: Examples, forget: ForgetSet, scores: tuple[Scores, ...] = ()) -> ForgetSplit:
@@ -66,7 +67,7 @@ def split_forget(train: Examples, forget: ForgetSet, scores: tuple[Scores, ...] 
         "sha256": hashlib.sha256(",".join(map(str, source)).encode()).hexdigest(),
         "indices": source,
     }
-    return ForgetSplit(chosen, retain, manifest)
+    return ForgetSplit(chosen, retain, manifest, sampler)
 
 
 def halves(size: int, half: int) -> tuple[Tensor, Tensor]:

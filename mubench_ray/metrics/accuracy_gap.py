@@ -21,7 +21,7 @@ def forget_gap(forget_correct: np.ndarray, retrain_forget_correct: np.ndarray) -
     return abs(forget_correct.mean() - retrain_forget_correct.mean())
 
 
-@metric("validation_gap", direction="lower", high=1.0, cites=CITES)
+@metric("validation_gap", direction="lower", high=1.0, cites=CITES, version=2)
 def validation_gap(validation_correct: np.ndarray, retrain_validation_correct: np.ndarray) -> float:
     """|VA(f_U) - VA(f_R)| on D_V; 0 is ideal."""
     return abs(validation_correct.mean() - retrain_validation_correct.mean())

@@ -3,21 +3,28 @@
 The names of a metric's parameters say what it reads, so that adding one touches its own file and nothing else:
 
 - ``<split>_<column>``: an array over the split's examples; split is forget, retain, validation or test, column is loss
-  (nats), correct, confidence (logit-scaled) or entropy (nats);
+  (nats), correct, confidence (logit-scaled), entropy (nats) or label and, of a classifier, modified_entropy (nats) or
+  top_probability, that of the predicted class;
+- ``forgotten_test_<column>`` and ``forgotten_validation_<column>``: where D_F is defined by classes, what D_Test and D_V
+  hold of them; ``test`` and ``validation`` are then what they hold of the others;
 - ``retrain_<split>_<column>``: the same of the retrained model of the same seed;
 - the name of another metric: its value, computed once;
 - ``seconds``, ``flos``, ``retrain_seconds``, ``retrain_flos``: costs; ``ratio``, ``seed``: of the trial.
 
+A parameter with a default keeps it where the trial has no such array.
+
 Where each of them comes from is declared here too, by ``declare``: what comes from D_Test no search reads, and what comes from the clock no rerun compares.
 
-What an engine does not observe is missing, and so is an array that is empty or holds a NaN; a metric that needs it is
-None. Metrics of many trials at once are in ``group.py``.
+What an engine does not observe is missing, and so is an array that is empty or all NaN; a metric that needs it is None.
+An example of a split of which some array that the metric reads is NaN (f_U gives no number for it) is left out of them
+all; the row's marks say of how many. Metrics of many trials at once are in ``group.py``.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -47,6 +54,8 @@ class Metric:
     high: float
     cites: str
     needs: tuple[str, ...]
+    #: Read where they are observed.
+    optional: tuple[str, ...] = ()
     ideal: float | None = None
     #: Raised where its values change; every row says by which version its own were computed.
     version: int = 1
@@ -86,10 +95,13 @@ def metric(
     """Function decorator that registers a metric; the function stays an ordinary function."""
 
     def register(compute: Formula) -> Formula:
-        needs = tuple(inspect.signature(compute).parameters)
-        METRICS.add(
-            name, Metric(name, compute, direction, low, high, cites, needs, ideal, version, heading, format, counts)
+        parameters = inspect.signature(compute).parameters.values()
+        needs = tuple(p.name for p in parameters if p.default is p.empty)
+        optional = tuple(p.name for p in parameters if p.default is not p.empty)
+        declared = Metric(
+            name, compute, direction, low, high, cites, needs, optional, ideal, version, heading, format, counts
         )
+        METRICS.add(name, declared)
         return compute
 
     return register
@@ -114,23 +126,45 @@ def compute_one(name: str, observed: Mapping[str, Any], values: dict[str, float 
         value = compute_one(need, observed, values) if _is_metric(need) else observed.get(need)
         given[need] = value if is_observed(value) else None
     if all(value is not None for value in given.values()):
-        value = float(metric.compute(**given))
+        given |= {name: observed[name] for name in metric.optional if is_observed(observed.get(name))}
+        value = float(metric.compute(**numbers_alone(given)))
         values[name] = value if math.isfinite(value) else None
     return values[name]
 
 
 def is_observed(value: Any) -> bool:
-    """Whether a metric may read this: something, not empty and without NaN (an infinite loss is an observation)."""
+    """Whether a metric may read this: something, not empty and not all NaN (an infinite loss is an observation)."""
     if value is None:
         return False
     if isinstance(value, Mapping):
         return bool(value)
     array = np.asarray(value)
-    return array.size > 0 and not (array.dtype.kind == "f" and bool(np.isnan(array).any()))
+    return array.size > 0 and not (array.dtype.kind == "f" and bool(np.isnan(array).all()))
+
+
+def numbers_alone(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a metric is given, without the examples of which an array of their split is NaN. All of it where nothing is."""
+    lost: dict[tuple[str, int], np.ndarray] = {}
+    for name, value in given.items():
+        if (key := _examples_of(name, value)) is not None and value.dtype.kind == "f":
+            lost[key] = lost.get(key, np.zeros(len(value), bool)) | np.isnan(value.reshape(len(value), -1)).any(1)
+    kept = {key: ~mask for key, mask in lost.items() if mask.any()}
+    keys = {name: _examples_of(name, value) for name, value in given.items()}
+    return {name: value[kept[key]] if (key := keys[name]) in kept else value for name, value in given.items()}
+
+
+#: Which examples an array is of; f_U and what it is compared with are read on the same ones.
+_SPLIT = re.compile(r"(?:(?:retrain|incompetent)_)?((?:forgotten_)?(?:validation|test)|forget|retain)_")
+
+
+def _examples_of(name: str, value: Any) -> tuple[str, int] | None:
+    """The split, and how many of its examples, an array is of; None for what is no array of examples."""
+    found = _SPLIT.match(name)
+    return (found[1], len(value)) if found and isinstance(value, np.ndarray) and value.ndim else None
 
 
 def reads(name: str) -> set[str]:
-    """What a metric reads, itself or through other metrics, that is not a metric."""
+    """What a metric cannot do without, itself or through other metrics, that is not a metric."""
     found: set[str] = set()
     for need in METRICS.get(name).needs:
         found |= reads(need) if _is_metric(need) else {need}

@@ -1,4 +1,8 @@
-"""Retention against the retrain of the same seed (Deep Unlearn): ratios of accuracies, their deviation from 1."""
+"""Retention against the retrain of the same seed (Deep Unlearn): ratios of accuracies, their deviation from 1.
+
+Where D_F is a whole class the retrain gets nothing of it right: FR is undefined, and RetDev with it. D_Test is what it holds
+of the classes that are kept.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +31,13 @@ def forget_retention(forget_correct: np.ndarray, retrain_forget_correct: np.ndar
     return retention(forget_correct, retrain_forget_correct)
 
 
-@metric("test_retention", direction="neither", cites=DEEP_UNLEARN)
+@metric("test_retention", direction="neither", cites=DEEP_UNLEARN, version=2)
 def test_retention(test_correct: np.ndarray, retrain_test_correct: np.ndarray) -> float:
     """TR = TA(f_U) / TA(f_R); 1 is ideal."""
     return retention(test_correct, retrain_test_correct)
 
 
-@metric("retention_deviation", direction="lower", ideal=0.0, cites=DEEP_UNLEARN)
+@metric("retention_deviation", direction="lower", ideal=0.0, cites=DEEP_UNLEARN, version=2)
 def retention_deviation(
     retain_correct: np.ndarray,
     forget_correct: np.ndarray,

@@ -19,7 +19,9 @@ CITES = "Hayes et al. 2024, arXiv 2403.01218; Carlini et al. 2022, arXiv 2112.03
 CLIP = 100.0
 #: Smallest standard deviation of a Gaussian, on the logit scale.
 FLOOR = 0.01
-#: With fewer shadow models on either side one variance is pooled over all examples (Carlini et al., section VI.C).
+#: With fewer shadow models of an example on either side, both sides have one variance each, pooled over all examples
+#: (Carlini et al., section VI.C): an example's own on one side beside a pooled one on the other would tell examples apart
+#: by how they spread, whatever was forgotten.
 PER_EXAMPLE_VARIANCE = 16
 PARTS = {
     "accuracy": Part("lower", high=1.0, ideal=0.5),
@@ -30,16 +32,15 @@ PARTS = {
 }
 
 
-def gaussians(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, floored variance and count of each example's observations, (N,) each, from (M, N) with NaN as absent."""
+def moments(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """Mean and variance of each example's observations, (N,), the variance pooled over all examples, and how many each has,
+    (N,), from (M, N) with NaN as absent."""
     seen = ~np.isnan(confidence)
     count = seen.sum(0)
     mean = np.where(seen, confidence, 0.0).sum(0) / np.maximum(count, 1)
     squares = np.where(seen, np.square(confidence - mean), 0.0).sum(0)
-    variance = squares / np.maximum(count - 1, 1)
     pooled = squares.sum() / max((count - 1).clip(0).sum(), 1)
-    variance = np.where(count >= PER_EXAMPLE_VARIANCE, variance, pooled)
-    return mean, np.maximum(variance, FLOOR**2), count
+    return mean, squares / np.maximum(count - 1, 1), pooled, count
 
 
 def log_likelihood_ratio(target: np.ndarray, forgotten: np.ndarray, never_seen: np.ndarray) -> np.ndarray:
@@ -48,12 +49,13 @@ def log_likelihood_ratio(target: np.ndarray, forgotten: np.ndarray, never_seen: 
     NaN where a side has fewer than 2 shadow models. ``target`` is (K, N), ``forgotten`` (U, N) and ``never_seen`` (R,
     N), all logit-scaled confidences with NaN as absent.
     """
+    sides = [moments(shadows) for shadows in (forgotten, never_seen)]
+    few = np.minimum(*(count for *_, count in sides))
     scores = []
-    for shadows in (forgotten, never_seen):
-        mean, variance, count = gaussians(shadows)
-        density = -np.log(variance) / 2 - np.square(target - mean) / (2 * variance)
-        scores.append(np.where(count >= 2, density, np.nan))
-    return scores[0] - scores[1]
+    for mean, own, pooled, _ in sides:
+        variance = np.maximum(np.where(few >= PER_EXAMPLE_VARIANCE, own, pooled), FLOOR**2)
+        scores.append(-np.log(variance) / 2 - np.square(target - mean) / (2 * variance))
+    return np.where(few >= 2, scores[0] - scores[1], np.nan)
 
 
 def leave_fold_out(

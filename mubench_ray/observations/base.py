@@ -43,7 +43,8 @@ class Trained(Protocol):
 @dataclass(frozen=True)
 class Seen:
     """What an observation may look at. f_U is ``ctx.network``, which it leaves as it is; ``sets`` are D_F (``forget``), D_R (``retain``), D_V
-    (``validation``), D_Test (``test``) and, of a shadow model, ``unseen``; ``retrain`` is None where the trial has none; ``artifact`` gives a network of a
+    (``validation``), D_Test (``test``), where D_F is of classes what these two hold of them (``forgotten_validation``, ``forgotten_test``), and, of a shadow
+    model, ``unseen``; ``retrain`` is None where the trial has none; ``artifact`` gives a network of a
     kind that the observation ``needs``."""
 
     trial: Trial

@@ -42,7 +42,7 @@ class Column:
     ``retention`` names the ratio to the trial's own retrain that an accuracy can be recovered from: its difference to
     that retrain is reported, in the column ``difference``; such a column is ``of`` the accuracy. ``relative`` metrics
     are relative to the own retrain already, so that two retrains cannot differ in them. ``timed`` ones follow the clock;
-    ``root`` ones are drawn on a square-root axis from 0.
+    ``root`` ones are drawn on a square-root axis from 0. A ``rare`` one is no column where no trial has it.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Column:
     relative: bool = False
     timed: bool = False
     root: bool = False
+    rare: bool = False
     direction: Direction = "neither"
     summary: str = ""
     cites: str = ""
@@ -75,6 +76,7 @@ COLUMNS = (
         ("board", "screen", "live", "curves", "glance", "noise"),
         retention="test_retention",
     ),
+    Column("forgotten_test_accuracy", "D_Test, forgotten classes", ("board", "screen"), rare=True),
     Column(
         "forget_accuracy",
         "D_F",

@@ -118,6 +118,8 @@ def load(root: str | Path) -> Results:
     present = [
         column.name for column in trials.schema if column.name not in fixed and pa.types.is_floating(column.type)
     ]
+    rare = {name for name in present if name in COLUMN and COLUMN[name].rare}
+    present = [name for name in present if name not in rare or trials[name].null_count < len(trials)]
     reported = [c.difference for c in ACCURACIES if c.name in present and c.difference in COLUMN]
     declared = store.read_object("metrics.json")
     columns = described([*present, *reported, "seconds"], declared, timed_columns(declared))

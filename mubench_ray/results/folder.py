@@ -17,7 +17,7 @@ from mubench_ray.results.observations import kinds_shown, usable_records
 from mubench_ray.results.repetitions import read_trials
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
-from mubench_ray.trial import Trial
+from mubench_ray.trial import ForgetSet, Trial
 
 
 class Folder:
@@ -59,7 +59,8 @@ class Folder:
         columns = [name for name in table.column_names if name not in ("trial_id", "split")]
         split = np.asarray(table["split"].cast(pa.string()).to_pylist(), dtype=str)
         arrays = {name: table[name].to_numpy() for name in columns}
-        return {f"{each}_{name}": arrays[name][split == each] for each in np.unique(split) for name in columns}
+        found = {f"{each}_{name}": arrays[name][split == each] for each in np.unique(split) for name in columns}
+        return parted(found, self.trials[trial_id].forget) if trial_id in self.trials else found
 
     def curve(self, trial_id: str) -> pa.Table | None:
         """The points of a trial's curve in the order in which they were taken."""
@@ -78,6 +79,25 @@ class Folder:
             row["retain_size"] is not None
             and len(self.examples(row["trial_id"]).get("retain_index", ())) < row["retain_size"]
         )
+
+
+def parted(arrays: dict[str, np.ndarray], forget: ForgetSet) -> dict[str, np.ndarray]:
+    """The arrays of a trial that forgot classes before D_V and D_Test were parted by them, parted by what labels say: those of the sampler's classes or, of
+    another grouping, those of D_F where D_R has none of them. Groups that labels do not tell stay in D_V and D_Test."""
+    if forget.sampler != "class" or "forget_label" not in arrays or "forgotten_test_label" in arrays:
+        return arrays
+    if forget.options.get("by", "class") == "class":
+        classes = np.asarray(forget.options["classes"])
+    else:
+        classes = np.setdiff1d(arrays["forget_label"], arrays.get("retain_label", []))
+    found = dict(arrays)
+    for split in ("validation", "test"):
+        own = [name for name in arrays if name.startswith(f"{split}_")]
+        among = np.isin(arrays.get(f"{split}_label", []), classes)
+        if among.any() and not among.all():
+            found |= {f"forgotten_{name}": arrays[name][among] for name in own}
+            found |= {name: arrays[name][~among] for name in own}
+    return found
 
 
 def read_trial(row: Mapping[str, Any]) -> Trial:

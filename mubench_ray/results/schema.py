@@ -95,13 +95,15 @@ EXAMPLES = pa.schema(
         pa.field("trial_id", _string, nullable=False),
         pa.field(
             "split", pa.dictionary(pa.int8(), _string), nullable=False
-        ),  # forget, retain (a sample), validation, test
+        ),  # forget, retain (a sample), validation, test; of classes that are forgotten forgotten_validation and forgotten_test
         pa.field("index", pa.int32(), nullable=False),  # position in the data set's own list
         pa.field("label", pa.int32()),
         pa.field("loss", pa.float32()),
         pa.field("correct", pa.float32()),
         pa.field("confidence", pa.float32()),  # log(p / (1 - p)) of the true target
         pa.field("entropy", pa.float32()),  # of the prediction, nats
+        pa.field("modified_entropy", pa.float32()),  # nats; this and the next of classifiers, null in older folders
+        pa.field("top_probability", pa.float32()),  # of the class that is predicted
     ],
     metadata=_metadata,
 )

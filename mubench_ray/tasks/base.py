@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
@@ -131,7 +132,8 @@ class Task(ABC):
     @abstractmethod
     def observe(self, outputs: Any, batch: Batch) -> Columns:
         """What is kept of every evaluated example: ``loss`` (nats), ``correct`` in [0, 1] and ``confidence``, the logit-scaled
-        confidence log(p / (1 - p)) of the true target (Carlini et al. 2022), and ``entropy`` of the prediction (nats), each (B,)."""
+        confidence log(p / (1 - p)) of the true target (Carlini et al. 2022), and ``entropy`` of the prediction (nats), each (B,). A classifier also gives
+        ``modified_entropy`` (nats) and ``top_probability``, that of the class that it predicts."""
 
     def divergence(self, teacher: Any, student: Any, batch: Batch) -> Tensor | None:
         """How far two networks' outputs lie apart on each example, (B,), nats, for a task without log-probabilities; None: their KL divergence."""
@@ -172,17 +174,30 @@ class Classification(Task):
         return batch.replace(labels=(batch["labels"] + step) % self.classes)
 
     def observe(self, outputs: Tensor, batch: Batch) -> Columns:
-        """Cross-entropy, 0/1 correctness, log p_y - log(1 - p_y) and entropy, computed in float64 so that neither end overflows."""
+        """Cross-entropy, 0/1 correctness, log p_y - log(1 - p_y), entropy, modified entropy and the largest probability, computed in float64 so that neither
+        end overflows. A prediction that is no number is never right."""
         log_probs = F.log_softmax(outputs.double(), dim=-1)
         labels = batch["labels"].unsqueeze(-1)
         true = log_probs.gather(-1, labels).squeeze(-1)
         others = log_probs.scatter(-1, labels, -torch.inf).logsumexp(-1)
         return {
             "loss": -true,
-            "correct": (outputs.argmax(-1) == batch["labels"]).double(),
+            "correct": ((outputs.argmax(-1) == batch["labels"]) & ~true.isnan()).double(),
             "confidence": true - others,
             "entropy": torch.special.entr(log_probs.exp()).sum(-1),
+            "modified_entropy": modified_entropy(log_probs, labels),
+            "top_probability": log_probs.amax(-1).exp(),
         }
+
+
+def modified_entropy(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """-(1 - p_y) log p_y - sum over the other classes of p log(1 - p), nats, (B,), of log-probabilities (B, K) and labels (B, 1): 0 for what is certain and
+    right, large for what is certain and wrong (Song & Mittal 2021, arXiv 2003.10595). As there no logarithm is below log(1e-30)."""
+    probs = log_probs.exp()
+    least = math.log(1e-30)
+    others = (probs * torch.log1p(-probs).clamp(min=least)).scatter(-1, labels, 0.0).sum(-1)
+    true = log_probs.gather(-1, labels).squeeze(-1)
+    return torch.expm1(true) * true.clamp(min=least) - others
 
 
 class ImageClassification(Classification):

@@ -148,7 +148,7 @@ class SequenceTask(TextTask):
         loss = -(true * counted).double().sum(1) / counts
         return {
             "loss": loss,
-            "correct": (counted & (outputs.argmax(-1) == targets)).sum(1).double() / counts,
+            "correct": (counted & (outputs.argmax(-1) == targets) & ~true.isnan()).sum(1).double() / counts,
             "confidence": -loss - torch.log(-torch.expm1(-loss.clamp(min=1e-12))),
             "entropy": (entropy * counted).double().sum(1) / counts,
         }

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mubench_ray.randomness import torch_generator
+from mubench_ray.results.schema import CURVE_METRICS
 from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows
 from mubench_ray.training.evaluate import evaluate
@@ -26,7 +27,7 @@ class Curve:
         self, trial: Trial, sets: Mapping[str, Rows], size: int, reference_flos: float, points: list[dict[str, Any]]
     ) -> None:
         self.trial, self.reference_flos, self.points = trial, reference_flos, points
-        self.sets = {name: sample(rows, name, size) for name, rows in sets.items() if name != "unseen"}
+        self.sets = {name: sample(rows, name, size) for name, rows in sets.items() if f"{name}_loss" in CURVE_METRICS}
         self.due = list(CURVE_SHARES)
 
     def __call__(self, ctx: Context) -> None:
@@ -61,7 +62,7 @@ class Curve:
                 observed = evaluate(ctx.network, ctx.data, rows)
                 point |= {
                     f"{name}_accuracy": known(observed["correct"].mean()),
-                    f"{name}_loss": observed["loss"].mean(),
+                    f"{name}_loss": known(observed["loss"].mean()),
                 }
             self.points.append(point)
 

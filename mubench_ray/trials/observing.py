@@ -36,6 +36,11 @@ from mubench_ray.trials.rows import fault_of
 from mubench_ray.trials.unlearning import Prepared
 from mubench_ray.trials.versions import trained_on, version_of
 
+#: What the sets are called.
+SAID = {
+    "forget": "D_F", "retain": "D_R", "validation": "D_V", "test": "D_Test", "forgotten_validation": "D_V's forgotten classes",
+    "forgotten_test": "D_Test's forgotten classes", "unseen": "the other half",
+}  # fmt: skip
 #: Examples of D_R that the examples table keeps.
 SAMPLE = 1000
 
@@ -133,17 +138,31 @@ class Measured:
     arrays: dict[str, Any]
     values: dict[str, float | None]
 
+    @property
+    def marks(self) -> list[str]:
+        """What must be said beside the values: of how many examples a network gives no finite loss."""
+        told = []
+        for whose, of in (("", "f_U"), ("retrain_", "the retrain")):
+            for name in SETS:
+                lost = ~np.isfinite(self.arrays.get(f"{whose}{name}_loss", np.empty(0)))
+                if lost.any():
+                    told.append(f"{of} has no finite loss on {lost.sum()} of {len(lost)} examples of {SAID[name]}")
+        return told
+
 
 def measure(seen: Seen, costs: Mapping[str, float | None]) -> Measured:
     """What every trial is looked at for, and every metric that follows from it and from what it cost.
 
-    Raises Diverged where a parameter of f_U is not finite.
+    Raises Diverged where a parameter of f_U is not finite, or its loss on all of a set.
     """
     if not all(bool(torch.isfinite(p).all()) for p in seen.ctx.network.parameters()):
         raise Diverged("a parameter of the unlearned network is not finite")
     arrays: dict[str, Any] = {}
     for observation in observations_of(seen.trial):
         arrays |= observation.observe(seen)
+    for name, rows in seen.sets.items():
+        if len(rows) and not np.isfinite(arrays.get(f"{name}_loss", np.zeros(1))).any():
+            raise Diverged(f"the unlearned network has no finite loss on any example of {SAID.get(name, name)}")
     arrays |= {**costs, "ratio": seen.trial.ratio, "seed": seen.trial.seed}
     return Measured(arrays, compute_all(arrays))
 
@@ -250,6 +269,7 @@ def examples_table(trial: Trial, arrays: Mapping[str, np.ndarray]) -> pa.Table:
             keep = torch.randperm(size, generator=torch_generator("sample", split, size))[:SAMPLE].sort().values.numpy()
             columns, size = {name: values[keep] for name, values in columns.items()}, SAMPLE
         named = {
+            **{name: pa.nulls(size) for name in EXAMPLES.names},
             "trial_id": pa.array([trial.id] * size),
             "split": pa.array([split] * size).dictionary_encode(),
         } | columns

@@ -86,7 +86,8 @@ def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, dev
         if recipe.on:
             sets: dict[str, Rows] = {}
         elif forget is not None:
-            sets = {"forget": Rows(splits.train, forget.forget), "retain": data.rows("retain")} | held_out(splits)
+            sets = {"forget": Rows(splits.train, forget.forget), "retain": data.rows("retain")}
+            sets |= held_out(splits, forget)
             told = {"forget_sha256": forget.manifest["sha256"], "forget_size": len(forget.forget)}
         elif recipe.scoring:
             sets = {"train": Rows.all_of(load_task(recipe.task, recipe.subset, data_dir)[1].train)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 import traceback
@@ -114,6 +115,8 @@ def _unlearn(
     measured = measure(seen, spent)
     row |= measured.values | {"transfer": transfer_column(seen, measured.arrays)}
     row["set_sizes"] = set_sizes(measured.arrays)
+    if measured.marks:
+        row["marks"] = json.dumps([*json.loads(row.get("marks") or "[]"), *measured.marks])
     outcome.examples = examples_table(trial, measured.arrays)
     if keep == "all":
         artifacts.keep(trial.id, ctx.network)
@@ -167,8 +170,11 @@ def observe_again(
         ctx.world = ctx.meter.world = World()
         seen = seen_of(prepared, trial, artifacts, data_dir)
         measured = measure(seen, {name: row.get(name) for name in costs(ctx.meter, None)})
+        versions = json.loads(row.get("metric_versions") or "{}")
         for name in ("forget_loss", "test_loss", "forget_accuracy", "test_accuracy"):
             theirs, ours = row.get(name), measured.values.get(name)
+            if versions.get(name, 1) != METRICS.get(name).version:
+                continue  # another number of the same network
             if theirs is not None and ours is not None and not math.isclose(theirs, ours, rel_tol=SAME, abs_tol=SAME):
                 how = "was unlearned again" if kept is None else "was kept"
                 raise MubenchError(

@@ -136,6 +136,18 @@ JUDGED = {
     "validation_accuracy": ({"validation_correct": [1, 1]}, {"validation_correct": [1, 0]}),
     "test_loss": ({"test_loss": [0.1]}, {"test_loss": [0.2]}),
     "retain_loss": ({"retain_loss": [0.1]}, {"retain_loss": [0.2]}),
+    "test_calibration_error": (
+        {"test_top_probability": [0.9] * 10, "test_correct": [1] * 9 + [0]},
+        {"test_top_probability": [0.9] * 10, "test_correct": [1, 0] * 5},
+    ),
+    "worst_class_drop": tuple(
+        {
+            "test_label": [0] * 10 + [1] * 10,
+            "retrain_test_correct": [1] * 20,
+            "test_correct": [1] * (20 - lost) + [0] * lost,
+        }
+        for lost in (2, 5)
+    ),
     "retention_deviation": (
         {f"{who}{split}_correct": [1, 1] for who in ("", "retrain_") for split in SPLITS},
         {f"{who}{split}_correct": [1, 1 if who else 0] for who in ("", "retrain_") for split in SPLITS},

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import norm
 
 from mubench_ray.metrics.roc import auc
-from mubench_ray.metrics.u_lira import FLOOR, gaussians, leave_fold_out, log_likelihood_ratio, u_lira
+from mubench_ray.metrics.u_lira import FLOOR, leave_fold_out, log_likelihood_ratio, moments, u_lira
 
 
 def attack(forgotten, never_seen):
@@ -94,13 +94,56 @@ def test_the_likelihood_ratio_is_that_of_two_gaussians():
     assert log_likelihood_ratio(target, forgotten, never_seen) == pytest.approx(expected)
 
 
-def test_variances_are_pooled_with_few_models_and_floored_always():
-    few = np.array([[1.0, 10.0], [3.0, 10.0], [2.0, 10.0]])
-    mean, variance, count = gaussians(few)
-    assert mean.tolist() == [2.0, 10.0] and count.tolist() == [3, 3]
-    assert variance == pytest.approx([2 / 4, 2 / 4])  # two squares over four degrees of freedom
-    _, variance, _ = gaussians(np.full((20, 2), 7.0))
-    assert variance == pytest.approx([FLOOR**2, FLOOR**2])
+def test_a_pooled_variance_is_that_of_all_deviations():
+    mean, own, pooled, count = moments(np.array([[1.0, 10.0], [3.0, 10.0], [2.0, 10.0]]))
+    assert mean.tolist() == [2.0, 10.0] and count.tolist() == [3, 3] and own == pytest.approx([1.0, 0.0])
+    assert pooled == pytest.approx(2 / 4)  # two squares over four degrees of freedom
+
+
+@pytest.mark.parametrize(
+    "forgotten, never_seen, pooled", [(40, 40, False), (5, 40, True), (40, 5, True), (5, 5, True), (16, 15, True)]
+)
+def test_few_models_on_either_side_pool_the_variance_of_both(forgotten, never_seen, pooled):
+    rng = np.random.default_rng(9)
+    spread = np.linspace(0.3, 3, 50)
+    sides = [rng.normal(0, spread, (models, 50)) for models in (forgotten, never_seen)]
+    target = rng.normal(0, spread, (3, 50))
+    own = [side.std(0, ddof=1) for side in sides]
+    spreads = [np.full(50, np.sqrt((each**2).mean())) for each in own] if pooled else own
+    expected = np.subtract(*(norm.logpdf(target, side.mean(0), each) for side, each in zip(sides, spreads)))
+    assert log_likelihood_ratio(target, *sides) == pytest.approx(expected)
+
+
+def test_variances_are_floored():
+    alike = np.full((20, 2), 7.0)
+    target = np.full((1, 2), 7.0 + FLOOR)
+    expected = norm.logpdf(FLOOR, 0, FLOOR) - norm.logpdf(FLOOR + 1, 0, FLOOR)
+    assert log_likelihood_ratio(target, alike, alike - 1) == pytest.approx(np.full((1, 2), expected))
+
+
+@pytest.mark.parametrize("shift, ratio", [(1.0, 1.0), (0.0, 2.0)])
+def test_with_many_models_it_is_the_best_attack_on_two_gaussians(shift, ratio):
+    """Equal variances: AUC Phi(d / sqrt 2), accuracy Phi(d / 2). Equal means, r times the spread: the densities cross at z."""
+    rng = np.random.default_rng(10)
+    mean, spread = rng.normal(2, 4, 150), rng.uniform(0.3, 3, 150)
+    found = attack(rng.normal(mean + shift * spread, spread, (64, 150)), rng.normal(mean, ratio * spread, (64, 150)))
+    if shift:
+        area, accuracy = norm.cdf(shift / np.sqrt(2)), norm.cdf(shift / 2)
+    else:
+        z = np.sqrt(2 * np.log(ratio) / (1 - ratio**-2))
+        area, accuracy = 2 / np.pi * np.arctan(ratio), 0.5 + norm.cdf(z) - norm.cdf(z / ratio)
+    assert found["auc"] == pytest.approx(area, abs=0.02)
+    assert found["accuracy"] == pytest.approx(accuracy, abs=0.02)
+
+
+def test_unequal_numbers_of_models_lose_nothing_to_examples_of_unlike_spread():
+    """8 models that forgot and 64 that never saw: with variances of their own on one side alone the attack finds .712."""
+    rng = np.random.default_rng(11)
+    mean, spread = rng.normal(2, 4, 4000), rng.uniform(0.3, 3, 4000)
+    forgotten, never_seen = rng.normal(mean + spread, spread, (8, 4000)), rng.normal(mean, spread, (64, 4000))
+    sides = [rng.normal(mean + spread, spread, (1, 4000)), rng.normal(mean, spread, (1, 4000))]
+    ours, theirs = (log_likelihood_ratio(side, forgotten, never_seen).ravel() for side in sides)
+    assert auc(ours, theirs) > 0.72
 
 
 def test_models_that_all_agree_are_no_leak_and_no_division_by_zero():

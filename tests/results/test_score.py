@@ -41,6 +41,7 @@ def write(store, trial, confidence, status="ok", retain_size=60, curve=(), colum
         loss, correct = np.logaddexp(0, -values), (values > 0).astype(float)
         observed |= {f"{split}_loss": loss, f"{split}_correct": correct, f"{split}_confidence": values}
         named = {
+            **{field.name: pa.nulls(len(values)) for field in EXAMPLES},
             "trial_id": [trial.id] * len(values),
             "split": pa.array([split] * len(values)).dictionary_encode(),
             "index": np.arange(len(values)) + (forget_offset if split == "forget" else 0),
