@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from mubench_ray.metrics.chance import Law
 from mubench_ray.registry import Registry
 
 Direction = Literal["higher", "lower", "neither"]
@@ -36,8 +37,9 @@ class Metric:
     """A registered metric.
 
     ``ideal`` is the value that a model which never saw D_F has in expectation. Metrics that declare one are measures of
-    forgetting and are held to the controls of ``controls.py``. ``heading`` is what a report calls it, by default its
-    name in words.
+    forgetting and are held to the controls of ``controls.py``, which ask further on which side of the ideal a model that
+    ``remembers`` D_F lies, where that is known before, and what an attack reads by ``chance`` of a model that never saw
+    it, from the numbers of members and of others. ``heading`` is what a report calls it, by default its name in words.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Metric:
     version: int = 1
     heading: str = ""
     format: Format = "number"
+    remembers: Literal["above", "below"] | None = None
+    chance: Law | None = None
 
     @property
     def summary(self) -> str:
@@ -62,6 +66,13 @@ class Metric:
     def self_referential(self) -> bool:
         """Whether it compares with the retrain itself."""
         return any(need.startswith("retrain_") for need in self.needs)
+
+    @property
+    def folds(self) -> str | None:
+        """The metric whose distance from its ideal this one is, as Indisc is U-MIA's; None of one that folds nothing."""
+        inner = METRICS.get(self.needs[0]) if len(self.needs) == 1 and _is_metric(self.needs[0]) else None
+        folded = inner is not None and inner.ideal is not None and self.ideal in (self.low, self.high)
+        return inner.name if inner is not None and folded else None
 
 
 METRICS: Registry[Metric] = Registry("metric", "mubench_ray.metrics")
@@ -79,12 +90,19 @@ def metric(
     version: int = 1,
     heading: str = "",
     format: Format = "number",
+    remembers: Literal["above", "below"] | None = None,
+    chance: Law | None = None,
 ) -> Callable[[Formula], Formula]:
     """Function decorator that registers a metric; the function stays an ordinary function."""
 
     def register(compute: Formula) -> Formula:
         needs = tuple(inspect.signature(compute).parameters)
-        METRICS.add(name, Metric(name, compute, direction, low, high, cites, needs, ideal, version, heading, format))
+        METRICS.add(
+            name,
+            Metric(
+                name, compute, direction, low, high, cites, needs, ideal, version, heading, format, remembers, chance
+            ),
+        )
         return compute
 
     return register
@@ -173,7 +191,7 @@ def describe_metrics() -> dict[str, dict[str, Any]]:
     ``metrics.json``, so that who reads the folder loads no code of anybody's."""
     told: dict[str, dict[str, Any]] = {}
     for name, metric in METRICS:
-        plain = ("heading", "format", "direction", "cites", "summary", "ideal", "self_referential")
+        plain = ("heading", "format", "direction", "cites", "summary", "ideal", "self_referential", "remembers")
         ends = {"low": metric.low, "high": metric.high}  # JSON knows no infinity: a range without an end says null
         told[name] = {key: getattr(metric, key) for key in plain} | {"timed": timed(name)}
         told[name] |= {end: value if math.isfinite(value) else None for end, value in ends.items()}

@@ -38,12 +38,14 @@ COUNTS = ("trials", "oracles", "folds")
 
 @dataclass(frozen=True)
 class Part:
-    """One number of a group metric, with its direction and range; ``ideal`` as in ``Metric``."""
+    """One number of a group metric, with its direction and range; ``ideal`` as in ``Metric``. ``held_by`` names the part
+    that is held to the controls in its place, where its own values compare different numbers of models."""
 
     direction: Direction
     low: float = 0.0
     high: float = math.inf
     ideal: float | None = None
+    held_by: str | None = None
 
 
 @dataclass(frozen=True)

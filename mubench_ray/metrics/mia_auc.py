@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mubench_ray.metrics.base import metric
+from mubench_ray.metrics.chance import advantage_by_chance, auc_by_chance, tpr_by_chance
 from mubench_ray.metrics.roc import auc, tpr_at_fpr
 
 YEOM = "Yeom et al. 2018, arXiv 1709.01604"
@@ -16,7 +17,7 @@ CARLINI = "Carlini et al. 2022, arXiv 2112.03570"
 ONION = "privacy onion: Carlini et al. 2022, arXiv 2206.10469"
 
 
-@metric("mia_auc", direction="neither", high=1.0, ideal=0.5, cites=YEOM)
+@metric("mia_auc", direction="neither", high=1.0, ideal=0.5, cites=YEOM, remembers="above", chance=auc_by_chance)
 def mia_auc(forget_loss: np.ndarray, test_loss: np.ndarray) -> float:
     """Probability that an example of D_F has a lower loss than one of D_Test; 0.5 is chance, less is over-forgotten."""
     return auc(-forget_loss, -test_loss)
@@ -28,21 +29,37 @@ def mia_advantage(mia_auc: float) -> float:
     return abs(mia_auc - 0.5)
 
 
-@metric("mia_advantage_validation", direction="lower", high=0.5, ideal=0.0, cites=YEOM)
+@metric("mia_advantage_validation", direction="lower", high=0.5, ideal=0.0, cites=YEOM, chance=advantage_by_chance)
 def mia_advantage_validation(forget_loss: np.ndarray, validation_loss: np.ndarray) -> float:
     """|AUC - 0.5| of D_F against D_V, for selection that never sees D_Test."""
     return abs(auc(-forget_loss, -validation_loss) - 0.5)
 
 
-@metric("mia_tpr_at_1_percent_fpr", direction="neither", high=1.0, ideal=0.01, cites=CARLINI)
+@metric(
+    "mia_tpr_at_1_percent_fpr",
+    direction="neither",
+    high=1.0,
+    ideal=0.01,
+    cites=CARLINI,
+    remembers="above",
+    chance=tpr_by_chance(0.01),
+)
 def mia_tpr_at_1_percent_fpr(forget_loss: np.ndarray, test_loss: np.ndarray) -> float:
-    """Share of D_F found at 1 % false positives in D_Test; 0.01 is chance; undefined below 100 test examples."""
+    """Share of D_F found at 1 % false positives in D_Test; by chance a little more than 0.01; undefined below 100 test examples."""
     return tpr_at_fpr(-forget_loss, -test_loss, 0.01)
 
 
-@metric("mia_tpr_at_0_1_percent_fpr", direction="neither", high=1.0, ideal=0.001, cites=CARLINI)
+@metric(
+    "mia_tpr_at_0_1_percent_fpr",
+    direction="neither",
+    high=1.0,
+    ideal=0.001,
+    cites=CARLINI,
+    remembers="above",
+    chance=tpr_by_chance(0.001),
+)
 def mia_tpr_at_0_1_percent_fpr(forget_loss: np.ndarray, test_loss: np.ndarray) -> float:
-    """Share of D_F found at 0.1 % false positives in D_Test; 0.001 is chance; undefined below 1,000 test examples."""
+    """Share of D_F found at 0.1 % false positives in D_Test; by chance a little more than 0.001; undefined below 1,000 test examples."""
     return tpr_at_fpr(-forget_loss, -test_loss, 0.001)
 
 

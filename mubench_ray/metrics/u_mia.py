@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mubench_ray.metrics.base import metric
+from mubench_ray.metrics.chance import fitted_accuracy_by_chance
 
 DEEP_UNLEARN = "Deep Unlearn, arXiv 2410.01276; Kurmanji et al. 2023"
 FOLDS = 10
@@ -30,13 +31,29 @@ def attack_accuracy(members: np.ndarray, others: np.ndarray, seed: int = 0) -> f
     return cross_val_score(LogisticRegression(), losses[:, None], labels, cv=folds, scoring="accuracy").mean()
 
 
-@metric("u_mia", direction="neither", high=1.0, ideal=0.5, cites=DEEP_UNLEARN)
+@metric(
+    "u_mia",
+    direction="neither",
+    high=1.0,
+    ideal=0.5,
+    cites=DEEP_UNLEARN,
+    remembers="above",
+    chance=fitted_accuracy_by_chance,
+)
 def u_mia(forget_loss: np.ndarray, test_loss: np.ndarray, seed: int) -> float:
     """Attack accuracy on D_F against D_Test; 0.5 is chance."""
     return attack_accuracy(forget_loss, test_loss, int(seed))
 
 
-@metric("u_mia_validation", direction="neither", high=1.0, ideal=0.5, cites=DEEP_UNLEARN)
+@metric(
+    "u_mia_validation",
+    direction="neither",
+    high=1.0,
+    ideal=0.5,
+    cites=DEEP_UNLEARN,
+    remembers="above",
+    chance=fitted_accuracy_by_chance,
+)
 def u_mia_validation(forget_loss: np.ndarray, validation_loss: np.ndarray, seed: int) -> float:
     """Attack accuracy on D_F against D_V; 0.5 is chance."""
     return attack_accuracy(forget_loss, validation_loss, int(seed))
