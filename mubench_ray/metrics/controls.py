@@ -191,11 +191,11 @@ def gate(rows: Iterable[Mapping[str, Any]], declared: Mapping[str, Any] | None =
     shown = [row for controls in cells.values() for group in controls.values() for row in group]
     names = [name for name in sorted(told) if _number(told[name].get("ideal")) is not None]
     names = [name for name in (FORGOTTEN_BY, *names) if any(row.get(name) is not None for row in shown)]
-    verdicts = []
+    told, verdicts = here | told, []
     for (task, model, ratio, sampler, forget_seed), controls in sorted(cells.items(), key=str):
         cell = {"task": task, "model": model, "ratio": ratio, "sampler": sampler, "forget_seed": forget_seed}
         of_cell = _Cell(controls)
-        verdicts += [cell | _check(name, told.get(name, {}), of_cell).as_dict() for name in names]
+        verdicts += [cell | _check(name, told, of_cell).as_dict() for name in names]
     return verdicts
 
 
@@ -223,8 +223,8 @@ class _Cell:
         return found
 
 
-def _check(name: str, entry: Mapping[str, Any], cell: _Cell) -> Check:
-    original, retrain = cell.values(name)
+def _check(name: str, told: Mapping[str, Mapping[str, Any]], cell: _Cell) -> Check:
+    (original, retrain), entry = cell.values(name), told.get(name, {})
     if name == FORGOTTEN_BY:
         return check_forgotten_by(original, retrain)
     ideal, low, high = (_number(entry.get(key)) for key in ("ideal", "low", "high"))
@@ -243,7 +243,7 @@ def _check(name: str, entry: Mapping[str, Any], cell: _Cell) -> Check:
         return check_paired(name, original, ideal=ideal, side=side)
     inner = METRICS.get(name).folds if name in METRICS else None
     if inner is not None and all(cell.values(inner)):
-        return _of_fold(name, _check(inner, describe_metrics()[inner], cell), cell)
+        return _of_fold(name, _check(inner, told, cell), cell)
     chance = _chance(name, entry, cell.sizes)
     return check_metric(name, original, retrain, ideal=ideal, side=side, chance=chance, folded=folded)
 
@@ -311,7 +311,8 @@ def gate_groups(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     against each other never reach the ideal exactly with finitely many models: their distance to it is the noise floor.
     Trusted: the original lies at least TOLD_APART times as far from the ideal as the retrain, and by at least
     LEAST_SHARE of the way from the ideal to the farther end of the range; a part that is ``held_by`` another, by that one's
-    values where both controls have them. Not checkable: no value of either control.
+    values where both controls have them; and, of scores with intervals, the two differ by more than these allow. Not
+    checkable: no value of either control.
     """
     from mubench_ray.metrics.group import GROUP_METRICS
 
@@ -337,19 +338,28 @@ def gate_groups(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _group_verdict(declared: Any, controls: Mapping[str, Mapping[str, Any]]) -> tuple[Verdict, str]:
-    values = {name: controls.get(name, {}).get("value") for name in CONTROLS}
-    absent = [name for name, value in values.items() if not _finite(value)]
+    values = _known({name: controls.get(name, {}).get("value") for name in CONTROLS})
+    absent = [name for name in CONTROLS if name not in values]
     if absent:
         why = "; ".join(f"{name}: {controls.get(name, {}).get('reason') or 'no row'}" for name in absent)
         return "not checkable", f"needs a value of original and of retrain ({why})"
     ours, floor = (abs(values[name] - declared.ideal) for name in CONTROLS)
+    halves = [half for name in CONTROLS if (half := _half(controls[name])) is not None]
     shown = f"original {values['original']:.3g}, retrain {values['retrain']:.3g}, ideal {declared.ideal:.3g}"
     reach = max(declared.high - declared.ideal, declared.ideal - declared.low)
     if ours < TOLD_APART * floor:
         return "untrusted", f"the retrain is told apart from other retrains nearly as far as the original: {shown}"
     if math.isfinite(reach) and ours < LEAST_SHARE * reach:
         return "untrusted", f"the original is not told apart: {shown}"
+    if len(halves) == len(CONTROLS) and abs(values["original"] - values["retrain"]) <= math.hypot(*halves):
+        return "untrusted", f"the original is not told apart, by the intervals of both: {shown}"
     return "trusted", f"the original is told apart, the retrain is not: {shown}"
+
+
+def _half(row: Mapping[str, Any]) -> float | None:
+    """Half the width of a score's interval; None where it has none."""
+    low, high = row.get("low"), row.get("high")
+    return None if low is None or high is None or not math.isfinite(high - low) else (high - low) / 2
 
 
 def _by_seed(rows: Iterable[Mapping[str, Any]], name: str) -> dict[Any, float]:

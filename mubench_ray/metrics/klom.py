@@ -22,7 +22,7 @@ BOUND = -np.log(FLOOR)
 MODELS = 10
 SPLITS = ("forget", "retain", "validation", "test")
 #: Ways to part the oracles into those that are compared with and those that stand in f_U's place; the mean is taken.
-PARTINGS = 8
+PARTINGS = 4
 
 
 def klom_of_examples(unlearned: np.ndarray, oracle: np.ndarray) -> np.ndarray:

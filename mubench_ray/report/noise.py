@@ -3,9 +3,13 @@ a retrain below it."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyarrow as pa
 
+from mubench_ray.metrics.base import METRICS
+from mubench_ray.metrics.distances import accuracies
 from mubench_ray.report.columns import ACCURACIES, COLUMN, RELATIVE
 from mubench_ray.report.grouping import Groups, group_by
 from mubench_ray.report.load import Results
@@ -17,8 +21,9 @@ def noise_floor(results: Results) -> pa.Table:
     """A row a (task, model, ratio): ``retrains`` (distinct training seeds and forget draws) and for each metric
     ``<metric>``, the mean |x_i - x_j| over pairs of retrains of the same forget set, null with fewer than two.
 
-    ``retention_deviation`` is that of one retrain against another, over ordered pairs: what a perfect method of another
-    seed would score.
+    A measure that compares with the retrain itself is that of one retrain against another, over ordered pairs, where it
+    follows from their accuracies, as RetDev and the gaps do: what a perfect method of another seed would score. Of others
+    (of weights, of relearning) it is null: a retrain's own value, 0, says nothing.
     """
     trials = results.trials
     once = group_by(trials, REFERENCE)
@@ -35,8 +40,12 @@ def noise_floor(results: Results) -> pa.Table:
     owner = Groups(cells.code[draws.first], cells.first)
     for name, values in retrained.items():
         if name == "retention_deviation":
-            accuracies = [retrained[column.name] for column in ACCURACIES if column.name in retrained]
-            spread = [_retention_deviation([accuracy[rows] for accuracy in accuracies]) for rows in members]
+            parts = [retrained[column.name] for column in ACCURACIES if column.name in retrained]
+            spread = [_retention_deviation([accuracy[rows] for accuracy in parts]) for rows in members]
+        elif name in METRICS and METRICS.get(name).self_referential:
+            gap = accuracies(name) if METRICS.get(name).direction == "lower" else []
+            values = retrained.get(gap[0]) if len(gap) == 1 else None
+            spread = [math.nan if values is None else mean_absolute_difference(values[rows]) for rows in members]
         else:
             spread = [mean_absolute_difference(values[rows]) for rows in members]
         columns[name] = pa.array(owner.mean(np.array(spread, float)), from_pandas=True)
@@ -50,12 +59,12 @@ def _retrains(results: Results, metric: str, once: Groups) -> np.ndarray:
     return once.mean(np.where(is_retrain, results.values(metric), np.nan))
 
 
-def _retention_deviation(accuracies: list[np.ndarray]) -> float:
+def _retention_deviation(parts: list[np.ndarray]) -> float:
     """Mean over ordered pairs i != j of the sum over splits of |A_i / A_j - 1|; NaN with fewer than two retrains or a
     split missing."""
-    if len(accuracies) < len(ACCURACIES):
+    if len(parts) < len(ACCURACIES):
         return float("nan")
-    table = np.stack(accuracies)
+    table = np.stack(parts)
     table = table[:, np.isfinite(table).all(axis=0) & (table > 0).all(axis=0)]
     n = table.shape[1]
     if n < 2:

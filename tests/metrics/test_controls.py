@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mubench_ray.metrics.chance import auc_by_chance
-from mubench_ray.metrics.controls import check_metric, gate
+from mubench_ray.metrics.controls import check_metric, gate, gate_groups
 from mubench_ray.metrics.retention import retention_deviation
 
 LEAK = {1: 0.70, 2: 0.72, 3: 0.71, 4: 0.69, 5: 0.73}
@@ -245,3 +245,35 @@ def test_the_gate_holds_a_plugins_metric_to_what_the_folder_says_of_it():
     declared = {"theirs": {"ideal": 0.5, "low": 0.0, "high": 1.0}, "odd": {"ideal": "0.5"}, "odder": None}
     (verdict,) = gate(controls(theirs=leaky, odd=leaky), declared=declared)
     assert (verdict["metric"], verdict["verdict"]) == ("theirs", "trusted")
+
+
+def scores(**parts):
+    """Rows of scores: for each part its values of original and retrain, or these with half the width of an interval."""
+    rows = []
+    for part, of in parts.items():
+        for method, value in zip(("original", "retrain"), of):
+            value, half = value if isinstance(value, tuple) else (value, None)
+            ends = {} if half is None else {"low": value - half, "high": value + half}
+            where = {"metric": "klom", "task": "t", "model": "m", "ratio": 5.0, "sampler": "uniform"}
+            rows.append({**where, "part": part, "method": method, "value": value, **ends})
+    return {each["metric"]: each for each in gate_groups(rows)}
+
+
+def test_of_klom_only_d_f_is_held_to_the_controls_and_by_equal_numbers_of_models():
+    """Half of the retrains against the other half reads more than all of them: a floor of twice what is left hides a leak."""
+    found = scores(forget_mean=(4.0, 2.6), forget_excess_mean=(2.4, 0.1), retain_mean=(1.0, 2.6))
+    assert {name: each["verdict"] for name, each in found.items()} == {
+        "klom forget_mean": "trusted",
+        "klom forget_excess_mean": "trusted",
+    }
+    assert scores(forget_mean=(4.0, 2.6))["klom forget_mean"]["verdict"] == "untrusted"  # too few for the other
+    alike = scores(forget_mean=(1.6, 2.6), forget_excess_mean=(0.1, -0.05))
+    assert {each["verdict"] for each in alike.values()} == {"untrusted"}
+
+
+def test_a_score_is_not_trusted_within_its_interval():
+    def verdict(half):
+        return scores(forget_excess_mean=((2.0, half), (0.1, 0.5)))["klom forget_excess_mean"]
+
+    assert verdict(1.0)["verdict"] == "trusted"
+    assert verdict(2.5)["verdict"] == "untrusted" and "intervals" in verdict(2.5)["reason"]
