@@ -239,7 +239,7 @@ def _check(name: str, told: Mapping[str, Mapping[str, Any]], cell: _Cell) -> Che
             )
         if (low, ideal, high) == (0.0, 1.0, None):
             ratios = {seed: (value - 1) / (value + 1) for seed, value in original.items()}
-            return _of_ratio(check_paired(name, ratios, ideal=0.0, side=side))
+            return _of_ratio(check_paired(name, ratios, ideal=0.0, side=side), original)
         return check_paired(name, original, ideal=ideal, side=side)
     inner = METRICS.get(name).folds if name in METRICS else None
     if inner is not None and all(cell.values(inner)):
@@ -260,18 +260,14 @@ def _of_fold(name: str, inner: Check, cell: _Cell) -> Check:
     return replace(found, smallest_difference=abs(fold.compute(at + smallest) - fold.compute(at)))
 
 
-def _of_ratio(found: Check) -> Check:
+def _of_ratio(found: Check, original: Values) -> Check:
     """Numbers of u = (x - 1) / (x + 1) as those of x."""
-
-    def back(u: float) -> float:
-        return (1 + u) / (1 - u) if u < 1 else math.inf
-
-    if found.original is not None:
-        edges = [back(u) for u in (found.original.mean, found.original.low, found.original.high)]
-        found = replace(found, original=replace(found.original, mean=edges[0], low=edges[1], high=edges[2]))
-    if (smallest := found.smallest_difference) is None or smallest >= 1:
-        return replace(found, smallest_difference=None)
-    return replace(found, smallest_difference=back(smallest) - 1)
+    smallest = found.smallest_difference
+    back = 2 * smallest / (1 - smallest) if smallest is not None and smallest < 1 else None
+    values = list(original.values())
+    return replace(
+        found, smallest_difference=back, original=mean_interval(values) if len(values) > 1 else None, difference=None
+    )
 
 
 def _side(entry: Mapping[str, Any], ideal: float, low: float | None, high: float | None) -> Side | None:

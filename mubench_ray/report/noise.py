@@ -8,13 +8,15 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from mubench_ray.metrics.base import METRICS
-from mubench_ray.metrics.distances import accuracies
 from mubench_ray.report.columns import ACCURACIES, COLUMN, RELATIVE
 from mubench_ray.report.grouping import Groups, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.statistics import mean_absolute_difference
 from mubench_ray.report.summary import CELL, REFERENCE, retrain_values
+from mubench_ray.results.store import Store
+
+#: Distances to the own retrain that are differences of an accuracy.
+GAPS = {f"{split}_gap": f"{split}_accuracy" for split in ("forget", "retain", "validation")}
 
 
 def noise_floor(results: Results) -> pa.Table:
@@ -26,6 +28,8 @@ def noise_floor(results: Results) -> pa.Table:
     (of weights, of relearning) it is null: a retrain's own value, 0, says nothing.
     """
     trials = results.trials
+    declared = Store(results.root).read_object("metrics.json")
+    compare = {name for name, of in declared.items() if isinstance(of, dict) and of.get("self_referential") is True}
     once = group_by(trials, REFERENCE)
     cells = group_by(trials, CELL)
     draws = group_by(trials, [*CELL, "forget_seed"])
@@ -42,10 +46,9 @@ def noise_floor(results: Results) -> pa.Table:
         if name == "retention_deviation":
             parts = [retrained[column.name] for column in ACCURACIES if column.name in retrained]
             spread = [_retention_deviation([accuracy[rows] for accuracy in parts]) for rows in members]
-        elif name in METRICS and METRICS.get(name).self_referential:
-            gap = accuracies(name) if METRICS.get(name).direction == "lower" else []
-            values = retrained.get(gap[0]) if len(gap) == 1 else None
-            spread = [math.nan if values is None else mean_absolute_difference(values[rows]) for rows in members]
+        elif name in compare:
+            accuracy = retrained.get(GAPS.get(name, ""))
+            spread = [math.nan if accuracy is None else mean_absolute_difference(accuracy[rows]) for rows in members]
         else:
             spread = [mean_absolute_difference(values[rows]) for rows in members]
         columns[name] = pa.array(owner.mean(np.array(spread, float)), from_pandas=True)
