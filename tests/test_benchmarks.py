@@ -13,6 +13,7 @@ import pytest
 SLOW = pytest.mark.slow
 #: Arguments and what the output must hold.
 SCRIPTS = {
+    "benchmarks/claims/gate.py": ("--runs 2", "| 32 | 32 | 4 | "),
     "benchmarks/report_rows.py": ("--rows 50 --seeds 2 --ratios 2 --tasks 1 --models 1", '"write_report_seconds":'),
     "benchmarks/claims/intervals.py": ("--repetitions 3", "forgetting_quality | 16 x 1 | 3, 0.3 | "),
     "benchmarks/engine_overhead.py": ("--trials 2 --processes 1 --epochs 1", "| ratio "),
@@ -24,7 +25,12 @@ SCRIPTS = {
         "81 trials, after 3 originals and 9 retrains and 1 scoring network\n",
     ),
 }
-QUICK = ("benchmarks/claims/intervals.py", "benchmarks/report_rows.py", "jobs/run_suite.py")
+QUICK = (
+    "benchmarks/claims/gate.py",
+    "benchmarks/claims/intervals.py",
+    "benchmarks/report_rows.py",
+    "jobs/run_suite.py",
+)
 
 
 def test_no_script_is_forgotten(repository):

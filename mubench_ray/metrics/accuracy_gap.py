@@ -15,7 +15,7 @@ def retain_gap(retain_correct: np.ndarray, retrain_retain_correct: np.ndarray) -
     return abs(retain_correct.mean() - retrain_retain_correct.mean())
 
 
-@metric("forget_gap", direction="lower", high=1.0, cites=CITES)
+@metric("forget_gap", direction="lower", high=1.0, ideal=0.0, cites=CITES)
 def forget_gap(forget_correct: np.ndarray, retrain_forget_correct: np.ndarray) -> float:
     """|FA(f_U) - FA(f_R)|; 0 is ideal, above it too little or too much was forgotten."""
     return abs(forget_correct.mean() - retrain_forget_correct.mean())

@@ -31,6 +31,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from mubench_ray.metrics.chance import Law
 from mubench_ray.registry import Registry
 
 Direction = Literal["higher", "lower", "neither"]
@@ -43,8 +44,9 @@ class Metric:
     """A registered metric.
 
     ``ideal`` is the value that a model which never saw D_F has in expectation. Metrics that declare one are measures of
-    forgetting and are held to the controls of ``controls.py``. ``heading`` is what a report calls it, by default its
-    name in words.
+    forgetting and are held to the controls of ``controls.py``, which ask further on which side of the ideal a model that
+    ``remembers`` D_F lies, where that is known before, and what an attack reads by ``chance`` of a model that never saw
+    it, from the numbers of members and of others. ``heading`` is what a report calls it, by default its name in words.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Metric:
     format: Format = "number"
     #: The set of which it is the share of examples that are right, so that a report counts these as a sample too.
     counts: str = ""
+    remembers: Literal["above", "below"] | None = None
+    chance: Law | None = None
 
     @property
     def summary(self) -> str:
@@ -73,6 +77,13 @@ class Metric:
     def self_referential(self) -> bool:
         """Whether it compares with the retrain itself."""
         return any(need.startswith("retrain_") for need in self.needs)
+
+    @property
+    def folds(self) -> str | None:
+        """The metric whose distance from its ideal this one is, as Indisc is U-MIA's; None of one that folds nothing."""
+        inner = METRICS.get(self.needs[0]) if len(self.needs) == 1 and _is_metric(self.needs[0]) else None
+        folded = inner is not None and inner.ideal is not None and self.ideal in (self.low, self.high)
+        return inner.name if inner is not None and folded else None
 
 
 METRICS: Registry[Metric] = Registry("metric", "mubench_ray.metrics")
@@ -91,6 +102,8 @@ def metric(
     heading: str = "",
     format: Format = "number",
     counts: str = "",
+    remembers: Literal["above", "below"] | None = None,
+    chance: Law | None = None,
 ) -> Callable[[Formula], Formula]:
     """Function decorator that registers a metric; the function stays an ordinary function."""
 
@@ -99,7 +112,21 @@ def metric(
         needs = tuple(p.name for p in parameters if p.default is p.empty)
         optional = tuple(p.name for p in parameters if p.default is not p.empty)
         declared = Metric(
-            name, compute, direction, low, high, cites, needs, optional, ideal, version, heading, format, counts
+            name,
+            compute,
+            direction,
+            low,
+            high,
+            cites,
+            needs,
+            optional,
+            ideal,
+            version,
+            heading,
+            format,
+            counts,
+            remembers,
+            chance,
         )
         METRICS.add(name, declared)
         return compute
@@ -212,7 +239,17 @@ def describe_metrics() -> dict[str, dict[str, Any]]:
     ``metrics.json``, so that who reads the folder loads no code of anybody's."""
     told: dict[str, dict[str, Any]] = {}
     for name, metric in METRICS:
-        plain = ("heading", "format", "direction", "cites", "summary", "ideal", "self_referential", "counts")
+        plain = (
+            "heading",
+            "format",
+            "direction",
+            "cites",
+            "summary",
+            "ideal",
+            "self_referential",
+            "counts",
+            "remembers",
+        )
         ends = {"low": metric.low, "high": metric.high}  # JSON knows no infinity: a range without an end says null
         told[name] = {key: getattr(metric, key) for key in plain} | {"timed": timed(name)}
         told[name] |= {end: value if math.isfinite(value) else None for end, value in ends.items()}

@@ -41,7 +41,8 @@ class Part:
     """One number of a group metric, with its direction and range; ``ideal`` as in ``Metric``.
 
     ``interval`` names the two parts that are the ends of its 95% interval, where the metric computes one itself; all
-    other parts have the one of ``jackknife.py``.
+    other parts have the one of ``jackknife.py``. ``held_by`` names the part that is held to the controls in its place, where
+    its own values compare different numbers of models.
     """
 
     direction: Direction
@@ -49,6 +50,7 @@ class Part:
     high: float = math.inf
     ideal: float | None = None
     interval: tuple[str, str] | tuple[()] = ()
+    held_by: str | None = None
 
 
 @dataclass(frozen=True)

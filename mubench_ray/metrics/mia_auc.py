@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from mubench_ray.metrics.base import metric
+from mubench_ray.metrics.chance import advantage_by_chance, auc_by_chance, tpr_by_chance
 from mubench_ray.metrics.non_members import non_members
 from mubench_ray.metrics.roc import auc, tpr_at_fpr
 
@@ -18,7 +19,9 @@ CARLINI = "Carlini et al. 2022, arXiv 2112.03570"
 ONION = "privacy onion: Carlini et al. 2022, arXiv 2206.10469"
 
 
-@metric("mia_auc", direction="neither", high=1.0, ideal=0.5, cites=YEOM, version=2)
+@metric(
+    "mia_auc", direction="neither", high=1.0, ideal=0.5, cites=YEOM, version=2, remembers="above", chance=auc_by_chance
+)
 def mia_auc(forget_loss: np.ndarray, test_loss: np.ndarray, forgotten_test_loss: np.ndarray | None = None) -> float:
     """Probability that an example of D_F has a lower loss than one of D_Test; 0.5 is chance, less is over-forgotten."""
     return auc(-forget_loss, -non_members(test_loss, forgotten_test_loss))
@@ -30,7 +33,15 @@ def mia_advantage(mia_auc: float) -> float:
     return abs(mia_auc - 0.5)
 
 
-@metric("mia_advantage_validation", direction="lower", high=0.5, ideal=0.0, cites=YEOM, version=2)
+@metric(
+    "mia_advantage_validation",
+    direction="lower",
+    high=0.5,
+    ideal=0.0,
+    cites=YEOM,
+    version=2,
+    chance=advantage_by_chance,
+)
 def mia_advantage_validation(
     forget_loss: np.ndarray, validation_loss: np.ndarray, forgotten_validation_loss: np.ndarray | None = None
 ) -> float:
@@ -38,19 +49,37 @@ def mia_advantage_validation(
     return abs(auc(-forget_loss, -non_members(validation_loss, forgotten_validation_loss)) - 0.5)
 
 
-@metric("mia_tpr_at_1_percent_fpr", direction="neither", high=1.0, ideal=0.01, cites=CARLINI, version=2)
+@metric(
+    "mia_tpr_at_1_percent_fpr",
+    direction="neither",
+    high=1.0,
+    ideal=0.01,
+    cites=CARLINI,
+    version=2,
+    remembers="above",
+    chance=tpr_by_chance(0.01),
+)
 def mia_tpr_at_1_percent_fpr(
     forget_loss: np.ndarray, test_loss: np.ndarray, forgotten_test_loss: np.ndarray | None = None
 ) -> float:
-    """Share of D_F found at 1 % false positives in D_Test; 0.01 is chance; undefined below 100 test examples."""
+    """Share of D_F found at 1 % false positives in D_Test; by chance a little more than 0.01; undefined below 100 test examples."""
     return tpr_at_fpr(-forget_loss, -non_members(test_loss, forgotten_test_loss), 0.01)
 
 
-@metric("mia_tpr_at_0_1_percent_fpr", direction="neither", high=1.0, ideal=0.001, cites=CARLINI, version=2)
+@metric(
+    "mia_tpr_at_0_1_percent_fpr",
+    direction="neither",
+    high=1.0,
+    ideal=0.001,
+    cites=CARLINI,
+    version=2,
+    remembers="above",
+    chance=tpr_by_chance(0.001),
+)
 def mia_tpr_at_0_1_percent_fpr(
     forget_loss: np.ndarray, test_loss: np.ndarray, forgotten_test_loss: np.ndarray | None = None
 ) -> float:
-    """Share of D_F found at 0.1 % false positives in D_Test; 0.001 is chance; undefined below 1,000 test examples."""
+    """Share of D_F found at 0.1 % false positives in D_Test; by chance a little more than 0.001; undefined below 1,000 test examples."""
     return tpr_at_fpr(-forget_loss, -non_members(test_loss, forgotten_test_loss), 0.001)
 
 

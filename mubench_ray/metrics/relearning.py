@@ -30,7 +30,7 @@ def steps_to_reach(steps: np.ndarray, curve: np.ndarray, level: float) -> float:
     return float(steps[at - 1] + share * (steps[at] - steps[at - 1]))
 
 
-@metric("relearning_area", direction="neither", low=-1.0, high=1.0, ideal=0.0, cites=CITES)
+@metric("relearning_area", direction="neither", low=-1.0, high=1.0, ideal=0.0, cites=CITES, remembers="above")
 def relearning_area(
     relearn_steps: np.ndarray, relearn_forget_accuracy: np.ndarray, retrain_relearn_forget_accuracy: np.ndarray
 ) -> float:
@@ -45,7 +45,7 @@ def relearning_return(relearn_forget_accuracy: np.ndarray, retrain_relearn_forge
     return (ours[-1] - ours[0]) - (retrains[-1] - retrains[0])
 
 
-@metric("relearning_steps_share", direction="neither", ideal=1.0, cites=CITES)
+@metric("relearning_steps_share", direction="neither", ideal=1.0, cites=CITES, remembers="below")
 def relearning_steps_share(
     relearn_steps: np.ndarray, relearn_forget_accuracy: np.ndarray, retrain_relearn_forget_accuracy: np.ndarray
 ) -> float:

@@ -34,6 +34,6 @@ def height_at(share: float) -> Callable[..., float]:
 
 
 for each in (1, 5, 10):
-    metric(f"relearning_forget_{each}", direction="neither", low=-1.0, high=1.0, ideal=0.0, cites=CITES)(
-        height_at(each)
-    )
+    metric(
+        f"relearning_forget_{each}", direction="neither", low=-1.0, high=1.0, ideal=0.0, cites=CITES, remembers="above"
+    )(height_at(each))

@@ -25,7 +25,7 @@ def retain_retention(retain_correct: np.ndarray, retrain_retain_correct: np.ndar
     return retention(retain_correct, retrain_retain_correct)
 
 
-@metric("forget_retention", direction="neither", ideal=1.0, cites=DEEP_UNLEARN)
+@metric("forget_retention", direction="neither", ideal=1.0, cites=DEEP_UNLEARN, remembers="above")
 def forget_retention(forget_correct: np.ndarray, retrain_forget_correct: np.ndarray) -> float:
     """FR = FA(f_U) / FA(f_R); 1 is ideal, above 1 is not forgotten, below 1 is over-forgotten."""
     return retention(forget_correct, retrain_forget_correct)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mubench_ray.metrics.base import metric
+from mubench_ray.metrics.chance import fitted_accuracy_by_chance
 from mubench_ray.metrics.non_members import non_members
 
 DEEP_UNLEARN = "Deep Unlearn, arXiv 2410.01276; Kurmanji et al. 2023"
@@ -31,7 +32,16 @@ def attack_accuracy(members: np.ndarray, others: np.ndarray, seed: int = 0) -> f
     return cross_val_score(LogisticRegression(), losses[:, None], labels, cv=folds, scoring="accuracy").mean()
 
 
-@metric("u_mia", direction="neither", high=1.0, ideal=0.5, cites=DEEP_UNLEARN, version=2)
+@metric(
+    "u_mia",
+    direction="neither",
+    high=1.0,
+    ideal=0.5,
+    cites=DEEP_UNLEARN,
+    version=2,
+    remembers="above",
+    chance=fitted_accuracy_by_chance,
+)
 def u_mia(
     forget_loss: np.ndarray, test_loss: np.ndarray, seed: int, forgotten_test_loss: np.ndarray | None = None
 ) -> float:
@@ -39,7 +49,16 @@ def u_mia(
     return attack_accuracy(forget_loss, non_members(test_loss, forgotten_test_loss), int(seed))
 
 
-@metric("u_mia_validation", direction="neither", high=1.0, ideal=0.5, cites=DEEP_UNLEARN, version=2)
+@metric(
+    "u_mia_validation",
+    direction="neither",
+    high=1.0,
+    ideal=0.5,
+    cites=DEEP_UNLEARN,
+    version=2,
+    remembers="above",
+    chance=fitted_accuracy_by_chance,
+)
 def u_mia_validation(
     forget_loss: np.ndarray, validation_loss: np.ndarray, seed: int, forgotten_validation_loss: np.ndarray | None = None
 ) -> float:

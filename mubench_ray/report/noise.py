@@ -3,6 +3,8 @@ a retrain below it."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyarrow as pa
 
@@ -11,16 +13,23 @@ from mubench_ray.report.grouping import Groups, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.statistics import mean_absolute_difference
 from mubench_ray.report.summary import CELL, REFERENCE, retrain_values
+from mubench_ray.results.store import Store
+
+#: Distances to the own retrain that are differences of an accuracy.
+GAPS = {f"{split}_gap": f"{split}_accuracy" for split in ("forget", "retain", "validation")}
 
 
 def noise_floor(results: Results) -> pa.Table:
     """A row a (task, model, ratio): ``retrains`` (distinct training seeds and forget draws) and for each metric
     ``<metric>``, the mean |x_i - x_j| over pairs of retrains of the same forget set, null with fewer than two.
 
-    ``retention_deviation`` is that of one retrain against another, over ordered pairs: what a perfect method of another
-    seed would score.
+    A measure that compares with the retrain itself is that of one retrain against another, over ordered pairs, where it
+    follows from their accuracies, as RetDev and the gaps do: what a perfect method of another seed would score. Of others
+    (of weights, of relearning) it is null: a retrain's own value, 0, says nothing.
     """
     trials = results.trials
+    declared = Store(results.root).read_object("metrics.json")
+    compare = {name for name, of in declared.items() if isinstance(of, dict) and of.get("self_referential") is True}
     once = group_by(trials, REFERENCE)
     cells = group_by(trials, CELL)
     draws = group_by(trials, [*CELL, "forget_seed"])
@@ -35,8 +44,11 @@ def noise_floor(results: Results) -> pa.Table:
     owner = Groups(cells.code[draws.first], cells.first)
     for name, values in retrained.items():
         if name == "retention_deviation":
-            accuracies = [retrained[column.name] for column in ACCURACIES if column.name in retrained]
-            spread = [_retention_deviation([accuracy[rows] for accuracy in accuracies]) for rows in members]
+            parts = [retrained[column.name] for column in ACCURACIES if column.name in retrained]
+            spread = [_retention_deviation([accuracy[rows] for accuracy in parts]) for rows in members]
+        elif name in compare:
+            accuracy = retrained.get(GAPS.get(name, ""))
+            spread = [math.nan if accuracy is None else mean_absolute_difference(accuracy[rows]) for rows in members]
         else:
             spread = [mean_absolute_difference(values[rows]) for rows in members]
         columns[name] = pa.array(owner.mean(np.array(spread, float)), from_pandas=True)
@@ -50,12 +62,12 @@ def _retrains(results: Results, metric: str, once: Groups) -> np.ndarray:
     return once.mean(np.where(is_retrain, results.values(metric), np.nan))
 
 
-def _retention_deviation(accuracies: list[np.ndarray]) -> float:
+def _retention_deviation(parts: list[np.ndarray]) -> float:
     """Mean over ordered pairs i != j of the sum over splits of |A_i / A_j - 1|; NaN with fewer than two retrains or a
     split missing."""
-    if len(accuracies) < len(ACCURACIES):
+    if len(parts) < len(ACCURACIES):
         return float("nan")
-    table = np.stack(accuracies)
+    table = np.stack(parts)
     table = table[:, np.isfinite(table).all(axis=0) & (table > 0).all(axis=0)]
     n = table.shape[1]
     if n < 2:

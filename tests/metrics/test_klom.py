@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import entropy, norm
 
-from mubench_ray.metrics.klom import BINS, FLOOR, klom, klom_of_examples
+from mubench_ray.metrics.group import GROUP_METRICS
+from mubench_ray.metrics.klom import BINS, FLOOR, beside_null, klom, klom_of_examples
 
 
 def reference(unlearned, oracle):
@@ -81,8 +82,73 @@ def test_mean_and_percentile_of_every_split():
     arrays = {}
     for split, shift in {"forget": 4.0, "retain": 0.0, "validation": 0.0, "test": 0.0}.items():
         arrays |= {f"{split}_confidence": rng.normal(shift, 1, (30, 40)), f"oracle_{split}_confidence": oracle}
-    found = klom(**arrays)
+    found = klom(**arrays, trial_fold=np.arange(30), oracle_fold=np.arange(30))
     single = klom_of_examples(arrays["forget_confidence"], oracle)
     assert found["forget_mean"] == pytest.approx(single.mean())
     assert found["forget_p95"] == pytest.approx(np.percentile(single, 95))
     assert found["retain_mean"] < found["forget_mean"]
+    null = beside_null(arrays["forget_confidence"], oracle, np.arange(30), np.arange(30))
+    assert found["forget_excess_mean"] == pytest.approx((null[0] - null[1]).mean())
+    assert found["forget_excess_mean"] > 3 > 0.5 > abs(found["retain_excess_mean"])
+    assert [part for part, of in GROUP_METRICS.get("klom").parts.items() if of.ideal is not None] == [
+        "forget_mean", "forget_p95", "forget_excess_mean",
+    ]  # fmt: skip
+
+
+def excesses(draw, trial_fold, oracle_fold, runs):
+    """Mean excess and its standard error over runs, and what the official number reads."""
+    found, raw = [], []
+    for seed in range(runs):
+        unlearned, oracle = draw(np.random.default_rng(seed))
+        found.append(np.nanmean(np.subtract(*beside_null(unlearned, oracle, trial_fold, oracle_fold))))
+        raw.append(np.nanmean(klom_of_examples(unlearned, oracle)))
+    return np.mean(found), np.std(found) / np.sqrt(runs), np.mean(raw)
+
+
+@pytest.mark.parametrize("trials, oracles", [(32, 32), (24, 60), (60, 24)])
+def test_a_method_of_the_oracles_law_reads_0_beside_as_many_oracles(trials, oracles):
+    def draw(rng):
+        centre, of_model = rng.normal(2, 2, 40), rng.normal(0, 0.3, (trials + oracles, 1))
+        return np.split(centre + of_model + rng.normal(0, 1, (trials + oracles, 40)), [trials])
+
+    mean, error, raw = excesses(draw, np.arange(trials), np.arange(oracles), 40)
+    assert abs(mean) < 3 * error < 0.15 and raw > 0.7
+
+
+def test_it_does_so_in_a_pool_whose_models_of_one_fold_are_alike():
+    """Each fold's own half and draws decide who observes what: f_U its forget sets, oracles the other half as well."""
+    folds, draws = 24, 4
+    fold = np.repeat(np.arange(folds), draws)
+
+    def draw(rng):
+        half = rng.random((folds // 2, 30)) < 0.5
+        within = np.concatenate([half, ~half])[fold]
+        member = within & (rng.random((len(fold), 30)) < 0.5)
+        centre, of_fold = rng.normal(2, 2, 30), rng.normal(0, 1, (folds, 30))[fold]
+        unlearned, oracle = (centre + of_fold + rng.normal(0, 0.5, (len(fold), 30)) for _ in range(2))
+        return np.where(member, unlearned, np.nan), np.where(member | ~within, oracle, np.nan)
+
+    mean, error, _ = excesses(draw, fold, fold, 40)
+    assert abs(mean) < 3 * error < 0.2
+
+
+def test_as_many_models_stand_on_either_side_whatever_a_fold_holds_and_in_any_order():
+    rng = np.random.default_rng(7)
+    unlearned, oracle = rng.normal(1, 1, (50, 6)), rng.normal(0, 1, (40, 6))
+    unlearned[:3, 0] = np.nan
+    trial_fold, oracle_fold = np.arange(50) % 25, np.arange(40)
+    found = beside_null(unlearned, oracle, trial_fold, oracle_fold)
+    order, other = rng.permutation(50), rng.permutation(40)
+    again = beside_null(unlearned[order], oracle[other], trial_fold[order], oracle_fold[other])
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, again))
+    assert np.isfinite(found).all() and (found[0] - found[1]).mean() > 0.2
+
+
+def test_below_20_folds_there_is_no_null_of_as_many_models():
+    rng = np.random.default_rng(8)
+    for folds, known in ((19, False), (20, True)):
+        unlearned, oracle = rng.normal(0, 1, (2, folds, 5))
+        found = beside_null(unlearned, oracle, np.arange(folds), np.arange(folds))
+        assert np.isfinite(found).all() == known
+    strangers = beside_null(unlearned, oracle, np.arange(20), np.arange(100, 120))
+    assert np.isnan(strangers).all()

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mubench_ray.metrics.base import METRICS as REGISTERED
 from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.results.schema import CURVE_METRICS, EXAMPLES
 from mubench_ray.results.store import Outcome, Store
@@ -75,7 +76,8 @@ class Folder:
                 ],
                 EXAMPLES,
             )
-        metrics = METRICS + [name for name in columns if name.startswith("their_")]
+        others = [name for name in columns if name.startswith("their_") or name in REGISTERED]
+        metrics = list(dict.fromkeys([*METRICS, *others]))
         self.store.write(Outcome(row | columns, points, table), metrics)
         return trial_id
 

@@ -30,3 +30,11 @@ def test_one_retrain_has_no_floor(folder):
     folder.controls(seeds=(0,))
     (row,) = noise_floor(load(folder.root)).to_pylist()
     assert row["retrains"] == 1 and row["forget_accuracy"] is None
+
+
+def test_a_measure_that_compares_with_the_retrain_has_the_floor_of_others_or_none(folder):
+    """Every retrain's own value is 0, and a floor of 0 would say that two of them are alike."""
+    folder.controls(forget_gap=0.0, relearning_area=0.0)
+    (row,) = noise_floor(load(folder.root)).to_pylist()
+    assert row["forget_gap"] == pytest.approx((0.01 + 0.02 + 0.01) / 3)
+    assert row["relearning_area"] is None
