@@ -20,6 +20,7 @@ SCRIPTS = {
     "benchmarks/scale.py": ("3 --plain 2", "\n3 | "),
     "benchmarks/side_by_side.py": ("--trials 2 --epochs 1 --ways '2 at a time'", "engine, 2 at a time, 1 thread | "),
     "benchmarks/train_overhead.py": ("--trials 1 --anew 0", "2 workers that stay "),
+    "benchmarks/claims/letters.py": ("--repetitions 2 --contenders 3 --blocks 5", "| equal normal |"),
     "jobs/run_suite.py": (
         "jobs/quickstart.yaml --dry-run",
         "81 trials, after 3 originals and 9 retrains and 1 scoring network\n",
@@ -28,6 +29,7 @@ SCRIPTS = {
 QUICK = (
     "benchmarks/claims/gate.py",
     "benchmarks/claims/intervals.py",
+    "benchmarks/claims/letters.py",
     "benchmarks/report_rows.py",
     "jobs/run_suite.py",
 )

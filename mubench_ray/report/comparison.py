@@ -1,4 +1,5 @@
-"""Which contenders can be told apart: paired tests over common seeds, corrected for their number, as letters.
+"""Which contenders can be told apart, from each other, as letters, and from a retrain, by what they did on the same
+blocks, the pairs of a training seed and a forget draw.
 
 Two contenders without a common letter differ at the 5% level, jointly over all pairs of the (task, model, ratio); with
 a common letter they were not told apart.
@@ -10,61 +11,24 @@ import string
 
 import numpy as np
 import pyarrow as pa
-from scipy.special import stdtr
 
+from mubench_ray.report.columns import ACCURACIES
+from mubench_ray.report.contrasts import BLOCKS, told_apart, worse_than
 from mubench_ray.report.grouping import Groups, group_by
 from mubench_ray.report.load import Results
-from mubench_ray.report.summary import CELL, LINE
+from mubench_ray.report.summary import CELL, LINE, REFERENCE, retrain_values
 from mubench_ray.trial import CONTROLS
 
-ALPHA = 0.05
-#: Fewer common seeds than this decide nothing.
-SEEDS = 3
-#: More contenders than this are not compared: letters would no longer be read, and Holm's correction would leave
-#: nothing.
+#: More contenders than this are not compared: letters would no longer be read.
 CONTENDERS = 40
 
 
-def paired_p_values(values: np.ndarray) -> np.ndarray:
-    """Two-sided p values (C, C) of the paired t test between the rows of ``values`` (C, S), a column a seed; NaN
-    entries are absent.
-
-    1 on the diagonal and where fewer than 3 seeds are common; 1 where all differences are 0, 0 where they are all the
-    same other number.
-    """
-    difference = values[:, None, :] - values[None, :, :]
-    there = np.isfinite(difference)
-    n = there.sum(axis=2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(there, difference, 0).sum(axis=2) / n
-        variance = np.where(there, (difference - mean[:, :, None]) ** 2, 0).sum(axis=2) / (n - 1)
-        t = np.where(mean == 0, 0.0, np.abs(mean) / np.sqrt(variance / n))
-        p = 2 * stdtr(np.maximum(n - 1, 1), -t)
-    return np.where((n >= SEEDS) & np.isfinite(p), p, 1.0)
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Mask of the rejected among p values (m,), family-wise error at most ALPHA (Holm 1979, Scandinavian Journal of
-    Statistics 6)."""
-    order = np.argsort(p, kind="stable")
-    passes = p[order] <= ALPHA / (len(p) - np.arange(len(p)))
-    rejected = np.zeros(len(p), bool)
-    rejected[order[: len(p) if passes.all() else int(np.argmin(passes))]] = True
-    return rejected
-
-
-def letters(values: np.ndarray) -> list[str]:
-    """Letters of each row of ``values`` (C, S), ``a`` first for the first row; Piepho's insert-and-absorb (2004, J.
-    Comp. Graph. Stat. 13)."""
-    size = len(values)
-    if size > CONTENDERS:
-        return [""] * size
-    left, right = np.triu_indices(size, 1)
-    if not len(left):
-        return ["a"] * size
-    rejected = holm(paired_p_values(values)[left, right])
+def letters(apart: np.ndarray) -> list[str]:
+    """Letters of each of C rows, the first of them ``a``, from the mask (C, C) of those told apart; Piepho's
+    insert-and-absorb (2004, J. Comp. Graph. Stat. 13)."""
+    size = len(apart)
     columns = [frozenset(range(size))]
-    for i, j in zip(left[rejected].tolist(), right[rejected].tolist(), strict=True):
+    for i, j in np.argwhere(np.triu(apart)).tolist():
         split = [
             part for column in columns for part in ([column - {i}, column - {j}] if {i, j} <= column else [column])
         ]
@@ -78,28 +42,75 @@ def letters(values: np.ndarray) -> list[str]:
     return ["".join(names[k % len(names)] for k, column in enumerate(columns) if row in column) for row in range(size)]
 
 
-def group_letters(results: Results, metric: str, higher: bool) -> pa.Table:
-    """``LINE`` and ``group``: the letters of every contender by ``metric``, ``a`` for the best; empty
-    for controls and without common seeds.
+def compare(results: Results, metric: str, higher: bool) -> pa.Table:
+    """``LINE``; ``group``, the letters of every contender by ``metric``, ``a`` for the best, empty for controls and
+    where fewer than BLOCKS blocks are there; ``told_from_retrain``, whether it lies on the worse side of a retrain, null
+    for controls and with too few blocks of both.
 
-    A seed is a training seed (all below it averaged), or an unlearning seed where only one model was trained.
+    Unlearning seeds are averaged; where there is one training seed and one draw, they are the blocks.
     """
     trials, values = results.trials, results.values(metric)
     configurations = group_by(trials, LINE)
     first = trials.take(pa.array(configurations.first)).select(LINE)
     contends = ~np.isin(first["method"].to_numpy(zero_copy_only=False), CONTROLS)
-    made = np.full(len(configurations), "", dtype=object)
-    units = {name: group_by(trials, [name]).code for name in ("training_seed", "seed")}
-    means = configurations.mean(values)
+    groups = np.full(len(configurations), "", dtype=object)
+    told: list[bool | None] = [None] * len(configurations)
+    codes = {name: group_by(trials, [name]).code for name in ("training_seed", "forget_seed", "seed")}
+    sign = -1.0 if higher else 1.0
+    reference = sign * retrain_reference(results, metric)
     for rows in group_by(trials, CELL).members():
         rows = rows[contends[configurations.code[rows]] & np.isfinite(values[rows])]
-        unit = units["training_seed"][rows]
-        unit = np.unique(unit if len(np.unique(unit)) > 1 else units["seed"][rows], return_inverse=True)[1]
         members, place = np.unique(configurations.code[rows], return_inverse=True)
-        if len(members) < 2 or unit.max() + 1 < SEEDS:
+        block, units = blocks(*(codes[name][rows] for name in ("training_seed", "forget_seed", "seed")))
+        width = block.max(initial=-1) + 1
+        if not 1 <= len(members) <= CONTENDERS or width < BLOCKS:
             continue
-        flat = Groups(place * (unit.max() + 1) + unit, np.arange(len(members) * (unit.max() + 1)))
-        table = flat.mean(values[rows]).reshape(len(members), -1)
-        best_first = np.argsort(-means[members] if higher else means[members], kind="stable")
-        made[members[best_first]] = letters(table[best_first])
-    return first.append_column("group", pa.array(made.tolist(), pa.string()))
+        flat = Groups(place * width + block, np.arange(len(members) * width))
+        table = flat.mean(sign * values[rows]).reshape(len(members), width)
+        best_first = np.argsort(np.nanmean(table, axis=1), kind="stable")
+        if len(members) > 1:
+            groups[members[best_first]] = letters(told_apart(table[best_first], units))
+        if not units:  # one retrain alone says nothing of retrains
+            continue
+        retrained = Groups(block, np.arange(width)).mean(reference[rows])
+        common = np.isfinite(table - retrained).sum(axis=1)
+        for member, apart, n in zip(members, worse_than(table, retrained, units), common, strict=True):
+            told[member] = bool(apart) if n >= BLOCKS else None
+    first = first.append_column("group", pa.array(groups.tolist(), pa.string()))
+    return first.append_column("told_from_retrain", pa.array(told, pa.bool_()))
+
+
+def blocks(training: np.ndarray, draw: np.ndarray, unlearning: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The block 0..B-1 of each of the rows (N,), and for each of training seed and draw which of them a block has, (B,):
+    blocks of one of them may move together."""
+    pairs, first, block = np.unique(np.stack([training, draw]), axis=1, return_index=True, return_inverse=True)[:3]
+    if pairs.shape[1] == 1:
+        return np.unique(unlearning, return_inverse=True)[1], []
+    return block.reshape(-1), [training[first], draw[first]]
+
+
+def retrain_reference(results: Results, metric: str) -> np.ndarray:
+    """For each trial (N,) the ``metric`` of a retrain with its training seed and forget set; NaN where there is none.
+
+    By ``retention_deviation``, the distance to that very retrain, the retrain's own is 0 by definition. There it is that of the
+    other retrains of the same forget set, averaged: each taken as its unlearned model.
+    """
+    if metric != "retention_deviation":
+        groups = group_by(results.trials, REFERENCE)
+        is_retrain = results.trials["method"].to_numpy(zero_copy_only=False) == "retrain"
+        return groups.mean(np.where(is_retrain, results.values(metric), np.nan))[groups.code]
+    once = group_by(results.trials, REFERENCE)
+    found = np.full(len(once), np.nan)
+    if not all(column.name in results.metrics for column in ACCURACIES):
+        return found[once.code]
+    accuracies = np.stack([retrain_values(results, column.name)[once.first] for column in ACCURACIES])
+    accuracies = np.where((np.isfinite(accuracies) & (accuracies > 0)).all(axis=0), accuracies, np.nan)
+    draws = group_by(results.trials.take(pa.array(once.first)), [*CELL, "forget_seed"])
+    for members in draws.members():
+        of = accuracies[:, members]
+        distance = np.abs(of[:, :, None] / of[:, None, :] - 1).sum(axis=0)
+        np.fill_diagonal(distance, np.nan)
+        there = np.isfinite(distance)
+        count = there.sum(axis=0)
+        found[members] = np.where(count > 0, np.where(there, distance, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+    return found[once.code]

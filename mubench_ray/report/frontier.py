@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from mubench_ray.metrics.cost_curve import reached
 from mubench_ray.report.columns import COLUMN, Column, shown_in
 from mubench_ray.report.grouping import group_by, positions
 from mubench_ray.report.load import Results
@@ -41,8 +42,8 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
     """``<metric>@<share>`` of every trial (N,): the metrics that are shown as curves, had it stopped at that share of its
     retrain's FLOs, and ``spent@<share>``.
 
-    Read from the curve's first point at or past the share (the engine evaluates there); a trial that ended earlier
-    keeps its last point, since it would spend no more. NaN for trials that are not usable or left no curve.
+    Read where its curve has ``reached`` the share. NaN for trials that are not usable or left no curve, and of a retrain
+    before it is done.
     """
     ids = results.trials["trial_id"].combine_chunks()
     curves = Store(results.root).read("curves", columns=["trial_id", "retrain_share", *ALONG])
@@ -57,18 +58,15 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
     trials, start = np.unique(owner, return_index=True)
     if not len(trials):
         return {}
-    last = np.append(start[1:], len(owner)) - 1
     values = {name: curves[name].to_numpy(zero_copy_only=False).astype(float)[points] for name in ALONG} | {
         "spent": share
     }
-    position = np.arange(len(share))
     read = {}
     for at in SHARES:
-        reached = np.where(share >= at * (1 - 1e-6), position, len(share))
-        chosen = np.minimum(np.minimum.reduceat(reached, start), last)
+        chosen = reached(share, start, at)
         for name, column in values.items():
             of_trials = np.full(len(ids), np.nan)
-            of_trials[trials] = column[chosen]
+            of_trials[trials] = np.where(chosen >= 0, column[chosen], np.nan)
             read[f"{name}@{at:g}"] = of_trials
     return read
 

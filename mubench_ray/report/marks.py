@@ -29,8 +29,9 @@ CONTROL = Mark("°", "control", "control")
 READS_VALIDATION = Mark("†", "uses D_V", "reads D_V, which is also the selection set")
 TRUNCATED = Mark("‡", "truncated", "trials were stopped by the budget")
 UNTRUSTED = Mark("§", "untrusted", "the controls do not bear this measure out")
+UNCHECKED = Mark("?", "not checkable", "too few seeds of the controls to check this measure")
 WITHIN = Mark("≈", "within the noise floor", "nearer to the retrain than two retrains are to each other")
-MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, UNTRUSTED, WITHIN)
+MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, UNTRUSTED, UNCHECKED, WITHIN)
 
 
 def legend(texts: Iterable[str]) -> str:

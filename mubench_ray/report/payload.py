@@ -42,6 +42,7 @@ BOARD = [
     "untrusted",
     "interval_over",
     "group",
+    "told_from_retrain",
 ]
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from mubench_ray.report.capacity import capacities, scaling
 from mubench_ray.report.columns import averaged, shown_in
-from mubench_ray.report.comparison import group_letters
+from mubench_ray.report.comparison import compare
 from mubench_ray.report.frontier import at_shares, mark_dominated
 from mubench_ray.report.histograms import histograms
 from mubench_ray.report.load import Results, load
@@ -79,13 +79,18 @@ def make_report(root: str | Path) -> Report:
 
 
 def with_groups(board: pa.Table, results: Results) -> pa.Table:
-    """Add ``group``, the letters by the measure that contenders are told apart by."""
+    """Add ``group``, the letters by the measure that contenders are told apart by, and ``told_from_retrain``, whether
+    they are told apart from a retrain by it; neither where the controls do not bear it out."""
     by = shown_in("letters", results.columns)
-    if not by or not len(board):
-        return board.append_column("group", pa.array([""] * len(board), pa.string()))
-    table = group_letters(results, by[0].name, by[0].direction == "higher")
-    of = {tuple(row[name] for name in LINE): row["group"] for row in table.to_pylist()}
-    return board.append_column("group", pa.array([of[tuple(row.values())] for row in board.select(LINE).to_pylist()]))
+    compared = compare(results, by[0].name, by[0].direction == "higher").to_pylist() if by and len(board) else []
+    found = {tuple(row[name] for name in LINE): row for row in compared}
+    untrusted = [bool(by) and by[0].name in names.split(", ") for names in board["untrusted"].to_pylist()]
+    keys = (tuple(row.values()) for row in board.select(LINE).to_pylist())
+    rows = [{} if left_out else found.get(key, {}) for key, left_out in zip(keys, untrusted, strict=True)]
+    board = board.append_column("group", pa.array([row.get("group", "") for row in rows], pa.string()))
+    return board.append_column(
+        "told_from_retrain", pa.array([row.get("told_from_retrain") for row in rows], pa.bool_())
+    )
 
 
 def contenders(board: pa.Table) -> list[tuple[str, str]]:

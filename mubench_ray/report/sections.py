@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from mubench_ray.report.columns import Column, shown_in
 from mubench_ray.report.marks import ALL
-from mubench_ray.report.ranking import rank
+from mubench_ray.report.ranking import ranking_block
 from mubench_ray.report.report import Report
 from mubench_ray.report.scores import scored
 from mubench_ray.report.texts import NOTHING, Block, TextTable, cell_name, fixed, written
@@ -60,25 +60,6 @@ def controls_block(report: Report) -> Block:
         "Controls as a gate",
         "A measure of forgetting is trusted where it tells the original model apart and the retrained one not.",
         [TextTable(["", "metric", "verdict", "why"], rows)],
-    )
-
-
-def ranking_block(report: Report) -> Block:
-    """Deep Unlearn's Table 1."""
-    tables = []
-    for column in shown_in("ranking", report.results.columns):
-        if column.direction != "neither":
-            standings = rank(report.board, report.noise, column.name, column.direction == "higher")
-            counts = [[report.marks.name(s.label), s.rank, s.g1, s.g2, s.g3, s.failed] for s in standings]
-            caption = f"By {column.title}{report.marks.measure(column.name)}"
-            rows = [list(map(str, row)) for row in counts]
-            tables.append(TextTable(["method", "rank", "G1", "G2", "G3", "F"], rows, caption))
-    return Block(
-        "Ranking (as Deep Unlearn's Table 1)",
-        "How often a method is among the best (G1), average (G2), worst (G3), or has too few usable models (F), over "
-        "all (task, model, ratio). Groups: average linkage on the means, three clusters, fewer where clusters lie "
-        "within the noise floor. Ordered by G1, then G2, then G3; equal counts share a rank.",
-        tables,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from mubench_ray.errors import flat
 from mubench_ray.report.columns import ACCURACIES, GIVEN, shown_in
 from mubench_ray.report.marks import ALL, of_row
 from mubench_ray.report.report import Report
-from mubench_ray.report.summary import ordered
+from mubench_ray.report.summary import CELL, ordered
 from mubench_ray.report.texts import NOTHING, Block, TextTable, doubted, trial_count
 from mubench_ray.results.configurations import spoken
 from mubench_ray.status import STATUSES
@@ -20,8 +21,8 @@ from mubench_ray.status import STATUSES
 #: Significant digits of the hub's JSON.
 DIGITS = 8
 #: What its rows say beside statuses and metrics.
-TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "group", "n", "planned"]
-TOLD += ["interval_over"]
+TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "group"]
+TOLD += ["told_from_retrain", "n", "planned", "interval_over"]
 #: More leaderboard rows than this are in no paper: they are left to the CSV and the page.
 CONFIGURATIONS = 5_000
 LATEX = {
@@ -58,15 +59,26 @@ def paper_tables(report: Report, shown: list[Block]) -> Iterator[tuple[str, Text
 
 
 def by_cell(report: Report) -> dict[str, TextTable]:
-    """One table a (task, model, ratio) with every metric of the leaderboard."""
+    """One table a (task, model, ratio) with every metric of the leaderboard, and which contenders are told apart by one of
+    them where that can be said."""
     shown, marks = shown_in("board", report.results.columns), report.marks
+    compared = {column.title for column in shown_in("letters", report.results.columns)}
+    lettered = {tuple(row[name] for name in CELL) for row in report.rows if row["group"]}
     tables: dict[str, TextTable] = {}
     for row in report.rows:
         cell = f"{row['task']}, {row['model']}, {spoken(row['ratio'])} % deleted"
-        table = tables.setdefault(cell, TextTable(["method", *(column.title for column in shown), "trials"], []))
+        apart = [letters_of(row)] if tuple(row[name] for name in CELL) in lettered else []
+        head = [f"told apart by {', '.join(compared)}, from a retrain"] if apart else []
+        table = tables.setdefault(cell, TextTable(["method", *(column.title for column in shown), *head, "trials"], []))
         texts = (doubted(row, column, marks.value(row, column)) for column in shown)
-        table.rows.append([row["label"] + of_row(row), *texts, trial_count(row)])
+        table.rows.append([row["label"] + of_row(row), *texts, *apart, trial_count(row)])
     return tables
+
+
+def letters_of(row: Mapping[str, Any]) -> str:
+    """The letters of a contender, and whether it is told apart from a retrain, as ``ab, yes``."""
+    told = {True: "yes", False: "no", None: ""}[row["told_from_retrain"]]
+    return ", ".join(text for text in (row["group"], told) if text) or NOTHING
 
 
 def ratio_tables(report: Report) -> Iterator[tuple[str, TextTable]]:

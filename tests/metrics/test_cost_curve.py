@@ -7,8 +7,8 @@ SHARE = np.array([0.0, 0.1, 0.3])
 VALUE = np.array([0.2, 0.6, 0.8])
 
 
-@pytest.mark.parametrize("at, expected", [(0.0, 0.2), (0.05, 0.4), (0.1, 0.6), (0.2, 0.7), (0.3, 0.8), (1.0, 0.8)])
-def test_straight_lines_between_points_and_the_last_value_after_the_end(at, expected):
+@pytest.mark.parametrize("at, expected", [(0.0, 0.2), (0.05, 0.6), (0.1, 0.6), (0.2, 0.8), (0.3, 0.8), (1.0, 0.8)])
+def test_the_first_point_at_or_past_the_cost_and_the_last_after_the_end(at, expected):
     assert value_at_share(SHARE, VALUE, at) == pytest.approx(expected)
 
 
@@ -31,6 +31,6 @@ def test_nan_padding_is_no_point():
 def test_all_six_shares_of_all_three_sets():
     found = score_at_cost(SHARE[None], VALUE[None], 1 - VALUE[None], VALUE[None] / 2)
     assert len(found) == 18
-    assert found["test_accuracy_at_5_percent"] == pytest.approx(0.4)
+    assert found["test_accuracy_at_5_percent"] == pytest.approx(0.6)
     assert found["forget_accuracy_at_100_percent"] == pytest.approx(0.2)
     assert found["retain_accuracy_at_10_percent"] == pytest.approx(0.3)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mubench_ray.metrics.cost_curve import score_at_cost
 from mubench_ray.report.frontier import apart, at_shares, dominated, names_that_fit
 from mubench_ray.report.load import load
 
@@ -36,8 +37,20 @@ def test_scores_at_shares_of_the_retrains_cost(folder):
     assert {share: values[1] for share, values in by_share.items()} == {
         "0": 0.9, "0.01": 0.8, "0.05": 0.7, "0.1": 0.6, "0.25": 0.6, "1": 0.6,
     }  # fmt: skip
-    assert by_share["0.01"][0] == 0.5 and np.isnan(by_share["0"][2])
+    assert np.isnan(by_share["0.01"][0]) and by_share["1"][0] == 0.5 and np.isnan(by_share["0"][2])
     assert read["spent@0.25"][1] == pytest.approx(0.2)
+
+
+def test_the_chart_and_the_metric_read_a_curve_alike(folder):
+    """Points far from any share, two of them at one cost."""
+    points = [(0.0, 0.9), (0.03, 0.2), (0.03, 0.7), (0.3, 0.1), (0.9, 0.6)]
+    folder.add(curve=[{"share": share, "forget_accuracy": value} for share, value in points])
+    read = at_shares(load(folder.root))
+    share, value = np.array([points]).transpose(2, 0, 1)
+    metric = score_at_cost(share, value, value, value)
+    for percent, wanted in {1: 0.7, 5: 0.1, 10: 0.1, 25: 0.1, 50: 0.6, 100: 0.6}.items():
+        assert read[f"forget_accuracy@{percent / 100:g}"].tolist() == [wanted]
+        assert metric[f"forget_accuracy_at_{percent}_percent"] == wanted
 
 
 def test_no_curves_no_shares(folder):

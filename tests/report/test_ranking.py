@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from mubench_ray.report.load import load
 from mubench_ray.report.noise import noise_floor
-from mubench_ray.report.ranking import Standing, cluster, order, rank
+from mubench_ray.report.ranking import Standing, cluster, order, rank, ranking_block
+from mubench_ray.report.report import make_report
 from mubench_ray.report.summary import summarise
 
 #: Deep Unlearn (arXiv 2410.01276), Table 1, by RetDev: times in G1, G2, G3, F of 9 combinations, in the order printed.
@@ -89,3 +92,59 @@ def test_too_few_usable_models_is_a_failure(folder):
         ("neggrad", 2, (0, 1, 0), 0),
         ("salun", 3, (0, 0, 0), 1),
     ]
+
+
+def test_an_undefined_score_is_no_failure(folder):
+    """Of a forgotten class RetDev is not defined, at 5 %; SalUn failed there once, and at 10 % has a score."""
+    for ratio in (5.0, 10.0):
+        folder.controls(ratio=ratio)
+        for seed in range(3):
+            score = {} if ratio == 5 else {"retention_deviation": 0.2}
+            folder.add("ft", seed=seed, ratio=ratio, **score)
+            lost = {"status": "diverged", "error": "nan"} if (seed, ratio) == (2, 5.0) else score
+            folder.add("salun", seed=seed, ratio=ratio, **lost)
+    results = load(folder.root)
+    ranked = rank(summarise(results), noise_floor(results), "retention_deviation", higher=False)
+    assert [(s.label, s.rank, s.counts, s.failed, s.undefined) for s in ranked] == [
+        ("ft", 1, (1, 0, 0), 0, 1),
+        ("salun", 1, (1, 0, 0), 1, 0),
+    ]
+    (table,) = [t for t in ranking_block(make_report(folder.root)).tables if t.caption == "By RetDev"]
+    assert table.headers == ["method", "rank", "G1", "G2", "G3", "F", "n/a"]
+    assert table.rows == [["ft", "1", "1", "0", "0", "0", "1"], ["salun", "1", "1", "0", "0", "1", "0"]]
+
+
+def held(folder, **verdicts):
+    """What the controls say of RetDev at each ratio, and the table by it."""
+    cell = {
+        "task": "digits",
+        "model": "cnn",
+        "metric": "retention_deviation",
+        "reason": "the original is not told apart",
+    }
+    entries = [cell | {"ratio": float(ratio[1:]), "verdict": verdict} for ratio, verdict in verdicts.items()]
+    folder.store.write_text("controls.json", json.dumps({"verdicts": entries}))
+    (table,) = [t for t in ranking_block(make_report(folder.root)).tables if "RetDev" in t.caption]
+    return table
+
+
+def test_an_untrusted_measure_ranks_nothing(folder):
+    """GA is the best at 5 % by a measure that tells nothing there, and the worse at 10 %."""
+    for ratio, ga in ((5.0, 0.0), (10.0, 0.9)):
+        folder.controls(ratio=ratio)
+        for seed in range(3):
+            folder.add("ft", seed=seed, ratio=ratio, retention_deviation=0.2)
+            folder.add("ga", seed=seed, ratio=ratio, retention_deviation=ga)
+    both = held(folder, r5="trusted", r10="trusted")
+    assert (both.caption, both.rows) == ("By RetDev", [["ft", "1", *"11000"], ["ga", "1", *"11000"]])
+    one = held(folder, r5="untrusted", r10="trusted")
+    assert one.rows == [["ft", "1", *"10000"], ["ga", "2", *"01000"]]
+    assert one.caption == (
+        "By RetDev§, over 1 of 2 (task, model, ratio). Untrusted: digits · cnn · 5 %: the original is not told apart"
+    )
+    none = held(folder, r5="untrusted", r10="untrusted")
+    assert none.headers == ["no ranking, since the measure is untrusted everywhere"]
+    assert none.rows == [[f"digits · cnn · {ratio} %: the original is not told apart"] for ratio in (5, 10)]
+    marked = held(folder, r5="not checkable", r10="trusted")
+    assert (marked.caption, marked.rows) == ("By RetDev?", both.rows)
+    assert "? not checkable" in marked.legend or "too few seeds of the controls" in marked.legend

@@ -309,7 +309,7 @@ def test_score_at_cost_reads_each_trials_own_curve(tmp_path):
         write(store, make_trial("ft", seed), confidences(rng), curve=points)
     rows = score(tmp_path, "score_at_cost").to_pylist()
     found = {(row["seed"], row["part"]): row["value"] for row in rows}
-    assert found[1, "test_accuracy_at_5_percent"] == pytest.approx(0.7)
+    assert found[1, "test_accuracy_at_5_percent"] == pytest.approx(0.9)
     assert found[2, "test_accuracy_at_100_percent"] == pytest.approx(0.7)
     assert all(row["trial_id"] for row in rows) and len(rows) == 36
 

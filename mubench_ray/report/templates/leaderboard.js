@@ -78,7 +78,10 @@
     const arrows = { higher: " ↑", lower: " ↓", neither: "" };
     for (const c of columns) {
       heading(c.name, c.title + arrows[c.direction], c.summary + (c.cites ? " (" + c.cites + ")" : ""), true);
-      if (c.letters) heading("group", "Group", "Letters by " + c.title + ": methods without a common letter differ (paired over seeds, 5% jointly over all pairs of the cell)", false);
+      if (c.letters) {
+        heading("group", "Group", "Letters by " + c.title + ": methods without a common letter differ (over common training seeds and forget draws, 5% jointly over all pairs of the cell)", false);
+        heading("told_from_retrain", "Told from a retrain", "Whether its " + c.title + " is worse than that of retrains (over common training seeds and forget draws, 5% jointly over the cell; yes or no, empty where they are too few)", false);
+      }
     }
     const rows = board.filter(r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr")) && !hidden.has(r.label));
     if (sortBy) rows.sort((a, b) => { const [x, y] = (data.columns.find(c => c.name === sortBy) || {}).format === "signed" ? [a, b].map(r => r[sortBy] === null ? null : Math.abs(r[sortBy])) : [a[sortBy], b[sortBy]]; if (x === null || y === null) return (x === null) - (y === null); return direction * (typeof x === "string" ? x.localeCompare(y) : x - y); });
@@ -100,7 +103,7 @@
       }
       for (const c of columns) {
         tr.append(cell(r, c));
-        if (c.letters) tr.append(make("td", { textContent: r.group || "", className: "letters" }));
+        if (c.letters) tr.append(make("td", { textContent: r.group || "", className: "letters" }), make("td", { textContent: { true: "yes", false: "no" }[r.told_from_retrain] || "", className: "letters" }));
       }
       tr.addEventListener("click", () => toggle(tr, r));
       return tr;
