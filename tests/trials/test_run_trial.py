@@ -11,7 +11,7 @@ from mubench_ray.suite import make_suite
 from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_task
-from mubench_ray.trials.rows import compute_of
+from mubench_ray.trials.rows import compute_at, terms_of
 from mubench_ray.trials.run_trial import run_trial
 from tests.conftest import CIRCUMSTANCES
 
@@ -70,8 +70,8 @@ def row_count(split):
 
 def test_the_precision_is_that_of_the_steps_that_the_seconds_are_of(tiny):
     half = {"unlearning": {"precision": "bf16"}}
-    assert [compute_of(trial(tiny, name, **half), "cpu") for name in ("ft", "retrain")] == ["bf16", "fp32"]
-    assert compute_of(trial(tiny, "retrain", training={"precision": "bf16"}), "cuda") == "bf16"
+    assert [terms_of(trial(tiny, name, **half), "cpu")["compute"] for name in ("ft", "retrain")] == ["bf16", "fp32"]
+    assert compute_at("bf16", "cuda") == "bf16"
 
 
 def test_accuracy_is_the_mean_of_the_examples(tiny, artifacts):
