@@ -60,7 +60,7 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
     if len(report.styles) > CONTENDERS:
         sets = 1
         lrs = sorted({lr for lr in scopes["lr"].to_pylist() if lr is not None}) or [None]
-    wanted = [name for name in scopes.column_names if not name.endswith("_sd") and name != "seconds"]
+    wanted = [name for name in scopes.column_names if not name.endswith("_sd") and name not in ("seconds", "terms")]
     stems: dict[str, str] = {}
     for task, model, lr in [(*pair, lr) for pair in ([(ALL, ALL)] if len(pairs) > 1 else []) + pairs for lr in lrs][
         :sets

@@ -122,6 +122,7 @@ def unseen(results: Results) -> set[str]:
     charted = [column for column in columns if column.name in ENDINGS or not set(DRAWN).isdisjoint(column.shown)]
     bare = [column for column in columns if column not in charted or column.name in ENDINGS]
     hidden = {column.name for column in columns if column not in charted}
+    hidden.add("terms")
     return hidden | {c.name + "_sd" for c in columns} | {c.name + edge for c in bare for edge in ("_low", "_high")}
 
 
