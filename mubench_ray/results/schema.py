@@ -46,11 +46,11 @@ TRIAL_COLUMNS = [
     pa.field("forget_size", pa.int64()),
     pa.field("retain_size", pa.int64()),
     pa.field("forget_sha256", _string),
-    pa.field("flos", _number),
+    pa.field("flos", _number),  # also of a trial without a network: what it had spent when it ended; null where nobody knows
     pa.field("seconds", _number),
     pa.field("retrain_flos", _number),
-    pa.field("retrain_seconds", _number),
-    pa.field("device", _string),
+    pa.field("retrain_seconds", _number),  # null where they were spent on other terms than ``seconds``
+    pa.field("device", _string),  # with compute, execution and workers: on what terms ``seconds`` were spent
     pa.field("concurrency", pa.int64()),  # trials that may have shared its device; 1 is a device to itself
     pa.field("workers", pa.int64()),  # processes that shared the trial; null, in older folders, is one
     pa.field("compute", _string),  # precision of arithmetic: fp32, tf32 or bf16
