@@ -115,7 +115,8 @@ class Panels:
         values += [2, 5, 10, 20, 50, 100, 200, 500, 1000] if by == CHARGED else []
         axis = alt.Axis(format="~%", grid=False, values=values, labelOverlap=True)
         scale = alt.Scale(type="log", nice=False, padding=30)
-        x = alt.X(f"{by}:Q", title="share of the retrain's FLOs", scale=scale, axis=axis)
+        title = "share of the retrain's FLOs" + (", tuning charged" if by == CHARGED else "")
+        x = alt.X(f"{by}:Q", title=title, scale=scale, axis=axis)
         y, name, ending = value_axis(column), column.name, ENDINGS[by]
         beaten = f"datum['{name}_dominated{ending}']"
         line = alt.Chart().mark_line(interpolate="step-after", color="#9aa1ab", strokeWidth=1.2, strokeDash=[3, 3])

@@ -46,7 +46,7 @@ TRIAL_COLUMNS = [
     pa.field("forget_size", pa.int64()),
     pa.field("retain_size", pa.int64()),
     pa.field("forget_sha256", _string),
-    pa.field("flos", _number),  # also of a trial without a network: what it had spent when it ended; null where nobody knows
+    pa.field("flos", _number),  # also of a trial without a network, where it is known: all that it had spent
     pa.field("seconds", _number),
     pa.field("retrain_flos", _number),
     pa.field("retrain_seconds", _number),  # null where they were spent on other terms than ``seconds``
