@@ -22,7 +22,7 @@ from mubench_ray.results.compaction import file_of
 from mubench_ray.results.observations import standing
 from mubench_ray.results.plans import of_plan
 from mubench_ray.results.store import Store
-from mubench_ray.status import USABLE
+from mubench_ray.status import is_usable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -279,8 +279,8 @@ def show_status(folder: Path) -> None:
 
 def _show_failures(folder: Path, most: int = 10) -> None:
     store = Store(folder)
-    rows = of_plan(store.read("trials", columns=["trial_id", "method", "status", "error"]), store)
-    bad = [row for row in rows.to_pylist() if row["status"] not in USABLE]
+    rows = of_plan(store.read("trials", columns=["trial_id", "method", "status", "error", "flos"]), store)
+    bad = [row for row in rows.to_pylist() if not is_usable(row)]
     for reason, count in Counter((row["method"], row["status"], row["error"]) for row in bad).most_common(most):
         first = next(row["trial_id"] for row in bad if (row["method"], row["status"], row["error"]) == reason)
         method, status, error = reason

@@ -22,7 +22,7 @@ from mubench_ray.metrics import METRICS
 from mubench_ray.metrics.base import SPLITS, reads, source
 from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.randomness import numpy_generator
-from mubench_ray.status import USABLE
+from mubench_ray.status import is_usable
 
 #: Deep Unlearn's four losses and their weights.
 OBJECTIVES = {"retain_gap": 1 / 3, "forget_gap": 1 / 3, "validation_gap": 1 / 3, "indisc_validation": 1.0}
@@ -167,8 +167,8 @@ def origin(need: str) -> frozenset[str] | None:
 
 
 def losses(row: Mapping[str, Any], objectives: Mapping[str, float]) -> tuple[float, ...] | None:
-    """Each objective as a weighted loss, 0 at its best where it has a best; None where the trial failed or one is undefined."""
-    if row.get("status") not in USABLE:
+    """Each objective as a weighted loss, 0 at its best where it has a best; None where the trial failed or took no step, or one is undefined."""
+    if not is_usable(row):
         return None
     found = []
     for name, weight in objectives.items():

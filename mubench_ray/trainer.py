@@ -168,8 +168,9 @@ class UnlearningTrainer:
         curve.point(ctx)
         state.log_history[-1]["step"] = state.global_step
         state.total_flos = ctx.meter.flos
-        spent = costs(ctx.meter, prepared.retrain)
-        values = measure(seen, spent).values | spent
+        spent = costs(ctx.meter, prepared)
+        # Where the budget allowed no step the network is the original, whose scores are not the method's.
+        values = (measure(seen, spent).values if ctx.stepped else {}) | spent
         self.model, self._data, self._sets = ctx.network, ctx.data, seen.sets
         self._metrics = {name: value for name, value in values.items() if value is not None}
         spent = {"train_runtime": ctx.meter.seconds, "total_flos": ctx.meter.flos, "truncated": float(state.truncated)}

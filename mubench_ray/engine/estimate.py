@@ -9,7 +9,7 @@ from mubench_ray.engine.tuning import outline
 from mubench_ray.models.counts import count
 from mubench_ray.tasks import TASKS
 from mubench_ray.tasks.examples import VALIDATION_SHARE
-from mubench_ray.trial import Recipe, Trial
+from mubench_ray.trial import CONTROLS, Recipe, Trial
 
 #: Rates that the hours are told for, in FLOs a second of real training (not the vendor's peak).
 RATES = {"CPU core": 5e9, "A100-class GPU in fp32": 2e13}
@@ -24,7 +24,7 @@ def plan_flos(plan: Plan) -> float:
         if recipe.training is not None:
             shares[recipe.task, recipe.model, recipe.subset, part(recipe), recipe.training.epochs] += 1
     for trial, alike in [*((trial, 1) for trial in plan.trials.values()), *searched]:
-        if trial.method not in ("original", "retrain"):
+        if trial.method not in CONTROLS:
             # Where there is no retrain, the task's own budget stands for it.
             epochs = trial.budget_epochs or trial.training.epochs
             shares[trial.task, trial.model, trial.subset, part(trial), epochs] += alike * (trial.budget.flos or 1.0)

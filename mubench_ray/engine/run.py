@@ -16,7 +16,7 @@ from typing import Any
 from mubench_ray.engine.job import Job, observing_name
 from mubench_ray.engine.plan import Plan, make_plan, recipes_of
 from mubench_ray.engine.schedule import Progress, Schedule
-from mubench_ray.engine.tuning import Tuning, planned_search
+from mubench_ray.engine.tuning import Tuning, bill, planned_search
 from mubench_ray.engine.worker import Worker
 from mubench_ray.forget.scored import scoring_networks
 from mubench_ray.methods import METHODS
@@ -27,7 +27,7 @@ from mubench_ray.results.plans import PLAN, entered, planned, read_plan
 from mubench_ray.results.schema import RECORD_KEY
 from mubench_ray.results.storage import StorageLost, absolute
 from mubench_ray.results.store import Store
-from mubench_ray.status import FINAL, RETRIED, USABLE, Status
+from mubench_ray.status import FINAL, RETRIED, USABLE, Status, is_usable
 from mubench_ray.suite import Resources, Suite, load_suite
 from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
@@ -128,7 +128,7 @@ def search_rows(store: Store, wanted: Sequence[Wanted]) -> dict[str, dict[str, A
     for record in store.read("observations").to_pylist() if wanted else ():
         found[tuple(record[name] for name in RECORD_KEY)] = json.loads(record["values"])
     for name, row in list(rows.items()):
-        if row["status"] in USABLE:
+        if is_usable(row):
             values = [found.get((name, *each.key)) for each in wanted]
             rows[name] = row | {metric: value for each in values for metric, value in (each or {}).items()}
             if None in values:
@@ -189,8 +189,8 @@ class Work:
         return Tuning(suite, search_rows(store, self.plan.searched_observations))
 
     def _usable_rows(self) -> set[str]:
-        rows = self.store.read("trials", columns=["trial_id", "status"])
-        return {row["trial_id"] for row in rows.to_pylist() if row["status"] in USABLE}
+        rows = self.store.read("trials", columns=["trial_id", "status", "error", "flos"])
+        return {row["trial_id"] for row in rows.to_pylist() if is_usable(row)}
 
     def lacks(self, trial: Trial) -> list[Wanted]:
         """What a trial that had its row when this run began is still to be looked at for."""
@@ -308,7 +308,9 @@ class Work:
             return
         rows = {row["trial_id"]: row for row in self.search_store.read("trials").to_pylist()}
         search = self.tuning.search.model_dump()
-        chosen = {"search": search, "complete": self.tuning.complete, "choices": self.tuning.choices(rows)}
+        bill_of = ArtifactStore(self.artifacts).bill
+        chosen = {"search": search, "complete": self.tuning.complete, "choices": self.tuning.choices(rows, bill_of)}
+        chosen["networks"] = bill(map(bill_of, self.tuning.networks().values()))  # each once
         self.search_store.write_text("chosen.json", json.dumps(chosen, indent=2))
 
 

@@ -5,12 +5,13 @@ All of it is a function of the rows: after a kill the sweeps are asked again and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from mubench_ray.engine.plan import Combination, combinations, search_of, seed_pairs
+from mubench_ray.engine.plan import Combination, combinations, recipes_of, search_of, searched_by, seed_pairs, wanted_by
 from mubench_ray.search import (
     Configuration,
     Ranges,
@@ -24,9 +25,12 @@ from mubench_ray.search import (
 )
 from mubench_ray.status import Status
 from mubench_ray.suite import Suite
-from mubench_ray.trial import ForgetSet, Trial
+from mubench_ray.trial import CONTROLS, ForgetSet, Recipe, Trial
+from mubench_ray.trials.rows import told
 
 Rows = Mapping[str, Mapping[str, Any]]
+#: What an artifact cost (``ArtifactStore.bill``), None where it is not there.
+BillOf = Callable[[Recipe], Mapping[str, Any] | None]
 
 
 @dataclass
@@ -138,19 +142,49 @@ class Tuning:
         """Whether every combination has its choice."""
         return all(subject.done for subject in self._subjects)
 
-    def choices(self, rows: Rows) -> list[dict[str, Any]]:
-        """What was chosen for each combination and forget set, and what tuning it cost in all, from the rows of the search."""
-        return [describe(subject, self.suite, rows) for subject in self._subjects if subject.done]
+    def networks(self) -> dict[str, Recipe]:
+        """The originals and retrains of the selection seeds, and what else only the search needs, by id: not what reported trials need too, nor networks that
+        draw D_F, which are the same for all seeds."""
+        found = recipes_of(self.search_trials.values(), searched_by(self.suite))
+        reported = recipes_of(self.reported.values(), wanted_by(self.suite))
+        return {name: recipe for name, recipe in found.items() if name not in reported and not recipe.scoring}
+
+    def choices(self, rows: Rows, bill_of: BillOf) -> list[dict[str, Any]]:
+        """What was chosen for each combination and forget set, and what tuning it cost, from the rows of the search and the bills of its networks."""
+        networks, observations = self.networks(), searched_by(self.suite)
+        found = []
+        for subject in filter(lambda subject: subject.done, self._subjects):
+            needed = recipes_of((self.search_trials[name] for name in subject.tried), observations)
+            own = bill(bill_of(recipe) for name, recipe in networks.items() if name in needed)
+            found.append(describe(subject, self.suite, rows) | {"networks": own})
+        return found
+
+
+def bill(items: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """What rows, or artifacts, cost in all: their ``number``, ``flos``, ``seconds`` and the ``terms`` of those, and how many of them left no bill (None, or one
+    whose process died: ``unknown``), so that the sums are at least what was spent. Seconds on several terms have no sum: None."""
+    items = list(items)
+    known = [each for each in items if each and each.get("flos") is not None]
+    terms = sorted({told(each.get("terms") or each) for each in known if each.get("seconds")})
+    return {
+        "number": len(items),
+        "unknown": len(items) - len(known),
+        "flos": sum(each["flos"] for each in known),
+        "seconds": sum(each.get("seconds") or 0.0 for each in known) if len(terms) < 2 else None,
+        "terms": terms,
+    }
 
 
 def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
-    """One choice as plain data; FLOs and seconds are those of unlearning in all its search trials. Raises ValueError before it is made."""
+    """One choice as plain data; FLOs and seconds are those of unlearning in all its search trials, whatever became of them. Raises ValueError before it is
+    made."""
     if subject.chosen is None:
         raise ValueError(f"nothing is chosen yet for {subject.combination.entry.name}")
     objectives = search_of(suite).objectives
     best = choose(subject.judged)
     found = subject.judged[best][1] if best is not None else None
-    spent = [rows[trial] for trial in subject.tried if trial in rows]
+    spent = bill(rows.get(trial) for trial in subject.tried)
+    ends = Counter(row["status"] for trial in subject.tried if (row := rows.get(trial)))
     seed, training_seed = next(seed_pairs(suite))
     reported = subject.combination.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
     return {
@@ -168,15 +202,15 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
         "loss": sum(found) if found is not None else None,
         "configurations": len(subject.judged),
         "usable": sum(found is not None for _, found in subject.judged),
-        "trials": len(subject.tried),
-        "flos": sum(row.get("flos") or 0.0 for row in spent),
-        "seconds": sum(row.get("seconds") or 0.0 for row in spent),
+        "trials": spent.pop("number"),
+        "ends": dict(sorted(ends.items())),
+        **spent,
     }
 
 
 def searched_ranges(combination: Combination) -> Ranges | None:
     """What is searched of a combination; None for a control, and where all that could be is set by hand."""
-    if combination.entry.name in ("original", "retrain"):
+    if combination.entry.name in CONTROLS:
         return None
     search = search_of(combination.suite)
     grid = search.strategy == "grid"

@@ -150,7 +150,8 @@ class Worker:
         if job.kind == "observation" and isinstance(content, Trial):
             store.write_observations(failed_record(content, each, reason, status) for each in self._wanted(job))
         elif isinstance(content, Trial):
-            outcome = failed_outcome(content, reason, status, self.workers_of(content.model), traceback)
+            spent = self._store.spent(content.id)
+            outcome = failed_outcome(content, reason, status, self.workers_of(content.model), traceback, spent)
             store.part(job.part).write(outcome, metric_names())
         return {"status": status, "error": reason} | {name: None for name in self.objectives}
 

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 
 from mubench_ray.report.columns import COLUMN, Column, Place, shown_in
-from mubench_ray.report.frontier import COST
+from mubench_ray.report.frontier import CHARGED, COST, ENDINGS
 from mubench_ray.report.report import Report
 from mubench_ray.report.styles import DATA, STAND_INS, Drawn, Style
 
@@ -108,26 +108,34 @@ class Panels:
         point = self.point(x, y, 64, tooltip(column))
         return panel(column, f"isValid(datum.{column.name})", band, goal, bar, point)
 
-    def frontier(self, column: Column, first: bool) -> Drawn:
+    def frontier(self, column: Column, first: bool, by: str = COST) -> Drawn:
         """Against the share of the retrain's FLOs (log); what another contender beats on both is faded, the rest joined
         and named."""
         values = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+        values += [2, 5, 10, 20, 50, 100, 200, 500, 1000] if by == CHARGED else []
         axis = alt.Axis(format="~%", grid=False, values=values, labelOverlap=True)
         scale = alt.Scale(type="log", nice=False, padding=30)
-        x = alt.X(f"{COST}:Q", title="share of the retrain's FLOs", scale=scale, axis=axis)
-        y, name = value_axis(column), column.name
-        beaten = f"datum['{name}_dominated']"
+        title = "share of the retrain's FLOs" + (", tuning charged" if by == CHARGED else "")
+        x = alt.X(f"{by}:Q", title=title, scale=scale, axis=axis)
+        y, name, ending = value_axis(column), column.name, ENDINGS[by]
+        beaten = f"datum['{name}_dominated{ending}']"
         line = alt.Chart().mark_line(interpolate="step-after", color="#9aa1ab", strokeWidth=1.2, strokeDash=[3, 3])
         line = line.encode(x=x, y=y).transform_filter(f"!{beaten}")
         faint, faded = (
             alt.when(beaten).then(alt.value(low)).otherwise(alt.value(high)) for low, high in ((0.2, 0.5), (0.32, 1))
         )
         bar = alt.Chart().mark_rule(strokeWidth=1.3).encode(x=x, color=self.color, opacity=faint, **interval(column))
-        tooltips = [*tooltip(column), hint(COST, ".1%", COLUMN[COST].title)]
+        tooltips = [*tooltip(column), hint(by, ".1%", COLUMN[by].title)]
         point = self.point(x, y, 80, tooltips, opacity=faded)
         text = alt.Chart().mark_text(align="left", dx=8, dy=-8, fontSize=11)
-        text = text.encode(x=x, y=y, text="label:N", color=self.color).transform_filter(f"datum['{name}_labelled']")
-        return panel(column, f"isValid(datum.{name}) && datum.{COST} > 0", line, bar, point, text)
+        text = text.encode(x=x, y=y, text="label:N", color=self.color).transform_filter(
+            f"datum['{name}_labelled{ending}']"
+        )
+        return panel(column, f"isValid(datum.{name}) && datum.{by} > 0", line, bar, point, text)
+
+    def charged(self, column: Column, first: bool) -> Drawn:
+        """The frontier with tuning charged."""
+        return self.frontier(column, first, CHARGED)
 
     def along_budget(self, column: Column, first: bool) -> Drawn:
         """Had the method stopped at a share of the retrain's FLOs."""
@@ -276,6 +284,17 @@ CHARTS = (
         340,
         "two",
         figure=Figure("frontier", 400, 300),
+    ),
+    Chart(
+        "charged",
+        "Cost frontier, tuning charged",
+        "As above; a method also pays for all its search trials, whatever became of them, and for the originals and "
+        "retrains of the selection seeds. Right of 100 % one retrain is cheaper than what was found.",
+        having("frontier", "_dominated_with_tuning"),
+        Panels.charged,
+        340,
+        "two",
+        figure=Figure("frontier-with-tuning", 400, 300),
     ),
     Chart(
         "budget",

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from mubench_ray.errors import harmless
 from mubench_ray.report.charts import CHARTS, Panels, drawn_on
-from mubench_ray.report.frontier import ALONG, COST, SHARES
+from mubench_ray.report.frontier import ALONG, CHARGED, COST, SHARES
 from mubench_ray.report.marks import ALL
 from mubench_ray.report.report import Report
 from mubench_ray.report.styles import figure_spec
@@ -60,7 +60,7 @@ def figures(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
     if len(report.styles) > CONTENDERS:
         sets = 1
         lrs = sorted({lr for lr in scopes["lr"].to_pylist() if lr is not None}) or [None]
-    wanted = [name for name in scopes.column_names if not name.endswith("_sd") and name != "seconds"]
+    wanted = [name for name in scopes.column_names if not name.endswith("_sd") and name not in ("seconds", "terms")]
     stems: dict[str, str] = {}
     for task, model, lr in [(*pair, lr) for pair in ([(ALL, ALL)] if len(pairs) > 1 else []) + pairs for lr in lrs][
         :sets
@@ -90,7 +90,9 @@ def _set(report: Report, rows: list[dict[str, Any]], stem: str, where: str) -> I
         content, title = at, averaged
         if chart.name == "ratio":
             content, title = [row for row in rows if row["ratio"] != ALL] if len(ratios) > 1 else [], where
-        elif chart.name == "frontier" and not any((row[COST] or 0) > 0 for row in at):
+        elif (cost := {"frontier": COST, "charged": CHARGED}.get(chart.name)) and not any(
+            (row[cost] or 0) > 0 for row in at
+        ):
             continue
         elif chart.name == "budget":
             content = budget_rows(at) if any(row["method"] not in CONTROLS for row in at) else []

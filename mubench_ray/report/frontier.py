@@ -15,8 +15,11 @@ from mubench_ray.results.store import Store
 
 #: Shares of the retrain's FLOs at which MU-Bench-style curves are read.
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
-#: What a score costs.
+#: What a score costs, and what it costs with tuning.
 (COST,) = (column.name for column in shown_in("cost"))
+(CHARGED,) = (column.name for column in shown_in("charged"))
+#: The endings of the columns that ``mark_dominated`` adds, by what a score is held against.
+ENDINGS = {COST: "", CHARGED: "_with_tuning"}
 #: What is read along a curve.
 ALONG = tuple(column.name for column in shown_in("curves"))
 
@@ -101,15 +104,20 @@ def names_that_fit(
 
 
 def mark_dominated(scopes: pa.Table, columns: list[Column]) -> pa.Table:
-    """Add ``<metric>_dominated`` to the rows of ``scoped``: within a scope, another contender is no dearer and no
-    worse.
+    """Add ``<metric>_dominated`` and ``<metric>_labelled`` to the rows of ``scoped``: within a scope, another contender is no
+    dearer and no worse; and where tuning is charged the same of that cost, ``_with_tuning``.
 
     Original does not enter (it unlearns nothing, at no cost).
     """
-    if COST not in scopes.column_names:
-        return scopes
+    for cost, ending in ENDINGS.items():
+        if cost in scopes.column_names:
+            scopes = _marked_by(scopes, columns, cost, ending)
+    return scopes
+
+
+def _marked_by(scopes: pa.Table, columns: list[Column], by: str, ending: str) -> pa.Table:
     cells = group_by(scopes, CELL)
-    cost = scopes[COST].to_numpy(zero_copy_only=False).astype(float)
+    cost = scopes[by].to_numpy(zero_copy_only=False).astype(float)
     cost = np.where((cost > 0) & (scopes["method"].to_numpy(zero_copy_only=False) != "original"), cost, np.nan)
     for column in shown_in("frontier", columns):
         name = column.name
@@ -121,6 +129,6 @@ def mark_dominated(scopes: pa.Table, columns: list[Column]) -> pa.Table:
             flags[rows] = dominated(cost[rows], score[rows], column.direction == "higher")
             edges = (low[rows], high[rows])
             labelled[rows] = names_that_fit(name, cost[rows], score[rows], *edges, ~flags[rows])
-        scopes = scopes.append_column(f"{name}_dominated", pa.array(flags))
-        scopes = scopes.append_column(f"{name}_labelled", pa.array(labelled))
+        scopes = scopes.append_column(f"{name}_dominated{ending}", pa.array(flags))
+        scopes = scopes.append_column(f"{name}_labelled{ending}", pa.array(labelled))
     return scopes

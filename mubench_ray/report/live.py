@@ -13,7 +13,7 @@ from mubench_ray.report.columns import shown_in
 from mubench_ray.report.environment import environment
 from mubench_ray.results.plans import of_plan
 from mubench_ray.results.store import Store
-from mubench_ray.status import STATUSES, USABLE
+from mubench_ray.status import STATUSES, is_usable
 
 #: Seconds between two looks of an open page, trials that the rate is taken over, and rows that are listed.
 EVERY, RATED, LISTED = 5, 200, 15
@@ -48,7 +48,7 @@ def snapshot(root: str | Path) -> dict[str, Any]:
         "last": rows[-1]["finished_at"] if rows else None,
         "methods": {name: [found[status] for status in STATUSES] for name, found in sorted(methods.items())},
         "recent": rows[: -LISTED - 1 : -1],
-        "failures": [row for row in reversed(rows) if row["status"] not in USABLE][:LISTED],
+        "failures": [row for row in reversed(rows) if not is_usable(row)][:LISTED],
         "search": (len(search.finished()), searched.get("trials", 0)) if searched else None,
         "now": datetime.now(UTC),
         "statuses": STATUSES,

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from mubench_ray.metrics.base import timed_columns
 from mubench_ray.report.columns import ACCURACIES, COLUMN, Column, described
-from mubench_ray.report.grouping import group_by, positions
+from mubench_ray.report.costs import countable, on_several_terms, unbilled, uncompared, with_costs
+from mubench_ray.report.grouping import positions
 from mubench_ray.results.plans import missing
-from mubench_ray.results.repetitions import named, read_trials, terms
+from mubench_ray.results.repetitions import named, read_trials
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
-from mubench_ray.status import USABLE
 
 #: More rows of ``examples`` than this are not read: what is shown of them is a help, not worth minutes.
 EXAMPLES = 30_000_000
@@ -43,8 +43,8 @@ class Results:
 
     @cached_property
     def usable(self) -> np.ndarray:
-        """Mask over the trials: those whose metrics count."""
-        return np.isin(self.trials["status"].to_numpy(zero_copy_only=False).astype(str), USABLE)
+        """Mask over the trials: those whose metrics count (``status.is_usable``)."""
+        return countable(self.trials)
 
     @cached_property
     def column(self) -> dict[str, Column]:
@@ -80,8 +80,7 @@ class Results:
     def on_several_terms(self) -> np.ndarray:
         """Mask over the trials: those of a configuration and ratio that ran on more than one kind of device, in several precisions or ways of execution. A
         mean of their seconds says nothing."""
-        lines = group_by(self.trials, ["configuration", "ratio"])
-        return lines.mixed(terms(self.trials), self.usable)
+        return on_several_terms(self.trials, self.usable)
 
     @cached_property
     def forget_examples(self) -> pa.Table | None:
@@ -108,7 +107,9 @@ def load(root: str | Path) -> Results:
     store = Store(root)
     manifest = store.check(must_exist=True)
     trials, refused = read_trials(store)
-    trials = named(trials)
+    chosen = store.read_object("search/chosen.json")
+    trials = with_costs(named(trials), chosen)
+    refused += [*uncompared(trials), *unbilled(chosen)]
     for name, older in outdated(trials).items():
         refused.append(
             f"{name}: {int(older.sum())} rows hold it as an older version of the metric gave it, and are no part of its means. "

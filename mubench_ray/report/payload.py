@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from mubench_ray.report.charts import CHARTS, Panels, drawn_on
 from mubench_ray.report.columns import DRAWN, GIVEN, averaged, shown_in
-from mubench_ray.report.frontier import COST
+from mubench_ray.report.frontier import ENDINGS
 from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.marks import MARKS
@@ -120,9 +120,10 @@ def trials_of(results: Results, board: pa.Table) -> pa.Table:
 def unseen(results: Results) -> set[str]:
     """Columns of the scopes that no chart reads."""
     columns = [column for column in results.columns if averaged(column)]
-    charted = [column for column in columns if column.name == COST or not set(DRAWN).isdisjoint(column.shown)]
-    bare = [column for column in columns if column not in charted or column.name == COST]
+    charted = [column for column in columns if column.name in ENDINGS or not set(DRAWN).isdisjoint(column.shown)]
+    bare = [column for column in columns if column not in charted or column.name in ENDINGS]
     hidden = {column.name for column in columns if column not in charted}
+    hidden.add("terms")
     return hidden | {c.name + "_sd" for c in columns} | {c.name + edge for c in bare for edge in ("_low", "_high")}
 
 

@@ -17,8 +17,8 @@ from mubench_ray.results.repetitions import terms
 
 def scoped(results: Results, values: dict[str, np.ndarray], means: dict[str, np.ndarray] | None = None) -> pa.Table:
     """A row a scope and contender: ``task, model, ratio`` (text; ``all`` = averaged), ``label``, ``method``, ``lr``,
-    ``control``, ``n``, each of ``values`` (one number a trial) with ``_sd``, ``_low``, ``_high``, and each of ``means``
-    without.
+    ``control``, ``n``, ``terms`` (on what its seconds were spent; null where on several), each of ``values`` (one number a
+    trial) with ``_sd``, ``_low``, ``_high``, and each of ``means`` without.
 
     An average first takes the mean over the scope's cells within each set of seeds, then treats those means as the
     values. It is given only for contenders with usable trials in every cell of the scope: a mean over the cells that
@@ -66,7 +66,8 @@ def _average(
     if groups is None:
         return pa.table({"task": pa.array([], pa.string())})
     first = part.take(pa.array(groups.first))
-    several = groups.mixed(terms(part), usable[rows])
+    ran = terms(part)
+    several = groups.mixed(ran, usable[rows])
     # Seconds that were spent on two kinds of terms have no mean, whatever it is over.
     values = {name: np.where(several & results.column[name].timed, np.nan, of[rows]) for name, of in values.items()}
     levels = SeedLevels(groups, *(seed[rows] for seed in seeds))
@@ -77,6 +78,10 @@ def _average(
     columns["method"], columns["lr"] = first["method"], first["lr"]
     columns["control"] = controls(first)
     columns["n"] = pa.array(groups.count(usable[rows]))
+    counting = np.flatnonzero(usable[rows] & ~several)
+    place = np.full(len(groups), -1)
+    place[groups.code[counting][::-1]] = counting[::-1]
+    columns["terms"] = ran.take(pa.array(place, mask=place < 0))
     columns |= estimates(groups, levels, values, results.column, part)
     columns |= {name: pa.array(levels.mean(column[rows]), from_pandas=True) for name, column in means.items()}
     return pa.table(columns)

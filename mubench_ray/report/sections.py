@@ -68,7 +68,9 @@ def efficiency_block(report: Report) -> Block:
     return Block(
         "Run-time efficiency (as Deep Unlearn's Table 2)",
         "RTE: seconds of retraining over seconds of unlearning, averaged over ratios; above 1 is faster than "
-        "retraining. Seconds are clean only where a trial had its device to itself.",
+        "retraining. Seconds are clean only where a trial had its device to itself, and compared only where device, "
+        "precision, way of execution and workers are the same; FLOs can be compared everywhere. Where tuning is charged a "
+        "method also pays for all its search trials and for the originals and retrains of the selection seeds.",
         [over_pairs(report, column) for column in shown_in("efficiency", report.results.columns)],
     )
 
@@ -100,19 +102,21 @@ def over_pairs(report: Report, column: Column) -> TextTable:
         return TextTable([], [], column.title)
     several = len(report.ratios) > 1
     edges = [column.name + edge for edge in ("", "_low", "_high")]
-    scopes = report.scopes.select(["task", "model", "ratio", "label", "method", *edges])
+    scopes = report.scopes.select(["task", "model", "ratio", "label", "method", "terms", *edges])
     rows = [
         row for row in scopes.to_pylist() if ALL not in (row["task"], row["model"]) and (row["ratio"] == ALL) is several
     ]
     rows = [row for row in rows if not (column.timed and row["method"] == "original")]
     pairs = sorted({(row["task"], row["model"]) for row in rows})
-    texts = {
-        (row["label"], row["task"], row["model"]): written(
-            row, column, report.marks.measure(column.name, row["task"], row["model"])
-        )
-        for row in rows
-        if row[column.name] is not None
-    }
+    there = [row for row in rows if row[column.name] is not None]
+    ran = {pair: {row["terms"] for row in there if (row["task"], row["model"]) == pair} for pair in pairs}
+    texts = {}
+    for row in there:
+        pair = row["task"], row["model"]
+        text = written(row, column, report.marks.measure(column.name, *pair))
+        # Seconds on other terms than those above and below them are not to be compared with these.
+        other = f" ({row['terms']})" if column.timed and len(ran[pair]) > 1 else ""
+        texts[row["label"], *pair] = text + other
     body = [
         [report.marks.name(style.label), *(texts.get((style.label, *pair), NOTHING) for pair in pairs)]
         for style in report.styles

@@ -8,10 +8,12 @@ from mubench_ray.report.report import Report
 from mubench_ray.report.texts import Block, TextTable, cell_name, duration, fixed
 from mubench_ray.results.configurations import spoken
 from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE
 
 
 def tuning_block(report: Report) -> Block:
-    """A row a method and cell: how many configurations were tried and usable, the chosen one, its loss, and the cost of all of them."""
+    """A row a method and cell: how many configurations were tried and usable, the chosen one, its loss, what became of its trials, and the cost of all of
+    them and of the networks of the selection seeds."""
     content = Store(report.results.root).read_object("search/chosen.json")
     search = content.get("search") or {}
     titles = report.results.titles
@@ -22,6 +24,7 @@ def tuning_block(report: Report) -> Block:
         trials, flos = trials + choice["trials"], flos + choice["flos"]
         if choice["trials"]:
             cell = choice | {"task": task_name(choice)} | names.get(choice.get("configuration"), {})
+            networks = choice.get("networks") or {}
             rows.append(
                 [
                     cell_name(cell),
@@ -29,18 +32,43 @@ def tuning_block(report: Report) -> Block:
                     f"{choice['usable']} of {choice['configurations']}",
                     configuration(choice) if choice["usable"] else "none usable; the given one was run",
                     fixed(choice["loss"]),
-                    f"{choice['flos']:.2e}",
-                    duration(choice["seconds"]),
+                    ended(choice),
+                    at_least(choice, f"{choice['flos']:.2e}"),
+                    spent(choice),
+                    at_least(networks, f"{networks['flos']:.2e} ({networks['number']})") if networks else "",
                 ]
             )
     objectives = " + ".join(f"{weight:.3g} {name}" for name, weight in (search.get("objectives") or {}).items())
-    return Block(
-        "Search on equal terms",
+    told = (
         f"{str(search.get('strategy', '')).capitalize()} search on the selection seeds {search.get('seeds')}, which are not reported, on D_V and never on "
         f"D_Test; judged by {objectives} (lower is better; of a metric where higher is better its distance to the best value counts). "
-        f"In all {trials:,} search trials, {flos:.2e} FLOs of unlearning, are not part of the costs above.",
-        [TextTable(["", "method", "usable", "chosen", "loss", "FLOs", "time"], rows)],
+        f"In all {trials:,} search trials, {flos:.2e} FLOs of unlearning, those that diverged, failed or ran out of memory with what they had spent by then"
     )
+    if networks := content.get("networks"):
+        told += (
+            f", and {networks['number']} originals and retrains of the selection seeds, {networks['flos']:.2e} FLOs. "
+            "Where tuning is charged every method pays its own trials and, in full, the networks that they needed"
+        )
+    headers = ["", "method", "usable", "chosen", "loss", "trials", "FLOs", "time", "FLOs of networks"]
+    return Block("Search on equal terms", f"{told}.", [TextTable(headers, rows)])
+
+
+def ended(choice: dict[str, Any]) -> str:
+    """How many search trials there were, and what became of those without a network."""
+    bad = {name: number for name, number in (choice.get("ends") or {}).items() if name not in USABLE}
+    return ", ".join([str(choice["trials"]), *(f"{number} {name.replace('_', ' ')}" for name, number in bad.items())])
+
+
+def at_least(bill: dict[str, Any], text: str) -> str:
+    """A cost; of which some is not known it is at least that."""
+    return f"≥ {text}" if bill.get("unknown") else text
+
+
+def spent(choice: dict[str, Any]) -> str:
+    """The seconds of a choice's trials; those on several terms have no sum."""
+    if choice["seconds"] is None:
+        return f"on {len(choice['terms'])} kinds of terms"
+    return at_least(choice, duration(choice["seconds"]))
 
 
 def task_name(choice: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from mubench_ray.results.compaction import file_of, read_table
 from mubench_ray.results.observations import kinds_shown, usable_records
 from mubench_ray.results.repetitions import read_trials
 from mubench_ray.results.store import Store
-from mubench_ray.status import USABLE
+from mubench_ray.status import is_usable
 from mubench_ray.trial import ForgetSet, Trial
 
 
@@ -29,7 +29,7 @@ class Folder:
         #: Which kind of every observation's records counts.
         self.shown = kinds_shown(usable_records(store), store)[0]
         self.trials = {row["trial_id"]: read_trial(row) for row in self.rows}
-        self.finished = [row for row in self.rows if row["status"] in USABLE]
+        self.finished = [row for row in self.rows if is_usable(row)]
         retrained = ((self.of(row).retrain, row) for row in self.finished if row["method"] == "retrain")
         self.retrains = {recipe.id: row for recipe, row in retrained if recipe is not None}
         self.originals = {self.of(row).original.id: row for row in self.finished if row["method"] == "original"}

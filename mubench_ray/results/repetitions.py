@@ -140,16 +140,30 @@ def of_every_suite(trials: pa.Table, store: Store) -> pa.Table:
 
 
 def terms(trials: pa.Table) -> pa.ChunkedArray:
-    """On what terms the seconds of each row were spent, as one text: only those of equal ones have a mean. Null where the device is not known."""
+    """On what terms the seconds of each row were spent, as one text (``trials.rows.told``): only those of equal ones have a mean. Null where the device is
+    not known."""
     device = trials["device"]
     half = _matching(trials["trial"], r'"unlearning":{[^}]*"precision":"bf16"')
     # Of rows of an earlier release: nothing but eager was there, and a CPU has no TF32.
     precision = call_function("if_else", [half, "bf16", "fp32"])
     of_cpu = call_function("if_else", [call_function("equal", [device, "cpu"]), precision, "unknown"])
     compute = call_function("coalesce", [trials["compute"], of_cpu])
+    several = call_function("greater", [trials["workers"], 1])
+    shared = call_function("binary_join_element_wise", [trials["workers"].cast(pa.string()), "workers", " "])
+    workers = call_function("if_else", [several, call_function("binary_join_element_wise", [", ", shared, ""]), ""])
+    named = [device, compute, pc.fill_null(trials["execution"], "eager"), ", "]
     return call_function(
-        "binary_join_element_wise", [device, compute, pc.fill_null(trials["execution"], "eager"), ", "]
+        "binary_join_element_wise",
+        [call_function("binary_join_element_wise", named), pc.fill_null(workers, ""), ""],
     )
+
+
+def unlike_precision(trials: pa.Table) -> np.ndarray:
+    """Mask (N,) of the trials that unlearned in another precision than their retrain was trained in."""
+    trained = _matching(trials["trial"], r'"half":(null|\d+),"training":{[^}]*"precision":"bf16"')
+    unlearned = _matching(trials["trial"], r'"unlearning":{[^}]*"precision":"bf16"')
+    differ = pc.fill_null(call_function("xor", [trained, unlearned]), False).to_numpy(zero_copy_only=False)
+    return differ.astype(bool) & (trials["method"].to_numpy(zero_copy_only=False) != "retrain")
 
 
 #: What tells rows of one configuration apart.

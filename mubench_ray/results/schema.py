@@ -49,11 +49,11 @@ TRIAL_COLUMNS = [
         "set_sizes", _string
     ),  # JSON: examples of every set that f_U answered, by which its shares are of so many; null in older folders
     pa.field("forget_sha256", _string),
-    pa.field("flos", _number),
+    pa.field("flos", _number),  # also of a trial without a network, where it is known: all that it had spent
     pa.field("seconds", _number),
     pa.field("retrain_flos", _number),
-    pa.field("retrain_seconds", _number),
-    pa.field("device", _string),
+    pa.field("retrain_seconds", _number),  # null where they were spent on other terms than ``seconds``
+    pa.field("device", _string),  # with compute, execution and workers: on what terms ``seconds`` were spent
     pa.field("concurrency", pa.int64()),  # trials that may have shared its device; 1 is a device to itself
     pa.field("workers", pa.int64()),  # processes that shared the trial; null, in older folders, is one
     pa.field("compute", _string),  # precision of arithmetic: fp32, tf32 or bf16

@@ -26,7 +26,7 @@ from mubench_ray.results.folder import Folder
 from mubench_ray.results.observations import arrays_of
 from mubench_ray.results.schema import TRIAL_COLUMNS, table_of
 from mubench_ray.results.store import Store
-from mubench_ray.status import USABLE
+from mubench_ray.status import USABLE, is_usable
 from mubench_ray.trial import CONTROLS, canonical
 
 SCORES = pa.schema(
@@ -116,7 +116,7 @@ def score_trials(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
     needs = reads(name)
     for row in folder.rows:
         value, reason, sampled = None, None, False
-        if row["status"] in USABLE:
+        if is_usable(row):
             observed = observe_trial(folder, row, needs)
             try:
                 value = compute_one(name, observed, {})
@@ -127,7 +127,7 @@ def score_trials(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
                 missing = sorted(need for need in needs if not is_observed(observed.get(need)))
                 reason = f"not observed: {', '.join(missing)}" if missing else "undefined for these values"
         else:
-            reason = f"the trial's status is {row['status']}"
+            reason = f"the trial's status is {row['status']}" + (f": {row['error']}" if row["status"] in USABLE else "")
         yield describe([row], ()) | {
             "metric": name,
             "part": "value",

@@ -88,6 +88,8 @@ class Context:
         self.seed, self.lr = seed, lr
         self.device = data.device
         self.state: dict[str, Any] = {}
+        #: Whether a step of any phase was taken; once a method has ended, whether what it leaves is its own (``unlearning.unlearn``).
+        self.stepped = False
         #: Of a trial with LoRA what it trained, by name, once it has ended.
         self.adapters: dict[str, Tensor] | None = None
         #: Networks that the method trains beside f_U, by name.

@@ -53,6 +53,7 @@ class Loop:
         position = self._restore()
         if position is None:
             self.observer(self.ctx)
+        self.ctx.stepped = position is not None  # one is saved after a step
         first, done = position or (0, None)
         meter.start()
         try:
@@ -92,6 +93,7 @@ class Loop:
                 except ValueError as error:
                     self._say_if_alone(phase, batches, error)
                     raise
+                ctx.stepped = True
                 finite &= torch.isfinite(loss)
                 last = step == steps - 1
                 if (ctx.device == "cpu" or last or step % FINITE_CHECK_EVERY == 0) and not finite:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ class Artifact:
     flos_per_sample: float | None = None
     #: Processes that trained it together: its seconds are those of so many.
     workers: int = 1
+    #: On what terms its seconds were spent, as rows have them (``rows.terms_of``); None where an earlier release made it, whose ``host`` is known.
+    terms: dict[str, Any] | None = None
+    host: str | None = None
 
     def load_into(self, network: nn.Module) -> nn.Module:
         """Put the weights into a network of the same architecture."""
@@ -68,6 +71,13 @@ class ArtifactStore:
         if self.place.remote:
             return UploadedCheckpoint(path, self.checkpoint_seconds, self.place)
         return Checkpoint(path, self.checkpoint_seconds)
+
+    def spent(self, name: str) -> dict[str, float]:
+        """``flos`` and ``seconds`` that a run had spent when it last saved itself, by its trial's or artifact's id; empty where it did not."""
+        saved = None
+        with suppress(OSError, StorageLost):  # what is not known of a run that failed must not fail another one
+            saved = progress.load() if (progress := self.progress(name)) else None
+        return {key: saved["meter"][key] for key in ("flos", "seconds")} if saved else {}
 
     def keep(self, name: str, network: nn.Module) -> None:
         """Save the weights that a trial ended with, whole or not at all."""
@@ -134,8 +144,23 @@ class ArtifactStore:
         with np.load(folder / "observed.npz") as arrays:
             observed = dict(arrays)
         return Artifact(
-            folder, meta["flos"], meta["seconds"], observed, meta.get("flos_per_sample"), meta.get("workers", 1)
+            folder,
+            meta["flos"],
+            meta["seconds"],
+            observed,
+            meta.get("flos_per_sample"),
+            meta.get("workers", 1),
+            meta.get("terms"),
+            (meta.get("provenance") or {}).get("host"),
         )
+
+    def bill(self, recipe: Recipe) -> dict[str, Any] | None:
+        """What an artifact cost, without its weights: ``flos``, ``seconds`` and ``terms`` (None of an earlier release's); None where there is none."""
+        try:
+            meta = json.loads(self.place.read(f"{recipe.id}/meta.json"))
+            return {"flos": meta["flos"], "seconds": meta["seconds"], "terms": meta.get("terms")}
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            return None
 
     def save(
         self, recipe: Recipe, network: nn.Module, meter: Meter, observed: dict[str, np.ndarray], extra: dict[str, Any]

@@ -28,6 +28,7 @@ from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.trial import ForgetSet, Recipe, Trial
 from mubench_ray.trials.artifacts import Artifact, ArtifactStore
 from mubench_ray.trials.data import load_task, split_of, training_data
+from mubench_ray.trials.rows import terms_at
 
 
 def get_artifact(
@@ -96,7 +97,8 @@ def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, dev
         observed = flatten({name: evaluate(network, data, rows) for name, rows in sets.items()})
         if recipe.scoring:
             observed["train_seen"] = seen_by(recipe.half, len(observed["train_loss"]))
-        store.save(recipe, network, meter, observed, {"workers": world.size, **told})
+        terms = {} if recipe.training is None else {"terms": terms_at(recipe.training, data.device, world.size)}
+        store.save(recipe, network, meter, observed, {"workers": world.size, **terms, **told})
         if progress is not None:
             progress.remove()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,8 @@ from mubench_ray.metrics.base import metric_versions
 from mubench_ray.provenance import provenance
 from mubench_ray.results.store import Outcome
 from mubench_ray.status import Status
-from mubench_ray.trial import Trial
+from mubench_ray.trial import Training, Trial, Unlearning
+from mubench_ray.trials.artifacts import Artifact
 
 
 def planned_row(trial: Trial) -> dict[str, Any]:
@@ -45,23 +47,22 @@ def planned_row(trial: Trial) -> dict[str, Any]:
 
 def begun_row(trial: Trial, device: str, concurrency: int, workers: int) -> dict[str, Any]:
     """The columns of a row that are known when a trial begins: what is planned, and on what terms it runs."""
-    return planned_row(trial) | {
-        "device": device_name(device),
-        "concurrency": concurrency,
-        "workers": workers,
-        "compute": compute_of(trial, device),
-        "execution": "eager",
-        "started_at": datetime.now(UTC),
-    }
+    known = {"concurrency": concurrency, "started_at": datetime.now(UTC)}
+    return planned_row(trial) | known | terms_of(trial, device, workers)
 
 
 def failed_outcome(
-    trial: Trial, reason: str, status: str = Status.FAILED, workers: int | None = None, traceback: str | None = None
+    trial: Trial,
+    reason: str,
+    status: str = Status.FAILED,
+    workers: int | None = None,
+    traceback: str | None = None,
+    spent: Mapping[str, float] | None = None,
 ) -> Outcome:
-    """The row of a trial that could not run at all, or that nobody could end."""
+    """The row of a trial that could not run at all, or that nobody could end; ``spent``: the ``flos`` and ``seconds`` that are known of it."""
     now = datetime.now(UTC)
     row = {"status": status, "error": reason, "workers": workers, "started_at": now, "finished_at": now}
-    return Outcome(planned_row(trial) | row, traceback=traceback)
+    return Outcome(planned_row(trial) | row | dict(spent or {}), traceback=traceback)
 
 
 def fault_of(error: BaseException) -> tuple[Status, str]:
@@ -79,12 +80,49 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
-def compute_of(trial: Trial, device: str) -> str:
-    """The precision of the arithmetic that a trial's seconds are of (a retrain's are its training's): ``fp32``, ``bf16``, or ``tf32`` on a GPU of which
-    torch takes that for convolutions, as it does unless told otherwise, or for products of matrices."""
+def terms_of(trial: Trial, device: str, workers: int = 1) -> dict[str, Any]:
+    """On what terms a trial's seconds are spent here: the columns ``device``, ``compute``, ``execution`` and ``workers``. Seconds are compared, averaged and
+    capped only where these are equal."""
     options = trial.training if METHODS.get(trial.method).start == "retrain" else trial.unlearning
-    if options.precision == "bf16" or not device.startswith("cuda"):
-        return options.precision
+    return terms_at(options, device, workers)
+
+
+def terms_at(options: Training | Unlearning, device: str, workers: int = 1) -> dict[str, Any]:
+    """On what terms a loop with these options spends its seconds on a device."""
+    compute = compute_at(options.precision, device)
+    return {"device": device_name(device), "compute": compute, "execution": "eager", "workers": workers}
+
+
+def unlike_terms(retrain: Artifact, trial: Trial, terms: Mapping[str, Any]) -> str | None:
+    """Why the seconds of a retrain say nothing beside those that a trial spends on ``terms``; None where they do.
+
+    An earlier release wrote down neither device nor arithmetic: its retrains are like where they come from this very machine and were trained in the
+    precision that the trial unlearns in.
+    """
+    theirs = retrain.terms
+    if theirs is None:
+        if retrain.host != provenance()["host"]:
+            return "an earlier release made the retrain elsewhere, and does not say on what device"
+        theirs = dict(terms) | {"workers": retrain.workers}
+        if trial.training.precision != trial.unlearning.precision:
+            theirs["compute"] = trial.training.precision
+    if told(theirs) != told(terms):
+        return f"the retrain ran on {told(theirs)}, and this trial on {told(terms)}"
+    return None
+
+
+def told(terms: Mapping[str, Any]) -> str:
+    """Terms in words."""
+    workers = terms.get("workers") or 1
+    named = ", ".join(str(terms.get(name)) for name in ("device", "compute", "execution"))
+    return named + (f", {workers} workers" if workers > 1 else "")
+
+
+def compute_at(precision: str, device: str) -> str:
+    """The precision of arithmetic: ``fp32``, ``bf16``, or ``tf32`` on a GPU of which torch takes that for convolutions, as it does unless told otherwise, or
+    for products of matrices."""
+    if precision == "bf16" or not device.startswith("cuda"):
+        return precision
     # torch puts an object that has ``conv`` in the place of the module that its types are read from.
     of_convolutions = torch.backends.cudnn.conv.fp32_precision  # pyright: ignore[reportAttributeAccessIssue]
     switches = (of_convolutions, torch.backends.cuda.matmul.fp32_precision)

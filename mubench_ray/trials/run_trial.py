@@ -17,11 +17,11 @@ from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.metrics import METRICS
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.results.store import Outcome
-from mubench_ray.status import Status
+from mubench_ray.status import NO_STEP, Status
 from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.training.meter import Meter
 from mubench_ray.trial import Trial
-from mubench_ray.trials.artifacts import Artifact, ArtifactStore
+from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.curve import Curve
 from mubench_ray.trials.observing import (
     Wanted,
@@ -35,7 +35,7 @@ from mubench_ray.trials.observing import (
     transfer_column,
 )
 from mubench_ray.trials.rows import begun_row, fault_of
-from mubench_ray.trials.unlearning import kept_network, prepare, unlearn
+from mubench_ray.trials.unlearning import Prepared, kept_network, prepare, unlearn
 
 #: Which unlearned networks are kept beside the artifacts: none, of those trained with LoRA their adapters, or all, whole.
 Keep = Literal["none", "adapters", "all"]
@@ -95,44 +95,55 @@ def _unlearn(
         "retain_size": len(forget.retain),
         "forget_sha256": forget.manifest["sha256"],
         "retrain_flos": retrain and retrain.flos,
-        "retrain_seconds": retrain and retrain.seconds,
+        "retrain_seconds": prepared.retrain_seconds,
     }
+    if prepared.unlike is not None:
+        row["marks"] = json.dumps([f"seconds are neither compared with the retrain's nor capped: {prepared.unlike}"])
+    if prepared.method.start == "retrain" and retrain is not None and retrain.terms is not None:
+        row |= retrain.terms  # its seconds are those of its training
 
     seen = seen_of(prepared, trial, artifacts, data_dir)
     curve = Curve(trial, seen.sets, ctx.task.sampled, prepared.reference_flos, outcome.curve)
     # In pieces a network answers only to all at once.
     observer = curve if world.rank == 0 or world.sharded else lambda ctx: None
-    truncated = unlearn(ctx, prepared.method, trial, observer, artifacts.progress(trial.id))
+    try:
+        truncated = unlearn(ctx, prepared.method, trial, observer, artifacts.progress(trial.id))
+    finally:
+        row |= (spent := costs(meter, prepared))  # where it fails, too: what it had spent by then
     if world.rank:
         row["status"] = Status.TRUNCATED if truncated else Status.OK
         return
     ctx.world = ctx.meter.world = World()  # what is looked at from here on is looked at by rank 0 alone
-    curve.point(ctx)
-    row |= (spent := costs(meter, retrain))
     if meter.examples and meter.seconds > 0:
         row["examples_per_second"] = meter.examples / meter.seconds
-
-    measured = measure(seen, spent)
-    row |= measured.values | {"transfer": transfer_column(seen, measured.arrays)}
-    row["set_sizes"] = set_sizes(measured.arrays)
-    if measured.marks:
-        row["marks"] = json.dumps([*json.loads(row.get("marks") or "[]"), *measured.marks])
-    outcome.examples = examples_table(trial, measured.arrays)
+    measured = None
+    if ctx.stepped:
+        curve.point(ctx)
+        measured = measure(seen, spent)
+        row |= measured.values | {"transfer": transfer_column(seen, measured.arrays)}
+        row["set_sizes"] = set_sizes(measured.arrays)
+        if measured.marks:
+            row["marks"] = json.dumps([*json.loads(row.get("marks") or "[]"), *measured.marks])
+        outcome.examples = examples_table(trial, measured.arrays)
+    else:
+        row["error"] = NO_STEP
+        outcome.curve.clear()  # what the network scored was f_O
     if keep == "all":
         artifacts.keep(trial.id, ctx.network)
     elif keep == "adapters" and ctx.adapters is not None:
         artifacts.keep_adapters(trial.id, ctx.adapters)
     row["status"] = Status.TRUNCATED if truncated else Status.OK
-    outcome.observations = observe(seen, possible(trial, wanted), measured.arrays)
+    if measured is not None:
+        outcome.observations = observe(seen, possible(trial, wanted), measured.arrays)
 
 
-def costs(meter: Meter, retrain: Artifact | None) -> dict[str, float | None]:
-    """What a trial and its retrain spent, which metrics may read."""
+def costs(meter: Meter, prepared: Prepared) -> dict[str, float | None]:
+    """What a trial and its retrain spent, which metrics may read; no seconds of a retrain that are not to be compared."""
     return {
         "seconds": meter.seconds,
         "flos": meter.flos,
-        "retrain_seconds": retrain and retrain.seconds,
-        "retrain_flos": retrain and retrain.flos,
+        "retrain_seconds": prepared.retrain_seconds,
+        "retrain_flos": prepared.retrain and prepared.retrain.flos,
     }
 
 
@@ -169,7 +180,7 @@ def observe_again(
             return []
         ctx.world = ctx.meter.world = World()
         seen = seen_of(prepared, trial, artifacts, data_dir)
-        measured = measure(seen, {name: row.get(name) for name in costs(ctx.meter, None)})
+        measured = measure(seen, {name: row.get(name) for name in costs(ctx.meter, prepared)})
         versions = json.loads(row.get("metric_versions") or "{}")
         for name in ("forget_loss", "test_loss", "forget_accuracy", "test_accuracy"):
             theirs, ours = row.get(name), measured.values.get(name)

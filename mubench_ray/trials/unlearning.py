@@ -27,6 +27,7 @@ from mubench_ray.trial import Trial, Unlearning
 from mubench_ray.trials.artifacts import Artifact, ArtifactStore
 from mubench_ray.trials.data import unlearning_data
 from mubench_ray.trials.originals import get_artifact, scores_for
+from mubench_ray.trials.rows import terms_of, unlike_terms
 from mubench_ray.trials.versions import step_before
 
 
@@ -40,6 +41,9 @@ class Prepared:
     forget: ForgetSplit
     retrain: Artifact | None
     reference_flos: float
+    #: Of the retrain, where the trial's own may be compared with them; else ``unlike`` says why not.
+    retrain_seconds: float | None
+    unlike: str | None
 
 
 def prepare(
@@ -61,8 +65,11 @@ def prepare(
         get_artifact(trial.original, artifacts, data_dir, device, world) if starts or trial.retrain is None else None
     )
     reference_flos = retrain.flos if retrain else declared_flos(trial, len(forget.retain), original)
-    same = retrain is None or retrain.workers == world.size
-    meter = budgeted_meter(trial, reference_flos, retrain and retrain.seconds, device, concurrency, world, same)
+    terms = terms_of(trial, device, world.size)
+    # A retrain that is looked at as a trial is its own measure.
+    unlike = None if retrain is None or method.start == "retrain" else unlike_terms(retrain, trial, terms)
+    retrain_seconds = retrain.seconds if retrain and unlike is None else None
+    meter = budgeted_meter(trial, reference_flos, retrain_seconds, device, concurrency, world)
     torch.manual_seed(trial.seed)
     network = data.model.build(data.task)
     if method.start == "retrain":
@@ -76,11 +83,12 @@ def prepare(
         original.load_into(network)
     ctx = Context(data.task, data.model, network.to(device), data, trial.seed, meter, trial.lr)
     ctx.training = trial.training
-    return Prepared(method, ctx, splits, forget, retrain, reference_flos)
+    return Prepared(method, ctx, splits, forget, retrain, reference_flos, retrain_seconds, unlike)
 
 
 def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any, progress: Checkpoint | None = None) -> bool:
-    """Run a method's phases and its finish under the context's meter; True when the budget cut them short. ``ctx.network`` is f_U afterwards.
+    """Run a method's phases and its finish under the context's meter; True when the budget cut them short. ``ctx.network`` is f_U afterwards,
+    ``ctx.stepped`` whether it is the method's own: False where the budget was spent before anything was done to it.
 
     ``progress`` is where it saves itself now and then, and goes on from.
     """
@@ -109,12 +117,23 @@ def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any, progress:
         method.finish(ctx)
     except BudgetSpent:
         truncated = True
-    ctx.meter.stop()
+    finally:
+        ctx.meter.stop()
     ctx.world.check_equal(ctx.network, "at the method's end")
     if options.lora is not None:
         ctx.adapters = trained_by_lora(ctx.network, ctx.original)
         ctx.network = merge_lora(ctx.network)
+    # Steps may have been those of a helper; and a method without phases does all it does at its end.
+    ctx.stepped = not truncated or ((ctx.stepped or not phases) and moved(ctx))
     return truncated
+
+
+def moved(ctx: Context) -> bool:
+    """Whether any parameter of f_U is not f_O's; where f_O lies in pieces it is taken for granted."""
+    if ctx.world.sharded:
+        return True
+    before, after = (dict(network.named_parameters()) for network in (ctx.original, ctx.network))
+    return before.keys() != after.keys() or any(not torch.equal(before[name], after[name]) for name in before)
 
 
 def kept_network(
@@ -166,13 +185,13 @@ def budgeted_meter(
     device: str,
     concurrency: int,
     world: World,
-    same_workers: bool,
 ) -> Meter:
-    """The meter with the trial's caps: shares of what its retrain spent, or of the task's declared budget, which has no seconds. Seconds are compared of
-    their own accord only where the trial is alone on an accelerator and as many workers share it as shared the retrain."""
+    """The meter with the trial's caps: shares of what its retrain spent, or of the task's declared budget, which has no seconds. ``retrain_seconds`` is None
+    where those of the retrain were spent on other terms: they cap nothing. Seconds are compared of their own accord only where the trial is alone on an
+    accelerator."""
     flos, seconds = trial.budget.flos, trial.budget.seconds
     if seconds == "auto":
-        seconds = 1.0 if device.startswith("cuda") and concurrency == 1 and same_workers else None
+        seconds = 1.0 if device.startswith("cuda") and concurrency == 1 else None
     return Meter(
         cap_flos=None if flos is None else flos * reference_flos,
         cap_seconds=None if seconds is None or retrain_seconds is None else seconds * retrain_seconds,

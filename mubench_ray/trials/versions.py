@@ -26,7 +26,7 @@ from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
 from mubench_ray.tasks import TASKS
 from mubench_ray.training.data import joins
-from mubench_ray.trial import WEIGHTS, ForgetSet, Recipe, Training, Trial, Versions
+from mubench_ray.trial import CONTROLS, WEIGHTS, ForgetSet, Recipe, Training, Trial, Versions
 
 #: Of the loop, where a set's last batch of one example joins the batch before it (2; before, it was a batch of its own).
 LOOP = 2
@@ -217,7 +217,7 @@ def loop_versions(trial: Trial) -> Versions:
     found: Versions = {kind: LOOP for kind, sets in trained.items() if _moved(trial, sizes, sets)}
     draws = METHODS.get(trial.method).configure(trial.hyperparameters).draws_sets
     moved = _moved(trial, sizes, ["retain", "new", "train", "validation"], trial.unlearning.batch_size)
-    if trial.method not in ("original", "retrain") and (draws or moved):
+    if trial.method not in CONTROLS and (draws or moved):
         found["unlearning"] = LOOP
     return found
 

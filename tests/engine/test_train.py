@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,13 +22,15 @@ from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.results.observations import load_results
 from mubench_ray.suite import Resources, make_suite
 from mubench_ray.training.distributed import World
-from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.artifacts import Artifact, ArtifactStore
+from mubench_ray.trials.rows import terms_of, unlike_terms
 from mubench_ray.trials.run_trial import run_trial
 from mubench_ray.trials.unlearning import budgeted_meter
 from tests.conftest import CIRCUMSTANCES
 
 PLUGIN = '''
 import time
+from pathlib import Path
 import torch
 import torch.distributed as dist
 from mubench_ray.methods import Method, Phase, method, integer
@@ -137,7 +140,11 @@ def test_a_fault_of_one_rank_alone_is_its_row(disturbed):
 
 def test_seconds_are_compared_only_between_as_many_workers(tiny):
     trial = next(iter(make_plan(make_suite(tiny)).trials.values()))
-    caps = [budgeted_meter(trial, 1.0, 5.0, "cuda", 1, World(0, 2), same).cap_seconds for same in (True, False)]
+    here = terms_of(trial, "cpu", 2)
+    made = [Artifact(Path(), 1.0, 5.0, {}, workers=workers, terms=here | {"workers": workers}) for workers in (2, 1)]
+    assert unlike_terms(made[0], trial, here) is None
+    assert "eager, and this trial on cpu, fp32, eager, 2 workers" in (unlike_terms(made[1], trial, here) or "")
+    caps = [budgeted_meter(trial, 1.0, 5.0, "cuda", among, World(0, 2)).cap_seconds for among in (1, 2)]
     assert caps == [5.0, None]
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mubench_ray.engine.plan import make_plan
-from mubench_ray.engine.tuning import Tuning, planned_search
+from mubench_ray.engine.tuning import Tuning, bill, planned_search
 from mubench_ray.results.observations import load_results
 from mubench_ray.results.store import Store
 from mubench_ray.suite import make_suite
@@ -42,6 +42,12 @@ def landscape(trial) -> dict:
     return {"status": "ok", "flos": 1e6, "seconds": 0.5, **found}
 
 
+def made(recipe) -> dict:
+    """What an artifact would have cost: an original more than a retrain."""
+    on = {"device": "cpu", "compute": "fp32", "execution": "eager"}
+    return {"flos": 5e7 if recipe.kind == "original" else 4e7, "seconds": 3.0, "terms": on}
+
+
 def drive(tuning: Tuning, order) -> Tuning:
     """Run what the search asks for until nothing is missing, in an order of one's own."""
     while missing := [name for name in tuning.search_trials if name not in tuning.rows]:
@@ -54,7 +60,7 @@ def drive(tuning: Tuning, order) -> Tuning:
 def test_every_method_gets_the_same_number_and_controls_none(strategy):
     tuning = drive(Tuning(suite(strategy=strategy, trials=6, sweeps=2, generation=3), {}), min)
     assert tuning.complete
-    choices = {each["method"]: each for each in tuning.choices(tuning.rows)}
+    choices = {each["method"]: each for each in tuning.choices(tuning.rows, made)}
     tried = {name: each["configurations"] for name, each in choices.items()}
     assert tried == {"original": 0, "retrain": 0, "ft": 12, "neggrad_plus": 12}
     assert choices["ft"]["flos"] == choices["ft"]["trials"] * 1e6
@@ -69,7 +75,7 @@ def test_the_same_search_whatever_the_order_in_which_trials_end():
     first = drive(Tuning(asked, {}), min)
     other = drive(Tuning(asked, {}), random.Random(0).choice)
     assert first.search_trials.keys() == other.search_trials.keys()
-    assert first.choices(first.rows) == other.choices(other.rows)
+    assert first.choices(first.rows, made) == other.choices(other.rows, made)
 
 
 def test_a_search_goes_on_from_its_rows():
@@ -78,7 +84,7 @@ def test_a_search_goes_on_from_its_rows():
     half = dict(list(whole.rows.items())[:11])
     again = Tuning(asked, half)
     assert not again.complete
-    assert drive(again, max).choices(again.rows) == whole.choices(whole.rows)
+    assert drive(again, max).choices(again.rows, made) == whole.choices(whole.rows, made)
     assert again.search_trials.keys() == whole.search_trials.keys()
 
 
@@ -93,9 +99,57 @@ def test_where_nothing_is_usable_the_given_configuration_is_reported():
     tuning = Tuning(suite(strategy="random", trials=2), {})
     for trial_id in list(tuning.search_trials):
         tuning.ended(trial_id, None)
-    choice = next(each for each in tuning.choices(tuning.rows) if each["method"] == "ft")
+    choice = next(each for each in tuning.choices(tuning.rows, made) if each["method"] == "ft")
     assert (choice["usable"], choice["loss"], choice["lr"]) == (0, None, 1e-4)
     assert choice["hyperparameters"] == make_plan(tuning.suite).suite.methods[2].configured().hyperparameters()
+
+
+def test_the_cost_of_tuning_counts_what_came_to_nothing():
+    """Diverged, out of memory, failed, cut before the first step: each with what it had spent; one whose process died left no bill."""
+    tuning = Tuning(suite(strategy="random", trials=6), {})
+    ends = ["ok", "diverged", "out_of_memory", "failed", "truncated", "lost"]
+    on = {"device": "cpu", "compute": "fp32", "execution": "eager", "workers": 1}
+    trials = [trial for trial in tuning.search_trials.values() if trial.method == "ft"]
+    for trial, end in zip(trials, ends, strict=True):
+        row = landscape(trial) if end == "ok" else {"flos": 1e5, "seconds": 0.25, "status": end, "error": "why"}
+        tuning.ended(trial.id, None if end == "lost" else row | on)
+    drive(tuning, min)
+    ft = next(each for each in tuning.choices(tuning.rows, made) if each["method"] == "ft")
+    assert (ft["trials"], ft["usable"], ft["unknown"]) == (6, 1, 1)
+    assert ft["flos"] == 1e6 + 4 * 1e5 and ft["seconds"] == 0.5 + 4 * 0.25 and ft["terms"] == ["cpu, fp32, eager"]
+    assert ft["ends"] == {"diverged": 1, "failed": 2, "ok": 1, "out_of_memory": 1, "truncated": 1}
+
+
+def test_every_method_is_charged_the_networks_of_the_selection_seeds_in_full():
+    tuning = drive(Tuning(suite(strategy="random", trials=2, seeds=[101, 102]), {}), min)
+    choices = {each["method"]: each["networks"] for each in tuning.choices(tuning.rows, made)}
+    each = {"number": 4, "unknown": 0, "flos": 2 * (5e7 + 4e7), "seconds": 12.0, "terms": ["cpu, fp32, eager"]}
+    assert choices["ft"] == choices["neggrad_plus"] == each
+    assert choices["original"]["number"] == choices["retrain"]["number"] == 0
+    needed = tuning.networks()
+    assert {(recipe.kind, recipe.seed) for recipe in needed.values()} == {
+        ("original", 101), ("original", 102), ("retrain", 101), ("retrain", 102),
+    }  # fmt: skip
+    assert bill(map(made, needed.values())) == each, "of all methods together each once"
+
+
+def test_networks_that_are_gone_or_reported_too():
+    asked = suite(strategy="random", trials=2)
+    tuning = drive(Tuning(asked, {}), min)
+    ft = next(c for c in tuning.choices(tuning.rows, lambda recipe: None) if c["method"] == "ft")
+    assert ft["networks"] == {"number": 2, "unknown": 2, "flos": 0, "seconds": 0, "terms": []}
+    shared = make_suite({**SUITE, "training_seeds": [101], "search": {"strategy": "random", "trials": 2, "seeds": [7]}})
+    tuning = drive(Tuning(shared, {}), min)
+    assert {recipe.seed for recipe in tuning.networks().values()} == {7}
+
+
+def test_seconds_on_several_terms_have_no_sum():
+    here = {"flos": 1.0, "seconds": 2.0, "device": "cpu", "compute": "fp32", "execution": "eager"}
+    there = here | {"device": "NVIDIA H100", "compute": "tf32", "workers": 2}
+    found = bill([here, there, {"flos": 1.0, "seconds": 0.0}])
+    assert (found["seconds"], found["flos"]) == (None, 3.0)
+    assert found["terms"] == ["NVIDIA H100, tf32, eager, 2 workers", "cpu, fp32, eager"]
+    assert bill([here, here])["seconds"] == 4.0
 
 
 def test_a_killed_search_is_completed_with_the_same_choices(tmp_path):
@@ -132,6 +186,11 @@ def test_a_killed_search_is_completed_with_the_same_choices(tmp_path):
     )
     assert chosen == expected
     assert len(load_results(out / "search")) == 8 and len(load_results(out)) == 4
+    # 300 examples, of which D_R is 270, for two epochs: the networks' bills are those of their training.
+    networks = {each["method"]: each["networks"] for each in chosen if each["trials"]}
+    assert {(each["number"], each["unknown"]) for each in networks.values()} == {(2, 0)}
+    retrain = load_results(out).to_pylist()[0]["retrain_flos"]
+    assert networks["ft"]["flos"] == pytest.approx(retrain * (1 + 300 / 270))
     lr = {each["method"]: each["lr"] for each in chosen}
     assert {row["method"]: row["lr"] for row in load_results(out).to_pylist()} == lr
     assert "8 of at most 8 trials done" in finish("status", out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -16,7 +17,18 @@ def test_page_figures_and_docs_have_the_same_charts(folder):
     for seed in range(3):
         for ratio in (5.0, 10.0):
             numbers = {"test_accuracy": 0.8, "forget_accuracy": 0.7, "retention_deviation": 0.1, "flos_share": 0.2}
+            numbers |= {"flos": 0.2, "retrain_flos": 1.0}
             folder.add(seed=seed, ratio=ratio, curve=[{"share": 0.0}, {"share": 0.2}], **numbers)
+    # Of a suite that searched, though none of these was tuned.
+    spent = {
+        "trials": 0,
+        "flos": 0.0,
+        "seconds": 0.0,
+        "terms": [],
+        "networks": {"flos": 0.0, "seconds": 0.0, "terms": []},
+    }
+    choice = {"configuration": "", "ratio": 5.0, "forget_seed": 42} | spent
+    folder.store.write_text("search/chosen.json", json.dumps({"choices": [choice]}))
     page = write_report(folder.root)
     text = page.read_text()
     assert re.findall(r'<section class="charts" data-chart="(\w+)">', text) == [chart.name for chart in CHARTS]

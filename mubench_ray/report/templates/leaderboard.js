@@ -160,6 +160,7 @@
   const rowsFor = {
     glance: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])),
     frontier: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])),
+    charged: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])),
     ratio: () => scopes.filter(r => r.ratio !== "all" && inScope(r, ["task", "model"])),
     resisting: () => data.resisting.filter(r => r.task === one("task") && r.model === one("model") && !hidden.has(r.label)),
     budget: () => scopes.filter(r => inScope(r, ["task", "model", "ratio"])).flatMap(melt),
