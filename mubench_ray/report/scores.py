@@ -12,7 +12,7 @@ from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.marks import ALL, Marks
 from mubench_ray.report.summary import contender_labels
-from mubench_ray.report.texts import NOTHING
+from mubench_ray.report.texts import NOTHING, TextTable
 from mubench_ray.results.configurations import spoken
 from mubench_ray.results.score import common
 from mubench_ray.trial import canonical
@@ -21,19 +21,18 @@ from mubench_ray.trial import canonical
 SHOWN = 400
 
 
-def scored(results: Results, marks: Marks) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """For each added metric its headers and rows of texts: method, task, model, ratio, lr, then a column a part with
-    the mean value.
+def scored(results: Results, marks: Marks) -> list[TextTable]:
+    """A table of each added metric: method, task, model, ratio, lr, then a column a part with the mean value.
 
     Of rows without any value only the reasons are kept, one row each; files that cannot be read are passed over.
     """
-    found, names = {}, group_names(results)
+    found, names = [], group_names(results)
     for path in sorted((results.root / "scores").glob("*.parquet")):
         try:
-            found[path.stem] = _rows(path.stem, pq.read_table(path).to_pylist(), names, marks)
+            found.append(_table(path.stem, pq.read_table(path).to_pylist(), names, marks))
         except (pa.ArrowInvalid, KeyError, OSError):
             continue
-    return {name: table for name, table in found.items() if table[1]}
+    return [table for table in found if table.rows]
 
 
 def group_names(results: Results) -> dict[str, tuple[str, str, str]]:
@@ -47,9 +46,9 @@ def group_names(results: Results) -> dict[str, tuple[str, str, str]]:
     return found
 
 
-def _rows(
+def _table(
     metric: str, scores: list[dict[str, Any]], names: dict[str, tuple[str, str, str]], marks: Marks
-) -> tuple[list[str], list[list[str]]]:
+) -> TextTable:
     values: dict[tuple, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     reasons: dict[str, set[str]] = defaultdict(set)
     for row in scores:
@@ -65,7 +64,8 @@ def _rows(
     for key in sorted(values, key=lambda key: tuple((part is not None, part) for part in key))[:SHOWN]:
         task, model, ratio, label, lr, _ = key
         cell = task, model, ALL if ratio is None else ratio
-        where = [task, model, ALL if ratio is None else f"{spoken(ratio)} %", NOTHING if lr is None else spoken(lr)]
+        share = ALL if ratio is None else f"{spoken(ratio)} %"
+        where = [task, model, share + marks.cell(*cell), NOTHING if lr is None else spoken(lr)]
         texts = []
         for part in parts:
             of = values[key].get(part)
@@ -74,5 +74,5 @@ def _rows(
         rows.append([marks.name(label, *cell), *where, *texts])
     if not rows:
         rows = [[", ".join(sorted(methods)), reason] for reason, methods in sorted(reasons.items())]
-        return ["method", "no value, because"], rows
-    return ["method", "task", "model", "ratio", "lr", *parts], rows
+        return TextTable(["method", why := "no value, because"], rows, metric, prose=(why,))
+    return TextTable(["method", "task", "model", "ratio", "lr", *parts], rows, metric, marks.said())

@@ -3,13 +3,17 @@ own tables."""
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from mubench_ray.report.columns import Column, shown_in
 from mubench_ray.report.marks import ALL
 from mubench_ray.report.ranking import rank
 from mubench_ray.report.report import Report
 from mubench_ray.report.scores import scored
+from mubench_ray.report.summary import CELL
 from mubench_ray.report.texts import NOTHING, Block, TextTable, cell_name, fixed, written
 from mubench_ray.report.tuning import tuning_block
+from mubench_ray.results.marks import UNTRUSTED
 
 
 def blocks(report: Report) -> list[Block]:
@@ -32,7 +36,7 @@ def refused_block(report: Report) -> Block:
     return Block(
         "Left out",
         "What is in no number here: rows that nobody planned or that a later version replaces, and cells in which a trial has two results.",
-        [TextTable(["why"], [[reason] for reason in report.results.refused])],
+        [TextTable(["why"], [[reason] for reason in report.results.refused], prose=("why",))],
     )
 
 
@@ -43,7 +47,7 @@ def noise_block(report: Report) -> Block:
     for row in report.noise.to_pylist():
         cell = row["task"], row["model"], row["ratio"]
         values = (fixed(row[c.name]) + report.marks.measure(c.name, *cell) for c in columns)
-        rows.append([cell_name(row), str(row["retrains"]), *values])
+        rows.append([cell_name(row, report.marks.cell(*cell)), str(row["retrains"]), *values])
     return Block(
         "Noise floor: retrain against retrain",
         "Mean absolute difference between two retrains of other seeds on the same forget set (RetDev: one retrain "
@@ -53,31 +57,49 @@ def noise_block(report: Report) -> Block:
 
 
 def controls_block(report: Report) -> Block:
-    """What the controls say of each metric."""
-    told = ("metric", "verdict", "reason")
-    rows = [[cell_name(row), *(str(row.get(key) or "") for key in told)] for row in report.results.verdicts]
+    """What the controls say of each measure, and the smallest difference that they could have seen."""
+    rows = []
+    for row in report.results.verdicts:
+        seen = row.get("smallest_difference")
+        could = f"{seen:.3g}" if isinstance(seen, int | float) else NOTHING
+        told = [str(row.get(key) or "") for key in ("metric", "verdict", "reason")]
+        mark = report.marks.cell(row["task"], row["model"], row["ratio"])
+        rows.append([cell_name(row, mark), *told[:2], could, told[2]])
+    headers = ["", "metric", "verdict", "could have seen", "why"]
     return Block(
         "Controls as a gate",
-        "A measure of forgetting is trusted where it tells the original model apart and the retrained one not.",
-        [TextTable(["", "metric", "verdict", "why"], rows)],
+        "A measure of forgetting is trusted where it tells the original model apart and the retrained one not. "
+        "What is untrusted ranks nothing; what is not checkable ranks with a mark.",
+        [TextTable(headers, rows, prose=("why",))],
     )
 
 
 def ranking_block(report: Report) -> Block:
-    """Deep Unlearn's Table 1."""
-    tables = []
+    """Deep Unlearn's Table 1, over the cells in which the controls bear the measure out or cannot check it."""
+    tables, marks = [], report.marks
+    cells = {tuple(row[name] for name in CELL) for row in report.rows}
     for column in shown_in("ranking", report.results.columns):
-        if column.direction != "neither":
-            standings = rank(report.board, report.noise, column.name, column.direction == "higher")
-            counts = [[report.marks.name(s.label), s.rank, s.g1, s.g2, s.g3, s.failed] for s in standings]
-            caption = f"By {column.title}{report.marks.measure(column.name)}"
-            rows = [list(map(str, row)) for row in counts]
-            tables.append(TextTable(["method", "rank", "G1", "G2", "G3", "F"], rows, caption))
+        if column.direction == "neither":
+            continue
+        ranked = {cell for cell in cells if marks.ranks(column.name, *cell)}
+        mask = pa.array([tuple(row.values()) in ranked for row in report.board.select(CELL).to_pylist()], pa.bool_())
+        standings = rank(report.board.filter(mask), report.noise, column.name, column.direction == "higher")
+        caption = f"By {column.title}{marks.measure(column.name)}"
+        if len(ranked) < len(cells):
+            caption += f", over {len(ranked)} of {len(cells)} (task, model, ratio): it is untrusted in the others"
+        if not ranked and cells:
+            reason = f"{UNTRUSTED.words} (in any task, model and ratio)"
+            tables.append(TextTable(["no ranking, because"], [[reason]], caption))
+            continue
+        counts = [[marks.name(s.label), s.rank, s.g1, s.g2, s.g3, s.failed] for s in standings]
+        rows = [list(map(str, row)) for row in counts]
+        tables.append(TextTable(["method", "rank", "G1", "G2", "G3", "F"], rows, caption, marks.said()))
     return Block(
         "Ranking (as Deep Unlearn's Table 1)",
         "How often a method is among the best (G1), average (G2), worst (G3), or has too few usable models (F), over "
-        "all (task, model, ratio). Groups: average linkage on the means, three clusters, fewer where clusters lie "
-        "within the noise floor. Ordered by G1, then G2, then G3; equal counts share a rank.",
+        "all (task, model, ratio) in which the measure is not untrusted. Groups: average linkage on the means, three "
+        "clusters, fewer where clusters lie within the noise floor. Ordered by G1, then G2, then G3; equal counts share a "
+        "rank.",
         tables,
     )
 
@@ -104,7 +126,7 @@ def attack_and_time_block(report: Report) -> Block:
 
 def added_block(report: Report) -> Block:
     """Metrics that ``mubench score`` added."""
-    tables = [TextTable(headers, rows, name) for name, (headers, rows) in scored(report.results, report.marks).items()]
+    tables = scored(report.results, report.marks)
     return Block("Metrics added after the run", "Means over what each metric was computed on; see scores/.", tables)
 
 
@@ -132,4 +154,5 @@ def over_pairs(report: Report, column: Column) -> TextTable:
         for style in report.styles
         if any((style.label, *pair) in texts for pair in pairs)
     ]
-    return TextTable(["method", *(f"{task} · {model}" for task, model in pairs)], body, column.title)
+    headers = [f"{task} · {model}{report.marks.cell(task, model)}" for task, model in pairs]
+    return TextTable(["method", *headers], body, column.title + report.marks.measure(column.name), report.marks.said())
