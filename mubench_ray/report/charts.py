@@ -18,8 +18,9 @@ CROWD = 12
 #: Height of a row in charts that have one a contender or example.
 ROW = alt.Step(24)
 INK = "#222222"
-#: A contender with its marks: the parameter ``names`` has them, for an axis, a legend and a heading as for a row.
-NAMED = "names[datum.label] || datum.label"
+#: A contender with its marks: the parameter ``names`` has them, for an axis, a legend and a heading as for a row. A heading
+#: puts an expression without brackets for ``datum.label``, so that it stands in no operator's reach.
+NAMED = "if(names[datum.label], names[datum.label], datum.label)"
 METHOD = alt.Tooltip("name:N", title="method")
 RETRAIN = alt.datum.method == "retrain"
 

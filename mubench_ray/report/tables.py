@@ -40,7 +40,7 @@ LATEX = {
     "‡": r"$\ddagger$",
     "§": r"\S{}",
     "≈": r"$\approx$",
-    "∅": r"$\emptyset$",
+    "◊": r"$\diamond$",
 }
 LATEX |= {letter: "\\" + letter for letter in "&%$#_{}"}
 

@@ -41,7 +41,7 @@ UNTRUSTED = Mark("§", "untrusted", "the controls do not bear this measure out, 
 UNCHECKED = Mark("?", "not checkable", "too few seeds of the controls to check this measure")
 WITHIN = Mark("≈", "within the noise floor", "all of its interval is nearer to the retrain than two retrains are")
 # Of a (task, model, ratio).
-UNTOLD = Mark("∅", "not told apart", "original and retrain are not told apart by their loss on D_F")
+UNTOLD = Mark("◊", "not told apart", "original and retrain are not told apart by their loss on D_F")
 MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
 
 #: The measure that tells whether a (task, model, ratio) has anything to forget.
@@ -112,7 +112,7 @@ def untold(entry: Mapping[str, Any]) -> str:
     seeds = (entry.get("original") or {}).get("seeds")
     at = f" at {seeds} seeds" if seeds else ""
     seen = entry.get("smallest_difference")
-    could = f"; a difference of {seen:.3g} nats would have been seen" if isinstance(seen, int | float) else ""
+    could = f"; a difference of {seen:.3g} nats could have been seen" if isinstance(seen, int | float) else ""
     return f"original and retrain are not told apart by their loss on D_F{at}{could}"
 
 
