@@ -107,13 +107,13 @@ def untold(entry: Mapping[str, Any]) -> str:
     empty where they are told apart."""
     if entry["verdict"] == "trusted":
         return ""
-    if entry["verdict"] == UNCHECKED.name:
-        return "there are too few seeds to tell whether the loss on D_F of original and retrain differs"
-    seeds = (entry.get("original") or {}).get("seeds")
-    at = f" at {seeds} seeds" if seeds else ""
     seen = entry.get("smallest_difference")
-    could = f"; a difference of {seen:.3g} nats could have been seen" if isinstance(seen, int | float) else ""
-    return f"original and retrain are not told apart by their loss on D_F{at}{could}"
+    if entry["verdict"] == UNCHECKED.name and seen is None:
+        return "too few seeds to tell whether original and retrain differ in their loss on D_F"
+    counts = [entry[name]["seeds"] for name in CONTROLS if (entry.get(name) or {}).get("seeds")]
+    at = f" at {min(counts)} seeds" if counts else ""
+    could = f"; a difference of {seen:.3g} could have been seen" if isinstance(seen, int | float) else ""
+    return f"{UNTOLD.words}{at}{could}"
 
 
 def cell_words(cells: Mapping[tuple, str]) -> list[str]:

@@ -28,7 +28,9 @@ from tests.report.test_page import USE, browser, opened, payload, unpacked
 #: What each name has to stand with, wherever it stands.
 NAMES = {"retrain": "retrain°", "original": "original°", "ft": "ft‡", "neggrad": "neggrad†", "salun": "salun"}
 CELL = {"task": "digits", "model": "cnn", "ratio": 10.0}
-UNTOLD = "original and retrain are not told apart by their loss on D_F at 3 seeds; a difference of 0.25 nats could have been seen"
+UNTOLD = (
+    "original and retrain are not told apart by their loss on D_F at 3 seeds; a difference of 0.25 could have been seen"
+)
 
 
 @pytest.fixture
@@ -323,8 +325,12 @@ def test_of_several_forget_draws_the_worst_is_told():
     assert found.marks("zrf", "digits", "cnn", 10.0) == (UNTRUSTED,)
     found = Verdicts(CELL | {"metric": "zrf", "verdict": verdict} for verdict in draws[:2])
     assert found.marks("zrf", "digits", "cnn", 10.0) == (UNCHECKED,)
-    found = Verdicts([CELL | {"metric": "forget_loss", "verdict": "not checkable"}])
-    assert "too few seeds" in found.untold["digits", "cnn", 10.0]
+    few = CELL | {"metric": "forget_loss", "verdict": "not checkable"}
+    assert "too few seeds" in Verdicts([few]).untold["digits", "cnn", 10.0]
+    few |= {"smallest_difference": 0.5, "original": {"seeds": 4}, "retrain": {"seeds": 3}}
+    told = Verdicts([few]).untold["digits", "cnn", 10.0]
+    assert told.endswith("loss on D_F at 3 seeds; a difference of 0.5 could have been seen")
+    assert Verdicts([few | {"verdict": "trusted"}]).untold == {}
 
 
 SORT = """<script>setTimeout(() => {

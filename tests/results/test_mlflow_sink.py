@@ -112,7 +112,7 @@ def test_what_is_to_be_doubted_stands_in_tags(store, outcomes):
     said = tags["mlflow.note.content"].split("\n\n")
     assert (
         said[0]
-        == f"{task} · {model} · 10 %: original and retrain are not told apart by their loss on D_F; a difference of 0.25 nats could have been seen."
+        == f"{task} · {model} · 10 %: original and retrain are not told apart by their loss on D_F; a difference of 0.25 could have been seen."
     )
     assert said[-2].startswith("§ untrusted: ") and said[-2].endswith(": indisc, u_mia")
     store.write_text("controls.json", json.dumps({"verdicts": verdicts[:2]}))
