@@ -101,13 +101,9 @@ def panels(report: Report) -> dict[str, list[dict[str, Any]]]:
 
 def with_marks(report: Report, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of a chart that is not of the scopes, with the ``marks`` of their contender where they are of."""
-    found: dict[tuple, str] = {}
-    for row in rows:
-        scope = row["label"], row["task"], row["model"], row.get("ratio", ALL)
-        if scope not in found:
-            found[scope] = report.marks.name(*scope)[len(row["label"]) :]
-        row["marks"] = found[scope]
-    return rows
+    scopes = [(row["label"], row["task"], row["model"], row.get("ratio", ALL)) for row in rows]
+    found = {scope: report.marks.name(*scope)[len(scope[0]) :] for scope in set(scopes)}
+    return [row | {"marks": found[scope]} for row, scope in zip(rows, scopes, strict=True)]
 
 
 def board_columns(report: Report) -> pa.Table:

@@ -90,12 +90,12 @@
       head.append(th);
     };
     fixed.forEach(([key, title]) => heading(key, title, "", key === "ratio" || key === "n"));
-    const arrows = { higher: " ↑", lower: " ↓", neither: "" };
+    const here = board.filter(isChosen), arrows = { higher: " ↑", lower: " ↓", neither: "" };
     for (const c of columns) {
-      heading(c.name, c.title + together(board.filter(isChosen).map(r => doubtsOf(r, c))) + arrows[c.direction], c.summary + (c.cites ? " (" + c.cites + ")" : ""), true);
+      heading(c.name, c.title + together(here.map(r => doubtsOf(r, c))) + arrows[c.direction], c.summary + (c.cites ? " (" + c.cites + ")" : ""), true);
       if (c.letters) heading("group", "Group", "Letters by " + c.title + ": methods without a common letter differ (paired over seeds, 5% jointly over all pairs of the cell)", false);
     }
-    const rows = board.filter(r => isChosen(r) && !hidden.has(r.label)), sorted = data.columns.find(c => c.name === sortBy) || {};
+    const rows = here.filter(r => !hidden.has(r.label)), sorted = data.columns.find(c => c.name === sortBy) || {};
     // What is untrusted ranks nothing: it comes last either way, as what has no value does.
     const key = r => sorted.name && (r[sortBy] === null || has(r.untrusted, sorted.of || sorted.name)) ? null : sorted.format === "signed" ? Math.abs(r[sortBy]) : r[sortBy];
     if (sortBy) rows.sort((a, b) => { const x = key(a), y = key(b); if (x === null || y === null) return (x === null) - (y === null); return direction * (typeof x === "string" ? x.localeCompare(y) : x - y); });
