@@ -117,7 +117,7 @@ def board_columns(report: Report) -> pa.Table:
     by, keys = [(name, "ascending") for name in (*CELL, "after_controls")], ["after_controls"]
     for column in shown_in("letters", results.columns):
         ranked = pa.array([column.name not in listed(names) for names in board["untrusted"].to_pylist()], pa.bool_())
-        values = pc.if_else(ranked, board[column.name], pa.scalar(None, pa.float64()))
+        values = pc.call_function("if_else", [ranked, board[column.name], pa.scalar(None, pa.float64())])
         board = board.append_column(f"{column.name}_ranked", values)
         by.append((f"{column.name}_ranked", "ascending"))
         keys.append(f"{column.name}_ranked")

@@ -112,13 +112,14 @@ def with_marks(scopes: pa.Table, columns: list[Column], marks: Marks) -> pa.Tabl
     for name in (column.name for column in columns if column.name in scopes.column_names):
         of_scope = {of: marks.measure(name, *of) for of in set(scope)}
         scopes = scopes.append_column(f"{name}_marks", pa.array([of_scope[of] for of in scope], pa.string()))
-        if f"{name}_dominated" in scopes.column_names:
-            ranks = {of: marks.ranks(name, *of) for of in of_scope}
-            ranked = pa.array([ranks[of] for of in scope])
-            for ending, otherwise in (("dominated", None), ("labelled", False)):
-                flag = f"{name}_{ending}"
-                made = pc.if_else(ranked, scopes[flag], pa.scalar(otherwise, pa.bool_()))
-                scopes = scopes.set_column(scopes.schema.get_field_index(flag), flag, made)
+        ranks = {of: marks.ranks(name, *of) for of in of_scope}
+        ranked = pa.array([ranks[of] for of in scope])
+        for flag in [
+            flag for flag in scopes.column_names if flag.startswith((f"{name}_dominated", f"{name}_labelled"))
+        ]:
+            otherwise = pa.scalar(None if "_dominated" in flag else False, pa.bool_())
+            made = pc.call_function("if_else", [ranked, scopes[flag], otherwise])
+            scopes = scopes.set_column(scopes.schema.get_field_index(flag), flag, made)
     return scopes
 
 

@@ -131,7 +131,7 @@ class TrialMarks:
     @cached_property
     def _cells(self) -> dict[str, tuple[str, str]]:
         stored = self._store.read("trials", columns=["configuration"])["configuration"].unique().to_pylist()
-        mended = {text: without_probes(text) for text in stored if text}
+        mended = {text: known for text in stored if text and (known := without_probes(text))}
         # A verdict is of named tasks and models, and names depend on what else the folder holds.
         names = setting_names(set(mended.values()))
         return {text: names[of] for text, of in mended.items()}
@@ -153,7 +153,7 @@ class TrialMarks:
 
     def name(self, row: Mapping[str, Any]) -> str:
         """The method of a trial or of a score with its marks; of a score those of the trials that it is of."""
-        known = [(row[name],) for name in ("trial_id", "configuration") if row[name] is not None]
+        known: list[tuple] = [(row[name],) for name in ("trial_id", "configuration") if row[name] is not None]
         known.append((row["task"], row["method"]))
         found = next((of for key in known if (of := self._names.get((*key, row["ratio"]))) is not None), ())
         return row["method"] + symbols(found)
