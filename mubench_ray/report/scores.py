@@ -12,7 +12,7 @@ from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.marks import ALL, Marks
 from mubench_ray.report.summary import contender_labels
-from mubench_ray.report.texts import NOTHING, TextTable
+from mubench_ray.report.texts import NOTHING
 from mubench_ray.results.configurations import spoken
 from mubench_ray.results.score import common
 from mubench_ray.trial import canonical
@@ -21,18 +21,19 @@ from mubench_ray.trial import canonical
 SHOWN = 400
 
 
-def scored(results: Results, marks: Marks) -> list[TextTable]:
-    """A table of each added metric: method, task, model, ratio, lr, then a column a part with the mean value.
+def scored(results: Results, marks: Marks) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """For each added metric its headers and rows of texts: method, task, model, ratio, lr, then a column a part with
+    the mean value.
 
     Of rows without any value only the reasons are kept, one row each; files that cannot be read are passed over.
     """
-    found, names = [], group_names(results)
+    found, names = {}, group_names(results)
     for path in sorted((results.root / "scores").glob("*.parquet")):
         try:
-            found.append(_table(path.stem, pq.read_table(path).to_pylist(), names, marks))
+            found[path.stem] = _rows(path.stem, pq.read_table(path).to_pylist(), names, marks)
         except (pa.ArrowInvalid, KeyError, OSError):
             continue
-    return [table for table in found if table.rows]
+    return {name: table for name, table in found.items() if table[1]}
 
 
 def group_names(results: Results) -> dict[str, tuple[str, str, str]]:
@@ -46,9 +47,9 @@ def group_names(results: Results) -> dict[str, tuple[str, str, str]]:
     return found
 
 
-def _table(
+def _rows(
     metric: str, scores: list[dict[str, Any]], names: dict[str, tuple[str, str, str]], marks: Marks
-) -> TextTable:
+) -> tuple[list[str], list[list[str]]]:
     values: dict[tuple, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     reasons: dict[str, set[str]] = defaultdict(set)
     for row in scores:
@@ -74,5 +75,5 @@ def _table(
         rows.append([marks.name(label, *cell), *where, *texts])
     if not rows:
         rows = [[", ".join(sorted(methods)), reason] for reason, methods in sorted(reasons.items())]
-        return TextTable(["method", why := "no value, because"], rows, metric, prose=(why,))
-    return TextTable(["method", "task", "model", "ratio", "lr", *parts], rows, metric, marks.said())
+        return ["method", "no value, because"], rows
+    return ["method", "task", "model", "ratio", "lr", *parts], rows

@@ -126,7 +126,8 @@ def attack_and_time_block(report: Report) -> Block:
 
 def added_block(report: Report) -> Block:
     """Metrics that ``mubench score`` added."""
-    tables = scored(report.results, report.marks)
+    found, said = scored(report.results, report.marks), report.marks.said()
+    tables = [TextTable(*table, name, said, prose=("no value, because",)) for name, table in found.items()]
     return Block("Metrics added after the run", "Means over what each metric was computed on; see scores/.", tables)
 
 

@@ -22,7 +22,7 @@ from mubench_ray.status import STATUSES
 DIGITS = 8
 #: What its rows say beside statuses and metrics.
 TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "group", "n", "planned"]
-TOLD += ["interval_over", "not_told_apart"]
+TOLD += ["interval_over"]
 #: The columns of the leaderboard that list measures, and what each says of them.
 OF_MEASURES = {"untrusted": UNTRUSTED, "unchecked": UNCHECKED, "within": WITHIN}
 #: More leaderboard rows than this are in no paper: they are left to the CSV and the page.
@@ -201,7 +201,7 @@ def hub_json(report: Report) -> str:
             if there := [mark for mark, marked in of.items() if name in marked]:
                 metric["marks"] = there
         told = {name: row[name] for name in TOLD} | {name: listed(row[name]) for name in OF_MEASURES}
-        told["marks"] = [mark.name for mark in of_name(row)]
+        told |= {"marks": [mark.name for mark in of_name(row)], "not_told_apart": row["not_told_apart"]}
         told |= {name: json.loads(row[name] or "{}") for name in ("hyperparameters", "options")}
         rows.append(told | {"statuses": {name: row[name] for name in STATUSES}, "metrics": metrics})
     content = {
@@ -209,11 +209,11 @@ def hub_json(report: Report) -> str:
         "schema_version": results.manifest.get("schema_version"),
         "provenance": results.manifest.get("provenance"),
         "interval": "95% of the mean over seeds",
-        "marks": {mark.name: mark.words for mark in MARKS},
         "metrics": {
             c.name: {"title": c.title, "direction": c.direction, "summary": c.summary, "cites": c.cites}
             for c in map(results.column.__getitem__, results.metrics)
         },
+        "marks": {mark.name: mark.words for mark in MARKS},
     }
     head = json.dumps(content, indent=1, allow_nan=False).removesuffix("\n}")
     return head + ',\n "rows": [\n' + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n ]\n}\n"

@@ -20,22 +20,21 @@ def write(folder, name, rows):
 
 def added(folder):
     report = make_report(folder.root)
-    return {table.caption: table for table in scored(report.results, report.marks)}
+    return scored(report.results, report.marks)
 
 
 def test_parts_are_columns_and_values_are_averaged(folder):
     write(
         folder, "u_lira", [{"part": "auc", "value": 0.5}, {"part": "auc", "value": 0.7}, {"part": "tpr", "value": 0.1}]
     )
-    table = added(folder)["u_lira"]
-    assert table.headers == ["method", "task", "model", "ratio", "lr", "auc", "tpr"]
-    assert table.rows == [["ft", "digits", "cnn", "10 %", "5e-4", "0.6", "0.1"]]
+    headers, rows = added(folder)["u_lira"]
+    assert headers == ["method", "task", "model", "ratio", "lr", "auc", "tpr"]
+    assert rows == [["ft", "digits", "cnn", "10 %", "5e-4", "0.6", "0.1"]]
 
 
 def test_without_values_the_reason_is_said(folder):
     write(folder, "u_lira", [{"part": "auc", "value": None, "reason": "needs 4 folds"}])
-    table = added(folder)["u_lira"]
-    assert (table.headers, table.rows) == (["method", "no value, because"], [["ft", "needs 4 folds"]])
+    assert added(folder)["u_lira"] == (["method", "no value, because"], [["ft", "needs 4 folds"]])
     folder.add(test_accuracy=0.5)
     assert "needs 4 folds" in write_report(folder.root).read_text()
 
