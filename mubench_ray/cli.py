@@ -274,11 +274,14 @@ def score(
     """Compute a metric from the stored examples of every trial, without training anything."""
     _load(plugin)
     from mubench_ray.console import show_scores
+    from mubench_ray.results.controls import hold_to_controls
     from mubench_ray.results.plugins import plugins_told
     from mubench_ray.results.score import score as compute
+    from mubench_ray.results.store import Store
 
     with plugins_told(folder):
         scores = compute(folder, metric, with_intervals=intervals)
+    hold_to_controls(Store(folder))
     show_scores(scores, folder)
 
 
@@ -309,7 +312,8 @@ def rerun(folder: ResultsFolder, trial_id: TrialId, plugin: Plugins = []) -> Non
     from mubench_ray.console import find_row, show_compared
     from mubench_ray.trials.rerun import rerun_trial
 
-    if not show_compared(rerun_trial(folder, find_row(folder, trial_id))):
+    row = find_row(folder, trial_id)
+    if not show_compared(rerun_trial(folder, row), folder, row):
         raise typer.Exit(1)
 
 
@@ -394,23 +398,15 @@ def _publish(where: str, failures: bool = True) -> Path:
 
 def _report(folder: Path) -> Path:
     """Hold every metric to its controls, then write the page, which marks those that fail."""
-    import json
     import warnings
 
     from mubench_ray.console import console, styled
-    from mubench_ray.metrics.controls import gate, gate_groups
     from mubench_ray.report import NotDrawn, write_report
-    from mubench_ray.results.repetitions import named, read_trials
-    from mubench_ray.results.score import named_scores, read_scores
+    from mubench_ray.results.controls import hold_to_controls
     from mubench_ray.results.store import Store
 
-    store = Store(folder)
-    (trials, refused), scores = read_trials(store), read_scores(store)
-    for reason in refused:
+    for reason in hold_to_controls(Store(folder)):
         console.print(styled((reason, "yellow")), soft_wrap=True)
-    verdicts = gate(named(trials).to_pylist(), declared=store.read_object("metrics.json"))
-    verdicts += gate_groups(named_scores(scores, trials["configuration"].to_pylist()))
-    store.write_text("controls.json", json.dumps({"verdicts": verdicts}))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", NotDrawn)
         page = write_report(folder)

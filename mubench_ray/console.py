@@ -7,7 +7,7 @@ import shlex
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from rich.text import Text
 
 from mubench_ray.errors import MubenchError, ResultsError, did_you_mean, flat, harmless, reason_of
 from mubench_ray.results.compaction import file_of
+from mubench_ray.results.marks import TrialMarks, legend
 from mubench_ray.results.observations import standing
 from mubench_ray.results.plans import of_plan
 from mubench_ray.results.store import Store
@@ -182,9 +183,10 @@ def live_progress(standing: Standing) -> Iterator[None]:
 
 def show_outcome(folder: Path, page: Path, failures: bool = True) -> None:
     """The table at the end of a run, what failed if ``failures`` are wanted, and where the page is."""
-    from mubench_ray.report import legend, summary_rows
+    from mubench_ray.report import summary
 
-    rows = summary_rows(folder)
+    first, rows = summary(folder)
+    _say_first(first)
     if rows:
         constant = [
             name
@@ -202,11 +204,22 @@ def show_outcome(folder: Path, page: Path, failures: bool = True) -> None:
         for row in rows:
             table.add_row(*(_cell(row[name]) for name in shown))
         console.print(table)
-        if told := legend(text for row in rows for text in row.values()):
-            console.print(styled((told, "dim")))
+        _say_marks(text for row in rows for text in row.values())
     if failures:
         _show_failures(folder)
     console.print(styled("Leaderboard: ", (str(page), "bold")), soft_wrap=True)
+
+
+def _say_first(lines: Iterable[str]) -> None:
+    """What is to be read before the numbers."""
+    for line in lines:
+        console.print(styled(("Read first: ", "bold yellow"), flat(line)), soft_wrap=True)
+
+
+def _say_marks(texts: Iterable[str]) -> None:
+    """What the marks in these texts mean."""
+    if told := legend(texts):
+        console.print(styled((told, "dim")))
 
 
 def show_end(run: Run, command: str) -> None:
@@ -298,20 +311,29 @@ def find_row(folder: Path, trial_id: str) -> dict[str, Any]:
 
 def show_trial(folder: Path, trial_id: str) -> None:
     """One trial's row, and the traceback of its failure."""
-    row = find_row(folder, trial_id)
-    for name, value in row.items():
-        if value is not None:
-            console.print(styled((name, "bold"), f" {value}"), soft_wrap=True)
+    row, marks = find_row(folder, trial_id), TrialMarks(Store(folder))
+    _say_first(marks.said(row))
+    shown = {name: (marks.measure(name, row), value) for name, value in row.items() if value is not None}
+    shown["method"] = "", marks.name(row)
+    for name, (mark, value) in shown.items():
+        console.print(styled((name + mark, "bold"), f" {value}"), soft_wrap=True)
+    _say_marks([shown["method"][1], *(mark for mark, _ in shown.values())])
     log = Path(folder) / "logs" / file_of(row["trial_id"], ".txt")
     if log.is_file():
         console.print(log.read_text(errors="replace"), highlight=False)
 
 
-def show_compared(compared: list[Compared]) -> bool:
+def show_compared(compared: list[Compared], folder: Path, row: dict[str, Any]) -> bool:
     """Each column of a row that was run again beside the stored one; whether all are the same."""
+    marks = TrialMarks(Store(folder))
+    _say_first(marks.said(row))
+    shown = {each.name: marks.measure(each.name, row) for each in compared}
     for each in compared:
         verdict = ("same", "green") if each.same else ("DIFFERS", "red")
-        console.print(styled(verdict, f" {each.name}: {each.stored} | {each.again}"))
+        console.print(styled(verdict, f" {each.name}{shown[each.name]}: {each.stored} | {each.again}"))
+    if told := legend([marks.name(row)]):
+        console.print(styled((f"{marks.name(row)}: {told}", "dim")))
+    _say_marks(shown.values())
     stands = all(each.same for each in compared)
     console.print("The row stands." if stands else "The row does not come out again on this machine.")
     return stands
@@ -320,10 +342,18 @@ def show_compared(compared: list[Compared]) -> bool:
 def show_scores(scores: pa.Table, folder: Path) -> None:
     """What ``mubench score`` computed, and where it was written."""
     shown = [name for name in scores.column_names if scores[name].null_count < scores.num_rows]
-    table = plain_table(*shown)
-    for row in scores.select(shown).slice(0, 60).to_pylist():
-        table.add_row(*(_cell(row[name]) for name in shown))
+    table, marks, there = plain_table(*shown), TrialMarks(Store(folder)), []
+    rows = scores.slice(0, 60).to_pylist()
+    _say_first(dict.fromkeys(line for row in rows for line in marks.said(row)))
+    for row in rows:
+        metric = row["metric"] if row["part"] == "value" else f"{row['metric']} {row['part']}"
+        there += [name := marks.name(row), measure := marks.measure(metric, row)]
+        cells = {each: _cell(row[each]) for each in shown} | {"method": _cell(name)}
+        if row["value"] is not None:
+            cells["value"] += measure
+        table.add_row(*cells.values())
     console.print(table)
+    _say_marks(there)
     if scores.num_rows > 60:
         console.print(f"... and {scores.num_rows - 60} more")
     console.print(f"Written to {Path(folder) / 'scores'}", soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -18,7 +18,10 @@ CROWD = 12
 #: Height of a row in charts that have one a contender or example.
 ROW = alt.Step(24)
 INK = "#222222"
-METHOD = alt.Tooltip("label:N", title="method")
+#: A contender with its marks: the parameter ``names`` has them, for an axis, a legend and a heading as for a row. A heading
+#: puts an expression without brackets for ``datum.label``, so that it stands in no operator's reach.
+NAMED = "if(names[datum.label], names[datum.label], datum.label)"
+METHOD = alt.Tooltip("name:N", title="method")
 RETRAIN = alt.datum.method == "retrain"
 
 
@@ -61,7 +64,9 @@ class Panels:
     def __init__(self, drawn: list[Style], ratios: list[float], legend: bool = False) -> None:
         names, columns = STAND_INS["label"], 1 if len(drawn) <= 16 else 2
         key = (
-            alt.Legend(title=None, symbolSize=90, symbolOpacity=1, labelLimit=260, columns=columns) if legend else None
+            alt.Legend(title=None, symbolSize=90, symbolOpacity=1, labelLimit=260, columns=columns, labelExpr=NAMED)
+            if legend
+            else None
         )
 
         def scale(field: str) -> alt.Scale:
@@ -110,7 +115,7 @@ class Panels:
 
     def frontier(self, column: Column, first: bool, by: str = COST) -> Drawn:
         """Against the share of the retrain's FLOs (log); what another contender beats on both is faded, the rest joined
-        and named."""
+        and named. Neither where the measure ranks nothing, and ``_dominated`` is null."""
         values = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
         values += [2, 5, 10, 20, 50, 100, 200, 500, 1000] if by == CHARGED else []
         axis = alt.Axis(format="~%", grid=False, values=values, labelOverlap=True)
@@ -118,9 +123,10 @@ class Panels:
         title = "share of the retrain's FLOs" + (", tuning charged" if by == CHARGED else "")
         x = alt.X(f"{by}:Q", title=title, scale=scale, axis=axis)
         y, name, ending = value_axis(column), column.name, ENDINGS[by]
-        beaten = f"datum['{name}_dominated{ending}']"
+        flag = f"datum['{name}_dominated{ending}']"
+        beaten = f"{flag} === true"
         line = alt.Chart().mark_line(interpolate="step-after", color="#9aa1ab", strokeWidth=1.2, strokeDash=[3, 3])
-        line = line.encode(x=x, y=y).transform_filter(f"!{beaten}")
+        line = line.encode(x=x, y=y).transform_filter(f"{flag} === false")
         faint, faded = (
             alt.when(beaten).then(alt.value(low)).otherwise(alt.value(high)) for low, high in ((0.2, 0.5), (0.32, 1))
         )
@@ -128,7 +134,7 @@ class Panels:
         tooltips = [*tooltip(column), hint(by, ".1%", COLUMN[by].title)]
         point = self.point(x, y, 80, tooltips, opacity=faded)
         text = alt.Chart().mark_text(align="left", dx=8, dy=-8, fontSize=11)
-        text = text.encode(x=x, y=y, text="label:N", color=self.color).transform_filter(
+        text = text.encode(x=x, y=y, text="name:N", color=self.color).transform_filter(
             f"datum['{name}_labelled{ending}']"
         )
         return panel(column, f"isValid(datum.{name}) && datum.{by} > 0", line, bar, point, text)
@@ -151,14 +157,14 @@ class Panels:
         """Examples against contenders, coloured by how much surer than the retrain the contender still is."""
         rows = alt.Axis(ticks=False, domain=False, labelLimit=200)
         y = alt.Y("example:N", title=None, sort=alt.EncodingSortField("place", op="min"), axis=rows)
-        heads = alt.Axis(orient="top", labelAngle=-35, ticks=False, domain=False, labelLimit=160)
+        heads = alt.Axis(orient="top", labelAngle=-35, ticks=False, domain=False, labelLimit=160, labelExpr=NAMED)
         x = alt.X("label:N", title=None, sort=STAND_INS["label"], axis=heads)
         legend = alt.Legend(title=column.title, orient="right", gradientLength=160, titleLimit=220)
         color = alt.Color("excess:Q", scale=alt.Scale(scheme="purpleorange", domainMid=0), legend=legend)
         tooltips = [alt.Tooltip("example:N"), METHOD, hint("excess", "+.2f", "excess, logits")]
         tooltips += [hint("kept", ".0%", "models still right"), hint("retrained", ".0%", "retrains right")]
         cells = alt.Chart().mark_rect(stroke="#ffffff", strokeWidth=2)
-        return alt.layer(cells.encode(x=x, y=y, color=color, tooltip=tooltips))
+        return named(alt.layer(cells.encode(x=x, y=y, color=color, tooltip=tooltips)))
 
     def histograms(self, column: Column, first: bool) -> Drawn:
         """A small panel a contender: scores of models that forgot an example against models that never saw it."""
@@ -167,6 +173,7 @@ class Panels:
         tooltips = [METHOD, alt.Tooltip("side:N"), hint("from", ".2f"), hint("to", ".2f"), hint("share", ".1%")]
         bars = (
             alt.Chart(alt.NamedData(name=DATA))
+            .transform_calculate(name=NAMED)
             .mark_bar(opacity=0.5, binSpacing=0)
             .encode(
                 x=alt.X("from:Q", bin="binned", title=None, axis=alt.Axis(grid=False, tickCount=5)),
@@ -177,7 +184,8 @@ class Panels:
             )
             .properties(width=258, height=90)
         )
-        head = alt.Header(title=None, labelFontSize=12, labelFontWeight=600, labelColor="#111827", labelPadding=4)
+        look: dict[str, Any] = {"labelFontSize": 12, "labelFontWeight": 600, "labelColor": "#111827"}
+        head = alt.Header(title=None, labelPadding=4, labelExpr=NAMED, **look)
         return bars.facet(facet=alt.Facet("label:N", header=head, sort=STAND_INS["label"]), columns=4, spacing=14)
 
     def capacity(self, column: Column, first: bool) -> Drawn:
@@ -200,12 +208,20 @@ class Panels:
         tooltips = [METHOD, alt.Tooltip("task:N"), alt.Tooltip("model:N"), hint("flos", ".3e", "FLOs")]
         tooltips += [hint(column.name, ".4f", column.title), hint("slope", "+.4f", f"{column.title} per tenfold FLOs")]
         tooltips += [hint("standard_error", ".4f", "its standard error")]
-        return alt.layer(self.line(x, y, 1.6, 0.8, detail="task:N"), self.point(x, y, 56, tooltips))
+        return named(alt.layer(self.line(x, y, 1.6, 0.8, detail="task:N"), self.point(x, y, 56, tooltips)))
+
+
+def named(drawn: Drawn) -> Drawn:
+    """With ``name`` in every row: the contender and its marks."""
+    return drawn.transform_calculate(name=NAMED)
 
 
 def panel(column: Column, known: str, *layers: Drawn | alt.Chart) -> Drawn:
-    """Layers of the rows of which this is known, under the column's heading."""
-    return alt.layer(*layers).transform_filter(known).properties(title=column.title)
+    """Layers of the rows of which this is known, under the column's heading, with ``name`` and ``said``: the value with
+    the marks of its measure."""
+    said = f"format(datum['{column.name}'], '.4f') + (datum['{column.name}_marks'] || '')"
+    drawn = named(alt.layer(*layers)).transform_filter(known).transform_calculate(said=said)
+    return drawn.properties(title=column.title)
 
 
 def value_axis(column: Column) -> alt.Y:
@@ -222,7 +238,7 @@ def interval(column: Column) -> dict[str, Any]:
 def contenders_axis(labels: bool = True) -> alt.Y:
     """One row a contender."""
     look: dict[str, Any] = {"ticks": False, "domain": False, "grid": True, "gridDash": [1, 3], "labelLimit": 230}
-    axis = alt.Axis(labels=labels, labelPadding=8, **look)
+    axis = alt.Axis(labels=labels, labelPadding=8, labelExpr=NAMED, **look)
     return alt.Y("label:N", title=None, sort=STAND_INS["label"], axis=axis)
 
 
@@ -238,9 +254,10 @@ def hint(field: str, form: str, title: str = "") -> alt.Tooltip:
 
 def tooltip(column: Column, edges: bool = True) -> list[alt.Tooltip]:
     """What hovering a point says."""
-    known = [("", column.title), *((("_low", "from"), ("_high", "to")) if edges else ())]
+    known = (("_low", "from"), ("_high", "to")) if edges else ()
     values = [hint(f"{column.name}{edge}", ".4f", word) for edge, word in known]
-    return [METHOD, alt.Tooltip("ratio:N", title="ratio %"), *values, alt.Tooltip("n:Q", title="trials")]
+    mean = alt.Tooltip("said:N", title=column.title)
+    return [METHOD, alt.Tooltip("ratio:N", title="ratio %"), mean, *values, alt.Tooltip("n:Q", title="trials")]
 
 
 def having(place: Place, ending: str = "") -> Callable[[Report], list[Column]]:
@@ -277,8 +294,9 @@ CHARTS = (
     Chart(
         "frontier",
         "Cost frontier",
-        "Faded: another method is no dearer and no worse; the dashed steps join those that none beats. RetDev is drawn "
-        "on a square-root axis; down is better. Indisc: up is better.",
+        "Faded: another method is no dearer and no worse; the dashed steps join those that none beats. What is untrusted "
+        "ranks nothing: nobody is faded or joined by it. RetDev is drawn on a square-root axis; down is better. Indisc: up is "
+        "better.",
         having("frontier", "_dominated"),
         Panels.frontier,
         340,
@@ -355,7 +373,7 @@ CHARTS = (
 )
 
 
-def drawn_on(report: Report, chart: Chart, panels: Panels) -> list[Drawn]:
-    """The panels of a chart; none where nothing can be drawn. A measure that its controls do not bear out is marked."""
-    marked = [replace(column, title=column.title + report.marks.measure(column.name)) for column in chart.needs(report)]
-    return [chart.draw(panels, column, place == 0) for place, column in enumerate(marked)]
+def drawn_on(report: Report, chart: Chart, panels: Panels) -> list[tuple[Column, Drawn]]:
+    """The panels of a chart, each with its column; none where nothing can be drawn."""
+    columns = chart.needs(report)
+    return [(column, chart.draw(panels, column, place == 0)) for place, column in enumerate(columns)]

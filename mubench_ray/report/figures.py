@@ -14,6 +14,7 @@ from mubench_ray.report.marks import ALL
 from mubench_ray.report.report import Report
 from mubench_ray.report.styles import figure_spec
 from mubench_ray.results.configurations import spoken
+from mubench_ray.results.marks import legend
 from mubench_ray.trial import CONTROLS, digest
 
 #: At most this many sets of figures are drawn: the average first, then (task, model) pairs by name; a single set where
@@ -99,7 +100,12 @@ def _set(report: Report, rows: list[dict[str, Any]], stem: str, where: str) -> I
         if content:
             form = chart.figure
             size = form.width, form.height + form.each * len(styles), form.columns
-            yield f"{form.name}-{stem}", figure_spec(drawn, styles, content, title, *size)
+            scope = at[0]["task"], at[0]["model"], at[0]["ratio"]
+            names = {label: report.marks.name(label, *scope) for label in sorted(here)}
+            titles = [column.title + report.marks.measure(column.name, *scope) for column, _ in drawn]
+            headed = [each.properties(title=text) for (_, each), text in zip(drawn, titles, strict=True)]
+            said = " ".join(filter(None, [report.marks.said(*scope), legend([*names.values(), *titles])]))
+            yield f"{form.name}-{stem}", figure_spec(headed, styles, content, title, *size, names=names, said=said)
 
 
 def budget_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -108,7 +114,7 @@ def budget_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         for share in SHARES:
             point = {name: row[name] for name in ("label", "method", "ratio", "n")}
-            point |= {"share": round(100 * share, 4)}
+            point |= {"share": round(100 * share, 4)} | {f"{name}_marks": row.get(f"{name}_marks") for name in ALONG}
             melted.append(point | {name: row[f"{name}@{share:g}"] for name in ("spent", *ALONG)})
     return melted
 

@@ -11,13 +11,15 @@ from typing import Any
 
 from mubench_ray.report.columns import shown_in
 from mubench_ray.report.environment import environment
+from mubench_ray.results.marks import Mark, TrialMarks, cell_words, legend, of_name, symbols
 from mubench_ray.results.plans import of_plan
 from mubench_ray.results.store import Store
 from mubench_ray.status import STATUSES, is_usable
 
 #: Seconds between two looks of an open page, trials that the rate is taken over, and rows that are listed.
 EVERY, RATED, LISTED = 5, 200, 15
-READ = ["trial_id", "task", "model", "method", "ratio", "seed", "status", "error", "finished_at"]
+READ = ["trial_id", "configuration", "task", "model", "method", "ratio", "seed", "status", "error", "finished_at"]
+READ += ["uses_validation"]
 READ += [column.name for column in shown_in("live")]
 
 
@@ -31,8 +33,15 @@ def snapshot(root: str | Path) -> dict[str, Any]:
     rows.sort(key=lambda row: row["finished_at"])
     counts = Counter(row["status"] for row in rows)
     methods: dict[str, Counter] = {}
+    marks: dict[str, set[Mark]] = {}
     for row in rows:
         methods.setdefault(row["method"], Counter())[row["status"]] += 1
+        marks.setdefault(row["method"], set()).update(of_name(row))
+    of_measures = TrialMarks(store)  # of the last report, where there is one
+    recent = [row | {"name": row["method"] + symbols(of_name(row))} for row in rows[: -LISTED - 1 : -1]]
+    for row in recent:
+        row["marks"] = {column.name: of_measures.measure(column.name, row) for column in shown_in("live")}
+    names = {name: name + symbols(marks[name]) for name in sorted(methods)}
     planned = max(int(manifest.get("trials") or 0), len(rows))
     pace = per_minute([row["finished_at"] for row in rows[-RATED:]])
     search = store.part("search")
@@ -46,8 +55,10 @@ def snapshot(root: str | Path) -> dict[str, Any]:
         "per_minute": pace,
         "minutes_left": (planned - len(rows)) / pace if pace else None,
         "last": rows[-1]["finished_at"] if rows else None,
-        "methods": {name: [found[status] for status in STATUSES] for name, found in sorted(methods.items())},
-        "recent": rows[: -LISTED - 1 : -1],
+        "methods": {named: [methods[name][status] for status in STATUSES] for name, named in names.items()},
+        "recent": recent,
+        "first": cell_words(of_measures.verdicts.untold),
+        "legend": legend([*names.values(), *(mark for row in recent for mark in row["marks"].values())]),
         "failures": [row for row in reversed(rows) if not is_usable(row)][:LISTED],
         "search": (len(search.finished()), searched.get("trials", 0)) if searched else None,
         "now": datetime.now(UTC),

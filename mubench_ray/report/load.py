@@ -17,6 +17,7 @@ from mubench_ray.metrics.base import timed_columns
 from mubench_ray.report.columns import ACCURACIES, COLUMN, Column, described
 from mubench_ray.report.costs import countable, on_several_terms, unbilled, uncompared, with_costs
 from mubench_ray.report.grouping import positions
+from mubench_ray.results.marks import read_verdicts
 from mubench_ray.results.plans import missing
 from mubench_ray.results.repetitions import named, read_trials
 from mubench_ray.results.schema import TRIAL_COLUMNS
@@ -59,10 +60,7 @@ class Results:
     @cached_property
     def verdicts(self) -> list[dict[str, Any]]:
         """What the controls say of each metric, from ``controls.json`` where the folder has one."""
-        content = Store(self.root).read_object("controls.json").get("verdicts")
-        needed = {"task": str, "model": str, "ratio": int | float, "metric": str, "verdict": str}
-        entries = [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
-        return [entry for entry in entries if all(isinstance(entry.get(key), of) for key, of in needed.items())]
+        return read_verdicts(Store(self.root))
 
     def values(self, name: str) -> np.ndarray:
         """A metric of every trial as float64 (N,); NaN where the trial has none, is not usable or was measured by an older version of the metric than

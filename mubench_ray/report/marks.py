@@ -1,82 +1,94 @@
-"""What stands beside a name or a number that has a caveat: one list of marks, one way to set them, one legend."""
+"""The marks of a leaderboard: what stands beside names, measures and numbers, in one (task, model, ratio) or over several."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
 import pyarrow as pa
 
 from mubench_ray.report.columns import Column
+from mubench_ray.report.summary import CELL
+from mubench_ray.results.marks import UNCHECKED, UNTOLD, UNTRUSTED, WITHIN, Mark, cell_words, of_name, symbols
 
 #: Stands for "averaged over all of them" in a scope's task, model or ratio.
 ALL = "all"
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A caveat: the sign that stands in a table, a short name, and what it means."""
-
-    symbol: str
-    name: str
-    words: str
-
-
-CONTROL = Mark("°", "control", "control")
-READS_VALIDATION = Mark("†", "uses D_V", "reads D_V, which is also the selection set")
-TRUNCATED = Mark("‡", "truncated", "trials were stopped by the budget")
-UNTRUSTED = Mark("§", "untrusted", "the controls do not bear this measure out")
-UNCHECKED = Mark("?", "not checkable", "too few seeds of the controls to check this measure")
-WITHIN = Mark("≈", "within the noise floor", "nearer to the retrain than two retrains are to each other")
-MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, UNTRUSTED, UNCHECKED, WITHIN)
-
-
-def legend(texts: Iterable[str]) -> str:
-    """What the marks in these texts mean; empty where there are none."""
-    there = set().union(*texts)
-    return "; ".join(f"{mark.symbol} {mark.words}" for mark in MARKS if mark.symbol in there)
-
-
-def of_row(row: Mapping[str, Any]) -> str:
-    """The marks of a contender in a row of the leaderboard."""
-    told = {CONTROL: row["control"], READS_VALIDATION: row["uses_validation"], TRUNCATED: row["truncated"]}
-    return "".join(mark.symbol for mark, there in told.items() if there)
+#: Cells that are named before the numbers of a scope; of more it is said how many they are.
+SAID = 2
+#: What a row of the leaderboard says of its marks.
+TOLD = (*CELL, "label", "method", "uses_validation", "truncated", "untrusted", "unchecked", "not_told_apart")
 
 
 class Marks:
-    """The marks of a leaderboard (``summarise``): of contenders and of measures, in one (task, model, ratio) or over
-    several, where what holds in one of them is told. ``noise`` is that of ``noise_floor``."""
+    """The marks of a leaderboard (``summarise``); over several cells what holds in one of them is told. ``noise`` is that
+    of ``noise_floor``."""
 
     def __init__(self, board: pa.Table, noise: pa.Table | None = None) -> None:
-        self._names: dict[tuple, set[str]] = defaultdict(set)
-        self._untrusted: dict[tuple, set[str]] = defaultdict(set)
-        names = ("task", "model", "ratio", "label", "control", "uses_validation", "truncated", "untrusted")
-        for row in board.select(names).to_pylist():
-            symbols, untrusted = of_row(row), row["untrusted"]
-            if symbols or untrusted:
-                for cell in product(*((row[name], ALL) for name in ("task", "model", "ratio"))):
-                    self._names[*cell, row["label"]].update(symbols)
-                    self._untrusted[cell].update(untrusted.split(", "))
+        self._names: dict[tuple, set[Mark]] = defaultdict(set)
+        self._measures: dict[tuple, dict[str, set[Mark]]] = defaultdict(lambda: defaultdict(set))
+        self._untold: set[tuple] = set()
+        #: What is said first of a (task, model, ratio), of those of which something is.
+        self.untold: dict[tuple, str] = {}
+        seen = set()
+        for row in board.select(TOLD).to_pylist():
+            scopes = [*product(*((row[name], ALL) for name in CELL))]
+            for scope in scopes if (found := of_name(row)) else ():
+                self._names[*scope, row["label"]].update(found)
+            if (cell := tuple(row[name] for name in CELL)) in seen:
+                continue
+            seen.add(cell)
+            for scope in scopes:
+                for mark, names in ((UNTRUSTED, row["untrusted"]), (UNCHECKED, row["unchecked"])):
+                    for name in listed(names):
+                        self._measures[scope][name].add(mark)
+            if row["not_told_apart"]:
+                self._untold.update(scopes)
+                self.untold[cell] = row["not_told_apart"]
         floors = noise.to_pylist() if noise is not None else []
-        self._floor = {(row["task"], row["model"], row["ratio"]): row for row in floors}
+        self._floor = {tuple(row[name] for name in CELL): row for row in floors}
 
     def name(self, label: str, task: str = ALL, model: str = ALL, ratio: float | str = ALL) -> str:
         """The contender with its marks."""
-        there = self._names.get((task, model, _number(ratio), label), ())
-        return label + "".join(mark.symbol for mark in MARKS if mark.symbol in there)
+        return label + symbols(self._names.get((task, model, _number(ratio), label), ()))
 
     def measure(self, metric: str, task: str = ALL, model: str = ALL, ratio: float | str = ALL) -> str:
         """The marks of a measure."""
-        return UNTRUSTED.symbol if metric in self._untrusted.get((task, model, _number(ratio)), ()) else ""
+        return symbols(self._measures.get((task, model, _number(ratio)), {}).get(metric, ()))
+
+    def cell(self, task: str, model: str = ALL, ratio: float | str = ALL) -> str:
+        """The mark of a (task, model, ratio) in which original and retrain are not told apart."""
+        return UNTOLD.symbol if (task, model, _number(ratio)) in self._untold else ""
+
+    def said(self, task: str = ALL, model: str = ALL, ratio: float | str = ALL) -> str:
+        """What is to be read before any number of a scope: where in it original and retrain are not told apart."""
+        scope = task, model, _number(ratio)
+        cells = {cell: words for cell, words in self.untold.items() if all(s in (c, ALL) for s, c in zip(scope, cell))}
+        if len(cells) <= SAID:
+            return " ".join(f"{UNTOLD.symbol} {line}" for line in cell_words(cells))
+        return f"{UNTOLD.symbol} in {len(cells)} (task, model, ratio) {UNTOLD.words}; their own tables say more."
+
+    def ranks(self, metric: str, task: str = ALL, model: str = ALL, ratio: float | str = ALL) -> bool:
+        """Whether anything may be ordered by this measure: not where the controls do not bear it out."""
+        return UNTRUSTED.symbol not in self.measure(metric, task, model, ratio)
+
+    def within(self, row: Mapping[str, Any], column: Column) -> bool:
+        """Whether a difference to the retrain, in a row of the leaderboard, is smaller than that of two retrains: its
+        whole interval is. A mean near 0 with a wide interval says nothing, and one seed has no interval."""
+        floor = self._floor.get(tuple(row[name] for name in CELL), {}).get(column.of)
+        low, high = (row.get(f"{column.name}{edge}") for edge in ("_low", "_high"))
+        return None not in (floor, low, high) and -floor - 1e-12 <= low and high <= floor + 1e-12
 
     def value(self, row: Mapping[str, Any], column: Column) -> str:
-        """The marks of a value in a row of the leaderboard."""
-        floor = self._floor.get((row["task"], row["model"], row["ratio"]), {}).get(column.of)
-        within = None not in (floor, row[column.name]) and abs(row[column.name]) <= floor + 1e-12
-        return self.measure(column.name, row["task"], row["model"], row["ratio"]) + WITHIN.symbol * within
+        """The marks of a value in a row of the leaderboard; a difference has those of what it is of."""
+        there = self.measure(column.of or column.name, row["task"], row["model"], row["ratio"])
+        return there + WITHIN.symbol * self.within(row, column)
+
+
+def listed(names: str) -> list[str]:
+    """The measures that a column of the leaderboard lists."""
+    return [name for name in names.split(", ") if name]
 
 
 def _number(ratio: float | str) -> float | str:

@@ -14,10 +14,10 @@ from mubench_ray.report.charts import CHARTS
 from mubench_ray.report.environment import environment
 from mubench_ray.report.figures import missing
 from mubench_ray.report.load import Results
-from mubench_ray.report.marks import MARKS
 from mubench_ray.report.payload import embedded, payload
 from mubench_ray.report.report import Report
 from mubench_ray.report.texts import Block
+from mubench_ray.results.marks import MARKS, cell_words
 from mubench_ray.results.store import Store
 from mubench_ray.status import STATUSES, Status
 from mubench_ray.trial import CONTROLS
@@ -48,7 +48,8 @@ def render(report: Report, shown: list[Block]) -> str:
             count=count,
             blocks=shown,
             charts=CHARTS,
-            marks="; ".join(f"{mark.symbol} {mark.words}" for mark in MARKS),
+            marks="; ".join(mark.told for mark in MARKS),
+            first=cell_words(report.marks.untold),
             failures=failures(results.trials),
             provenance=provenance_rows(results),
             method_note=METHOD_NOTE,

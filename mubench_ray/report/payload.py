@@ -13,21 +13,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from markupsafe import Markup
 
 from mubench_ray.report.charts import CHARTS, Panels, drawn_on
 from mubench_ray.report.columns import DRAWN, GIVEN, averaged, shown_in
 from mubench_ray.report.frontier import ENDINGS
 from mubench_ray.report.grouping import group_by
+from mubench_ray.report.histograms import SCHEMA
 from mubench_ray.report.load import Results
-from mubench_ray.report.marks import MARKS
+from mubench_ray.report.marks import ALL, listed
 from mubench_ray.report.report import Report
 from mubench_ray.report.runs import UI, rerun_command, runs_of, ui_command
 from mubench_ray.report.styles import panel_spec
 from mubench_ray.report.summary import CELL, LINE
+from mubench_ray.results.marks import MARKS
 
 #: Significant digits of numbers that are not packed.
 DIGITS = 6
+#: The rows of the histograms with the marks of their contender.
+MARKED = SCHEMA.append(pa.field("marks", pa.string()))
 #: Columns of ids.
 IDS = ("id", "run")
 #: Columns of the page's table beside the metrics.
@@ -40,6 +45,9 @@ BOARD = [
     "planned",
     "truncated",
     "untrusted",
+    "unchecked",
+    "within",
+    "not_told_apart",
     "interval_over",
     "group",
     "told_from_retrain",
@@ -55,7 +63,7 @@ def embedded(content: Any) -> Markup:
 def payload(report: Report) -> dict[str, Any]:
     """Everything the script reads."""
     results = report.results
-    keys = ("name", "title", "direction", "summary", "cites", "format")
+    keys = ("name", "title", "direction", "summary", "cites", "format", "of")
     board = board_columns(report)
     charted = report.scopes.drop_columns(sorted(unseen(results).intersection(report.scopes.column_names)))
     return {
@@ -71,10 +79,10 @@ def payload(report: Report) -> dict[str, Any]:
         "noise": noise_payload(report),
         "styles": [asdict(style) for style in report.styles],
         "panels": panels(report),
-        "resisting": report.resisting,
-        "histograms": table_payload(report.histograms),
-        "capacity": report.capacities,
-        "scaling": report.scaling,
+        "resisting": with_marks(report, report.resisting),
+        "histograms": table_payload(pa.Table.from_pylist(with_marks(report, report.histograms.to_pylist()), MARKED)),
+        "capacity": with_marks(report, report.capacities),
+        "scaling": with_marks(report, report.scaling),
         "ui": {"server": UI, "command": ui_command(results.root)},
         "rerun": rerun_command(results.root, "TRIAL_ID"),
     }
@@ -84,22 +92,37 @@ def panels(report: Report) -> dict[str, list[dict[str, Any]]]:
     """The specifications of each chart's panels; none where nothing could be drawn."""
     draw = Panels(report.styles, report.ratios)
     return {
-        chart.name: [panel_spec(drawn, report.styles, chart.height) for drawn in drawn_on(report, chart, draw)]
+        chart.name: [
+            panel_spec(drawn, report.styles, chart.height, column.name)
+            for column, drawn in drawn_on(report, chart, draw)
+        ]
         for chart in CHARTS
     }
 
 
+def with_marks(report: Report, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a chart that is not of the scopes, with the ``marks`` of their contender where they are of."""
+    scopes = [(row["label"], row["task"], row["model"], row.get("ratio", ALL)) for row in rows]
+    found = {scope: report.marks.name(*scope)[len(scope[0]) :] for scope in set(scopes)}
+    return [row | {"marks": found[scope]} for row, scope in zip(rows, scopes, strict=True)]
+
+
 def board_columns(report: Report) -> pa.Table:
     """The leaderboard's rows in the order the page opens with: by cell, controls first, then by what tells
-    contenders apart."""
+    contenders apart, where it is not untrusted."""
     board, results = report.board, report.results
     metrics = [*results.metrics, *(column.name for column in results.columns if column.of)]
     board = board.select([*BOARD, *(name + edge for name in metrics for edge in ("", "_low", "_high"))])
     contends = ~board["control"].to_numpy(zero_copy_only=False).astype(bool)
     board = board.append_column("after_controls", pa.array(contends.astype(np.int8)))
-    by = [(name, "ascending") for name in (*CELL, "after_controls")]
-    by += [(column.name, "ascending") for column in shown_in("letters", results.columns)]
-    return board.sort_by([*by, ("label", "ascending")]).drop_columns(["after_controls"])
+    by, keys = [(name, "ascending") for name in (*CELL, "after_controls")], ["after_controls"]
+    for column in shown_in("letters", results.columns):
+        ranked = pa.array([column.name not in listed(names) for names in board["untrusted"].to_pylist()], pa.bool_())
+        values = pc.call_function("if_else", [ranked, board[column.name], pa.scalar(None, pa.float64())])
+        board = board.append_column(f"{column.name}_ranked", values)
+        by.append((f"{column.name}_ranked", "ascending"))
+        keys.append(f"{column.name}_ranked")
+    return board.sort_by([*by, ("label", "ascending")]).drop_columns(keys)
 
 
 def trials_of(results: Results, board: pa.Table) -> pa.Table:
@@ -124,6 +147,7 @@ def unseen(results: Results) -> set[str]:
     bare = [column for column in columns if column not in charted or column.name in ENDINGS]
     hidden = {column.name for column in columns if column not in charted}
     hidden.add("terms")
+    hidden |= {f"{name}_marks" for name in hidden}
     return hidden | {c.name + "_sd" for c in columns} | {c.name + edge for c in bare for edge in ("_low", "_high")}
 
 

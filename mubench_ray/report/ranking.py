@@ -24,10 +24,11 @@ import pyarrow as pa
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from mubench_ray.report.columns import Column, shown_in
-from mubench_ray.report.marks import UNCHECKED, UNTRUSTED
+from mubench_ray.report.marks import listed
 from mubench_ray.report.report import Report
 from mubench_ray.report.summary import CELL
 from mubench_ray.report.texts import Block, TextTable, cell_name
+from mubench_ray.results.marks import UNCHECKED, UNTRUSTED
 
 GROUPS = 3
 #: Combinations that are left out by name; of more the others are counted.
@@ -86,7 +87,7 @@ def rank(board: pa.Table, noise: pa.Table, metric: str, higher: bool) -> list[St
     floors = {tuple(row[name] for name in CELL): row.get(metric) or 0.0 for row in noise.to_pylist()}
     cells: dict[tuple, list[dict]] = defaultdict(list)
     for row in board.select([*CELL, "label", "control", "untrusted", "n", "planned", metric]).to_pylist():
-        if not row["control"] and metric not in row["untrusted"].split(", "):
+        if not row["control"] and metric not in listed(row["untrusted"]):
             cells[tuple(row[name] for name in CELL)].append(row)
     tally: dict[str, Counter] = defaultdict(Counter)
     for cell, rows in cells.items():
@@ -118,7 +119,7 @@ def ranking_table(report: Report, column: Column) -> TextTable:
     """The standings by one measure; where it may rank nothing, why."""
     name, marks = column.name, report.marks
     board = report.board.select([*CELL, "untrusted"]).to_pylist()
-    ranked = {tuple(row[key] for key in CELL): name not in row["untrusted"].split(", ") for row in board}
+    ranked = {tuple(row[key] for key in CELL): name not in listed(row["untrusted"]) for row in board}
     reasons, unchecked = {}, False
     for entry in report.results.verdicts:
         cell = tuple(entry[key] for key in CELL)
@@ -129,7 +130,8 @@ def ranking_table(report: Report, column: Column) -> TextTable:
     caption = f"By {column.title}{beside}{UNCHECKED.symbol * (unchecked and UNCHECKED.symbol not in beside)}"
     why = [reasons[cell] for cell in sorted(reasons)]
     if why and not any(ranked.values()):
-        return TextTable(["no ranking, since the measure is untrusted everywhere"], [[each] for each in why], caption)
+        none = "no ranking, since the measure is untrusted everywhere"
+        return TextTable([none], [[each] for each in why], caption, prose=(none,))
     if why:
         named = [*why[:NAMED], *([f"{len(why) - NAMED} more"] if len(why) > NAMED else [])]
         caption += f", over {sum(ranked.values())} of {len(ranked)} (task, model, ratio). Untrusted: {'; '.join(named)}"
@@ -137,4 +139,4 @@ def ranking_table(report: Report, column: Column) -> TextTable:
         [marks.name(s.label), *map(str, (s.rank, s.g1, s.g2, s.g3, s.failed, s.undefined))]
         for s in rank(report.board, report.noise, name, column.direction == "higher")
     ]
-    return TextTable(["method", "rank", "G1", "G2", "G3", "F", "n/a"], rows, caption)
+    return TextTable(["method", "rank", "G1", "G2", "G3", "F", "n/a"], rows, caption, marks.said())

@@ -69,7 +69,8 @@ def _rows(
     for place, key in enumerate(keys):
         task, model, ratio, label, lr, _ = key
         cell = task, model, ALL if ratio is None else ratio
-        where = [task, model, ALL if ratio is None else f"{spoken(ratio)} %", NOTHING if lr is None else spoken(lr)]
+        share = ALL if ratio is None else f"{spoken(ratio)} %"
+        where = [task, model, share + marks.cell(*cell), NOTHING if lr is None else spoken(lr)]
         texts = []
         for part in parts:
             mean, low, high = means[part][place]

@@ -32,7 +32,7 @@ def refused_block(report: Report) -> Block:
     return Block(
         "Left out",
         "What is in no number here: rows that nobody planned or that a later version replaces, and cells in which a trial has two results.",
-        [TextTable(["why"], [[reason] for reason in report.results.refused])],
+        [TextTable(["why"], [[reason] for reason in report.results.refused], prose=("why",))],
     )
 
 
@@ -43,7 +43,7 @@ def noise_block(report: Report) -> Block:
     for row in report.noise.to_pylist():
         cell = row["task"], row["model"], row["ratio"]
         values = (fixed(row[c.name]) + report.marks.measure(c.name, *cell) for c in columns)
-        rows.append([cell_name(row), str(row["retrains"]), *values])
+        rows.append([cell_name(row, report.marks.cell(*cell)), str(row["retrains"]), *values])
     return Block(
         "Noise floor: retrain against retrain",
         "Mean absolute difference between two retrains of other seeds on the same forget set (RetDev: one retrain "
@@ -53,13 +53,20 @@ def noise_block(report: Report) -> Block:
 
 
 def controls_block(report: Report) -> Block:
-    """What the controls say of each metric."""
-    told = ("metric", "verdict", "reason")
-    rows = [[cell_name(row), *(str(row.get(key) or "") for key in told)] for row in report.results.verdicts]
+    """What the controls say of each measure, and the smallest difference that they could have seen."""
+    rows = []
+    for row in report.results.verdicts:
+        seen = row.get("smallest_difference")
+        could = f"{seen:.3g}" if isinstance(seen, int | float) else NOTHING
+        told = [str(row.get(key) or "") for key in ("metric", "verdict", "reason")]
+        mark = report.marks.cell(row["task"], row["model"], row["ratio"])
+        rows.append([cell_name(row, mark), *told[:2], could, told[2]])
+    headers = ["", "metric", "verdict", "could have seen", "why"]
     return Block(
         "Controls as a gate",
-        "A measure of forgetting is trusted where it tells the original model apart and the retrained one not.",
-        [TextTable(["", "metric", "verdict", "why"], rows)],
+        "A measure of forgetting is trusted where it tells the original model apart and the retrained one not. "
+        "What is untrusted ranks nothing; what is not checkable ranks with a mark.",
+        [TextTable(headers, rows, prose=("why",))],
     )
 
 
@@ -87,7 +94,8 @@ def attack_and_time_block(report: Report) -> Block:
 
 def added_block(report: Report) -> Block:
     """Metrics that ``mubench score`` added."""
-    tables = [TextTable(headers, rows, name) for name, (headers, rows) in scored(report.results, report.marks).items()]
+    found, said = scored(report.results, report.marks), report.marks.said()
+    tables = [TextTable(*table, name, said, prose=("no value, because",)) for name, table in found.items()]
     return Block(
         "Metrics added after the run",
         "Means over what each metric was computed on, with 95% intervals: of a metric of many trials, of what other models, "
@@ -122,4 +130,5 @@ def over_pairs(report: Report, column: Column) -> TextTable:
         for style in report.styles
         if any((style.label, *pair) in texts for pair in pairs)
     ]
-    return TextTable(["method", *(f"{task} · {model}" for task, model in pairs)], body, column.title)
+    headers = [f"{task} · {model}{report.marks.cell(task, model)}" for task, model in pairs]
+    return TextTable(["method", *headers], body, column.title + report.marks.measure(column.name), report.marks.said())

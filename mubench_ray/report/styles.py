@@ -6,6 +6,8 @@ them inside.
 
 from __future__ import annotations
 
+import json
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,13 +89,19 @@ def configure(chart: alt.TopLevelMixin, drawn: list[Style]) -> dict[str, Any]:
     return filled(styled.to_dict(validate=False), drawn)
 
 
-def panel_spec(chart: Drawn, drawn: list[Style], height: int | alt.Step | None) -> dict[str, Any]:
+def panel_spec(chart: Drawn, drawn: list[Style], height: int | alt.Step | None, metric: str = "") -> dict[str, Any]:
     """A panel for the page: as wide as its box; ``height`` in pixels, or a step for each row. None for a grid of small
-    panels, of which the page sets how many stand beside each other."""
-    if height is None:
-        return configure(chart, drawn)
-    spec = configure(chart.properties(width="container", height=height), drawn)
-    spec["autosize"] = {"type": "fit-x" if isinstance(height, alt.Step) else "fit", "contains": "padding"}
+    panels, of which the page sets how many stand beside each other.
+
+    The page sets ``names``, the contenders with their marks, and ``mark``, that of the ``metric``, as its filters move.
+    """
+    spec = configure(chart if height is None else chart.properties(width="container", height=height), drawn)
+    if height is not None:
+        spec["autosize"] = {"type": "fit-x" if isinstance(height, alt.Step) else "fit", "contains": "padding"}
+    if "title" in spec:
+        spec["title"] = {"text": {"expr": f"{json.dumps(spec['title'])} + mark"}}
+    spec["params"] = [*spec.get("params", []), {"name": "names", "value": {}}, {"name": "mark", "value": ""}]
+    spec["usermeta"] = {"metric": metric}
     return spec
 
 
@@ -105,10 +113,16 @@ def figure_spec(
     width: int,
     height: int,
     columns: int = 3,
+    names: dict[str, str] | None = None,
+    said: str = "",
 ) -> dict[str, Any]:
-    """Panels side by side with a common legend and their rows inside, for a PNG."""
+    """Panels side by side with a common legend and their rows inside, for a PNG. ``names`` are the contenders with their
+    marks, ``said`` is what stands below the title."""
     sized = [panel.properties(width=width, height=height) for panel in panels]
-    spec = configure(alt.concat(*sized, columns=columns, spacing=26).properties(title=title), drawn)
+    lines = textwrap.wrap(said, max(60, width * min(columns, len(panels)) // 6))
+    head = alt.TitleParams(title, subtitle=lines, subtitleColor="#4b5563") if lines else title
+    spec = configure(alt.concat(*sized, columns=columns, spacing=26).properties(title=head), drawn)
+    spec["params"] = [*spec.get("params", []), {"name": "names", "value": names or {}}]
     spec["datasets"] = {DATA: rows}
     spec["padding"] = 16
     return spec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from mubench_ray.report.counted import distinct_examples
 from mubench_ray.report.grouping import Groups, SeedLevels, encode, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.results.configurations import contender_names
+from mubench_ray.results.marks import UNCHECKED, UNTRUSTED, Verdicts
 from mubench_ray.status import STATUSES
 from mubench_ray.trial import CONTROLS
 
@@ -30,8 +30,9 @@ def summarise(results: Results) -> pa.Table:
     """The leaderboard.
 
     Columns: ``task, model, method, ratio, lr, hyperparameters, options, after``; ``label`` (the method, told apart by
-    what differs), ``control``, ``uses_validation``, ``untrusted`` (measures that the controls of its task, model and ratio
-    do not bear out); ``n`` (usable trials), ``planned`` (rows) and a count a status;
+    what differs), ``control``, ``uses_validation``, ``untrusted`` and ``unchecked`` (measures that the controls of its task,
+    model and ratio do not bear out, and cannot check), ``not_told_apart`` (what is said first where original and retrain
+    are not told apart by their loss on D_F); ``n`` (usable trials), ``planned`` (rows) and a count a status;
     ``interval_over``, the level of seeds that intervals resample; then for every metric and every difference to the
     retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean).
     """
@@ -41,7 +42,7 @@ def summarise(results: Results) -> pa.Table:
     columns["label"] = contender_labels(results).take(pa.array(groups.first))
     columns["control"] = controls(first)
     columns["uses_validation"] = first["uses_validation"]
-    columns["untrusted"] = untrusted(results, first)
+    columns |= doubts(results, first)
     columns["n"] = groups.count(results.usable)
     columns["planned"] = groups.count()
     status = trials["status"].to_numpy(zero_copy_only=False)
@@ -57,14 +58,16 @@ def controls(trials: pa.Table) -> pa.Array:
     return pa.array(np.isin(trials["method"].to_numpy(zero_copy_only=False).astype(str), CONTROLS))
 
 
-def untrusted(results: Results, rows: pa.Table) -> pa.Array:
-    """The measures that the controls do not bear out in the task, model and ratio of each of the rows (N,)."""
-    found: dict[tuple, set[str]] = defaultdict(set)
-    for entry in results.verdicts:
-        if entry["verdict"] == "untrusted":
-            found[entry["task"], entry["model"], entry["ratio"]].add(str(entry["metric"]))
-    cells = zip(*(rows[name].to_pylist() for name in CELL), strict=True)
-    return pa.array([", ".join(sorted(found.get(cell, ()))) for cell in cells], pa.string())
+def doubts(results: Results, rows: pa.Table) -> dict[str, pa.Array]:
+    """What the controls say in the task, model and ratio of each of the rows (N,): ``untrusted`` and ``unchecked`` measures,
+    and whether there is anything to forget."""
+    verdicts = Verdicts(results.verdicts)
+    cells = list(zip(*(rows[name].to_pylist() for name in CELL), strict=True))
+    told = {}
+    for name, mark in (("untrusted", UNTRUSTED), ("unchecked", UNCHECKED)):
+        of = {cell: ", ".join(verdicts.measures(mark, *cell)) for cell in set(cells)}
+        told[name] = pa.array([of[cell] for cell in cells], pa.string())
+    return told | {"not_told_apart": pa.array([verdicts.untold.get(cell, "") for cell in cells], pa.string())}
 
 
 def ordered(board: pa.Table) -> list[dict[str, Any]]:

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from mubench_ray.errors import flat
 from mubench_ray.report.columns import ACCURACIES, GIVEN, shown_in
-from mubench_ray.report.marks import ALL, of_row
+from mubench_ray.report.marks import ALL, listed
 from mubench_ray.report.report import Report
 from mubench_ray.report.summary import CELL, ordered
 from mubench_ray.report.texts import NOTHING, Block, TextTable, doubted, trial_count
 from mubench_ray.results.configurations import spoken
+from mubench_ray.results.marks import MARKS, UNCHECKED, UNTRUSTED, WITHIN, cell_words, of_name, symbols
 from mubench_ray.status import STATUSES
 
 #: Significant digits of the hub's JSON.
@@ -23,6 +24,8 @@ DIGITS = 8
 #: What its rows say beside statuses and metrics.
 TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "group"]
 TOLD += ["told_from_retrain", "n", "planned", "interval_over"]
+#: The columns of the leaderboard that list measures, and what each says of them.
+OF_MEASURES = {"untrusted": UNTRUSTED, "unchecked": UNCHECKED, "within": WITHIN}
 #: More leaderboard rows than this are in no paper: they are left to the CSV and the page.
 CONFIGURATIONS = 5_000
 LATEX = {
@@ -38,6 +41,7 @@ LATEX = {
     "‡": r"$\ddagger$",
     "§": r"\S{}",
     "≈": r"$\approx$",
+    "◊": r"$\diamond$",
 }
 LATEX |= {letter: "\\" + letter for letter in "&%$#_{}"}
 
@@ -66,12 +70,15 @@ def by_cell(report: Report) -> dict[str, TextTable]:
     lettered = {tuple(row[name] for name in CELL) for row in report.rows if row["group"]}
     tables: dict[str, TextTable] = {}
     for row in report.rows:
+        of = row["task"], row["model"], row["ratio"]
         cell = f"{row['task']}, {row['model']}, {spoken(row['ratio'])} % deleted"
-        apart = [letters_of(row)] if tuple(row[name] for name in CELL) in lettered else []
-        head = [f"told apart by {', '.join(compared)}, from a retrain"] if apart else []
-        table = tables.setdefault(cell, TextTable(["method", *(column.title for column in shown), *head, "trials"], []))
+        apart = [letters_of(row)] if of in lettered else []
+        if cell not in tables:
+            headings = [column.title + marks.measure(column.of or column.name, *of) for column in shown]
+            headings += [f"told apart by {', '.join(compared)}, from a retrain"] * len(apart)
+            tables[cell] = TextTable(["method", *headings, "trials"], [], said=marks.said(*of))
         texts = (doubted(row, column, marks.value(row, column)) for column in shown)
-        table.rows.append([row["label"] + of_row(row), *texts, *apart, trial_count(row)])
+        tables[cell].rows.append([row["label"] + symbols(of_name(row)), *texts, *apart, trial_count(row)])
     return tables
 
 
@@ -101,8 +108,10 @@ def ratio_tables(report: Report) -> Iterator[tuple[str, TextTable]]:
                 texts = [doubted(row, column, mark) if row else NOTHING for row, mark in zip(found, marks)]
                 if set(texts) != {NOTHING}:
                     body.append([report.marks.name(style.label, task, model), *texts])
-            headers = ["method", *(f"{spoken(ratio)} %" for ratio in ratios)]
-            yield f"{column.title} against the deleted share, {where}", TextTable(headers, body)
+            shares = (f"{spoken(ratio)} %{report.marks.cell(task, model, ratio)}" for ratio in ratios)
+            title = column.title + report.marks.measure(column.name, task, model)
+            table = TextTable(["method", *shares], body, said=report.marks.said(task, model))
+            yield f"{title} against the deleted share, {where}", table
 
 
 def left_out(report: Report) -> str:
@@ -116,6 +125,7 @@ def markdown(report: Report, tables: list[tuple[str, TextTable]]) -> str:
     parts = [
         f"# {plain(str(report.results.manifest.get('suite') or report.results.root.name))}",
         "",
+        *([f"**Read first.** {plain(' '.join(first))}", ""] if (first := cell_words(report.marks.untold)) else []),
         f"Means over seeds ± half the 95% interval. {left_out(report)}".strip(),
         "",
     ]
@@ -123,6 +133,7 @@ def markdown(report: Report, tables: list[tuple[str, TextTable]]) -> str:
         parts += [
             f"## {plain(caption)}",
             "",
+            *([f"{plain(table.said)}", ""] if table.said else []),
             line(table.headers),
             line(["---", *["---:"] * (len(table.headers) - 1)]),
             *(line(row) for row in table.rows),
@@ -149,11 +160,12 @@ def latex(report: Report, tables: list[tuple[str, TextTable]]) -> str:
         rows = [" & ".join(map(escape, row)) + r" \\" for row in table.rows]
         columns = "l" + "r" * (len(table.headers) - 1)
         told = f" Marks: {escape(table.legend)}." if table.legend else ""
+        said = f"{escape(table.said)} " if table.said else ""
         head = " & ".join(map(escape, table.headers)) + r" \\"
         parts += [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{escape(caption)}. Means over seeds $\pm$ half the 95\% interval.{told}}}",
+            rf"\caption{{{said}{escape(caption)}. Means over seeds $\pm$ half the 95\% interval.{told}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             head,
@@ -196,9 +208,12 @@ def hub_json(report: Report) -> str:
             for name in names
             if row[name] is not None
         }
-        told = {name: row[name] for name in TOLD} | {
-            "untrusted": [name for name in row["untrusted"].split(", ") if name]
-        }
+        of = {mark.name: listed(row[column]) for column, mark in OF_MEASURES.items()}
+        for name, metric in metrics.items():
+            if there := [mark for mark, marked in of.items() if name in marked]:
+                metric["marks"] = there
+        told = {name: row[name] for name in TOLD} | {name: listed(row[name]) for name in OF_MEASURES}
+        told |= {"marks": [mark.name for mark in of_name(row)], "not_told_apart": row["not_told_apart"]}
         told |= {name: json.loads(row[name] or "{}") for name in ("hyperparameters", "options")}
         rows.append(told | {"statuses": {name: row[name] for name in STATUSES}, "metrics": metrics})
     content = {
@@ -210,6 +225,7 @@ def hub_json(report: Report) -> str:
             c.name: {"title": c.title, "direction": c.direction, "summary": c.summary, "cites": c.cites}
             for c in map(results.column.__getitem__, results.metrics)
         },
+        "marks": {mark.name: mark.words for mark in MARKS},
     }
     head = json.dumps(content, indent=1, allow_nan=False).removesuffix("\n}")
     return head + ',\n "rows": [\n' + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n ]\n}\n"

@@ -7,24 +7,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mubench_ray.report.columns import Column
-from mubench_ray.report.marks import TRUNCATED, legend
 from mubench_ray.results.configurations import spoken
+from mubench_ray.results.marks import TRUNCATED, legend
 
 NOTHING = "–"
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table of texts; the first column is the row's name."""
+    """A table of texts; the first column is the row's name. ``said`` is read before its numbers; columns headed by one of
+    ``prose`` hold sentences, in which a question mark is no mark."""
 
     headers: list[str]
     rows: list[list[str]]
     caption: str = ""
+    said: str = ""
+    prose: tuple[str, ...] = ()
 
     @property
     def legend(self) -> str:
         """What the marks in it mean."""
-        return legend([self.caption, *self.headers, *(cell for row in self.rows for cell in row)])
+        marked = [place for place, name in enumerate(self.headers) if name not in self.prose]
+        return legend([self.caption, *self.headers, *(row[place] for row in self.rows for place in marked)])
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,9 @@ class Block:
     tables: list[TextTable] = field(default_factory=list)
 
 
-def cell_name(row: Mapping[str, Any]) -> str:
+def cell_name(row: Mapping[str, Any], mark: str = "") -> str:
     """A (task, model, ratio) as one text."""
-    return f"{row['task']} · {row['model']} · {spoken(row['ratio'])} %"
+    return f"{row['task']} · {row['model']} · {spoken(row['ratio'])} %{mark}"
 
 
 def trial_count(row: Mapping[str, Any]) -> str:

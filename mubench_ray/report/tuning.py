@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
+
+from mubench_ray.report.grouping import group_by
 from mubench_ray.report.report import Report
+from mubench_ray.report.summary import contender_labels
 from mubench_ray.report.texts import Block, TextTable, cell_name, duration, fixed
 from mubench_ray.results.configurations import spoken
+from mubench_ray.results.marks import legend
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
 
@@ -16,19 +21,22 @@ def tuning_block(report: Report) -> Block:
     them and of the networks of the selection seeds."""
     content = Store(report.results.root).read_object("search/chosen.json")
     search = content.get("search") or {}
-    titles = report.results.titles
-    reported = report.results.trials.select(["configuration", "task", "model"]).to_pylist()
-    names = {row["configuration"]: {"task": row["task"], "model": row["model"]} for row in reported}
+    titles, marks = report.results.titles, report.marks
+    first = group_by(report.results.trials, ["configuration"]).first
+    reported = report.results.trials.take(pa.array(first)).select(["configuration", "task", "model"])
+    reported = reported.append_column("label", contender_labels(report.results).take(pa.array(first)))
+    names = {row["configuration"]: row for row in reported.to_pylist()}
     rows, trials, flos = [], 0, 0.0
     for choice in content.get("choices") or []:
         trials, flos = trials + choice["trials"], flos + choice["flos"]
         if choice["trials"]:
-            cell = choice | {"task": task_name(choice)} | names.get(choice.get("configuration"), {})
+            title = titles.get(method := str(choice["method"]), method)
+            cell = choice | {"task": task_name(choice), "label": title} | names.get(choice.get("configuration"), {})
             networks = choice.get("networks") or {}
             rows.append(
                 [
-                    cell_name(cell),
-                    report.marks.name(titles.get(method := str(choice["method"]), method), cell["task"], cell["model"]),
+                    cell_name(cell, marks.cell(cell["task"], cell["model"], cell["ratio"])),
+                    marks.name(cell["label"], cell["task"], cell["model"], cell["ratio"]),
                     f"{choice['usable']} of {choice['configurations']}",
                     configuration(choice) if choice["usable"] else "none usable; the given one was run",
                     fixed(choice["loss"]),
@@ -38,7 +46,8 @@ def tuning_block(report: Report) -> Block:
                     at_least(networks, f"{networks['flos']:.2e} ({networks['number']})") if networks else "",
                 ]
             )
-    objectives = " + ".join(f"{weight:.3g} {name}" for name, weight in (search.get("objectives") or {}).items())
+    weights = (search.get("objectives") or {}).items()
+    objectives = " + ".join(f"{weight:.3g} {name}{marks.measure(name)}" for name, weight in weights)
     told = (
         f"{str(search.get('strategy', '')).capitalize()} search on the selection seeds {search.get('seeds')}, which are not reported, on D_V and never on "
         f"D_Test; judged by {objectives} (lower is better; of a metric where higher is better its distance to the best value counts). "
@@ -50,7 +59,7 @@ def tuning_block(report: Report) -> Block:
             "Where tuning is charged every method pays its own trials and, in full, the networks that they needed"
         )
     headers = ["", "method", "usable", "chosen", "loss", "trials", "FLOs", "time", "FLOs of networks"]
-    return Block("Search on equal terms", f"{told}.", [TextTable(headers, rows)])
+    return Block("Search on equal terms", f"{told}.", [TextTable(headers, rows, said=legend([objectives]))])
 
 
 def ended(choice: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -14,14 +15,16 @@ from mubench_ray.files import write
 from mubench_ray.report.columns import shown_in
 from mubench_ray.report.figures import figures, missing, png
 from mubench_ray.report.load import load
-from mubench_ray.report.marks import Marks, of_row
+from mubench_ray.report.marks import TOLD, Marks, listed
+from mubench_ray.report.noise import noise_floor
 from mubench_ray.report.page import render
-from mubench_ray.report.report import make_report
+from mubench_ray.report.report import Report, make_report
 from mubench_ray.report.sections import blocks
 from mubench_ray.report.summary import ordered, summarise
-from mubench_ray.report.tables import hub_json, latex, markdown, paper_tables
+from mubench_ray.report.tables import OF_MEASURES, hub_json, latex, markdown, paper_tables
 from mubench_ray.report.texts import doubted, trial_count
 from mubench_ray.results.configurations import spoken
+from mubench_ray.results.marks import cell_words, of_name, symbols
 
 
 class NotDrawn(UserWarning):
@@ -41,7 +44,7 @@ def write_report(root: str | Path) -> Path:
     shown = blocks(report)
     tables = list(paper_tables(report, shown))
     folder = Path(root) / "report"
-    save(folder / "leaderboard.csv", csv(report.board))
+    save(folder / "leaderboard.csv", csv(marked(report.board, report)))
     save(folder / "leaderboard.json", hub_json(report).encode())
     save(folder / "tables.md", markdown(report, tables).encode())
     save(folder / "tables.tex", latex(report, tables).encode())
@@ -76,6 +79,26 @@ def save(path: Path, content: bytes) -> None:
         raise ResultsError(f"{path} cannot be written ({error.strerror or error}).") from error
 
 
+def marked(board: pa.Table, report: Report) -> pa.Table:
+    """The leaderboard with the marks of each name in a column ``marks`` beside it and those of each number in
+    ``<metric>_marks`` beside the number."""
+    rows = board.select([*{*TOLD, *OF_MEASURES}]).to_pylist()
+    columns: dict[str, Any] = {name: board[name] for name in board.column_names}
+    added = {"label": ("marks", [", ".join(mark.name for mark in of_name(row)) for row in rows])}
+    lists = {name: [listed(row[name]) for row in rows] for name in OF_MEASURES}
+    for metric in (column.name for column in report.results.columns if column.name in columns):
+        found = zip(*lists.values(), strict=True)
+        texts = [", ".join(mark.name for mark, of in zip(OF_MEASURES.values(), row) if metric in of) for row in found]
+        added[metric] = f"{metric}_marks", texts
+    made: dict[str, Any] = {}
+    for name, column in columns.items():
+        made[name] = column
+        if name in added:
+            beside, texts = added[name]
+            made[beside] = pa.array(texts, pa.string())
+    return pa.table(made)
+
+
 def csv(board: pa.Table) -> bytes:
     """The leaderboard as CSV: full precision, an empty field where there is no value."""
     buffer = io.BytesIO()
@@ -84,21 +107,27 @@ def csv(board: pa.Table) -> bytes:
 
 
 def summary_rows(root: str | Path) -> list[dict[str, str]]:
-    """The leaderboard in short, as texts under their headings, for a table on the screen.
+    """``summary`` without what is read before it."""
+    return summary(root)[1]
+
+
+def summary(root: str | Path) -> tuple[list[str], list[dict[str, str]]]:
+    """What is to be read before any number (a line for each task, model and ratio whose original and retrain are not told
+    apart), and the leaderboard in short, as texts under their headings, for a table on the screen.
 
     Values are ``mean ± half the 95% interval`` (the mean alone where one seed gives no interval, a dash where no trial
     was usable); controls come first in each (task, model, ratio). ``legend`` of the texts says what their marks mean.
     """
     results = load(root)
     columns, board = shown_in("screen", results.columns), summarise(results)
-    rows, marks = [], Marks(board)
+    rows, marks = [], Marks(board, noise_floor(results))
     for row in ordered(board):
         shown = {
             "task": row["task"],
             "model": row["model"],
-            "method": row["label"] + of_row(row),
-            "ratio": f"{spoken(row['ratio'])} %",
+            "method": row["label"] + symbols(of_name(row)),
+            "ratio": f"{spoken(row['ratio'])} %{marks.cell(row['task'], row['model'], row['ratio'])}",
         }
         shown |= {column.title: doubted(row, column, marks.value(row, column)) for column in columns}
         rows.append(shown | {"trials": trial_count(row)})
-    return rows
+    return cell_words(marks.untold), rows

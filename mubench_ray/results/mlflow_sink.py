@@ -1,7 +1,9 @@
 """MLflow as a view of the results store, which stays the truth: one run a trial, in batches, never on the engine's path.
 
 A run holds the whole trial as params (``hyperparameters.alpha``, ``training.epochs``, ``forget.ratio``, ...), the metrics and costs of its row, its
-curve as metric series ``curve/<metric>`` and tags (``trial_id``, ``status``, ``error``, ...). The step of a curve point is the permille of the
+curve as metric series ``curve/<metric>`` and tags (``trial_id``, ``status``, ``error``, ...). The marks of its method stand in its
+name and in ``marks``, the measures that its controls do not bear out or cannot check in ``untrusted`` and ``unchecked``; its description says what they mean.
+The step of a curve point is the permille of the
 retrain's FLOs spent by then; where two points fall on one permille the later takes the next. The run's status is set last: one that is still RUNNING
 was cut short by a crash, and is deleted and written anew.
 """
@@ -28,7 +30,9 @@ import pyarrow.parquet as pq
 
 from mubench_ray.errors import MubenchError, one_line
 from mubench_ray.results.configurations import configuration, leaves
+from mubench_ray.results.controls import hold_to_controls
 from mubench_ray.results.locks import held
+from mubench_ray.results.marks import UNCHECKED, UNTRUSTED, TrialMarks, legend, of_name, read_verdicts, symbols
 from mubench_ray.results.observations import with_observations
 from mubench_ray.results.schema import CURVE_METRICS, TRIAL_COLUMNS
 from mubench_ray.results.storage import absolute
@@ -53,6 +57,8 @@ RUNS_SCHEMA = pa.schema([(name, pa.string()) for name in ("trial_id", "run_id", 
 
 _FIXED = {field.name for field in TRIAL_COLUMNS}
 _COSTS = ("flos", "seconds", "retrain_flos", "retrain_seconds", "wall_seconds")
+#: Tags that follow what the controls say, which is known once the folder was reported; the last is what MLflow shows first of a run.
+_DOUBTS = ("untrusted", "unchecked", "mlflow.note.content")
 _SHORT_PARAMS = ("ratio", "forget_size", "retain_size")
 
 #: No telemetry, no chatter, and no minutes of retries inside one call: the follower tries again by itself.
@@ -85,6 +91,9 @@ class MlflowSink:
         self._ended: dict[str, int] = {}
         self._observed_at: dict[str, int] = {}
         self._records: set[str] = set()
+        #: The verdicts that the tags are of, and what they say of each run.
+        self._verdicts: list[dict[str, Any]] = []
+        self._told: dict[str, dict[str, str]] = {}
 
     def sync(self) -> int:
         """Copy every row that MLflow has not, or has of an earlier attempt; returns how many. Raises MubenchError when MLflow cannot be reached."""
@@ -97,6 +106,8 @@ class MlflowSink:
             last = stop.wait(pause)
             until = time.monotonic() + LAST_SYNC_SECONDS
             try:
+                if last:  # the report, which holds measures to their controls too, comes after this
+                    hold_to_controls(self.store)
                 self._sync((lambda until=until: time.monotonic() < until) if last else (lambda: not stop.is_set()))
                 if last and (left := len(self.store.finished() - self._copied)):
                     raise MubenchError(f"MLflow at {self.tracking_uri} is slow: {left} rows are not copied yet.")
@@ -112,7 +123,7 @@ class MlflowSink:
     def _sync(self, go_on: Callable[[], bool]) -> int:
         self.store.check(must_exist=True)
         self._look_again()
-        if not self.store.finished() - self._copied:
+        if not self.store.finished() - self._copied and read_verdicts(self.store) == self._verdicts:
             return 0
         quiet()
         from mlflow.exceptions import MlflowException
@@ -133,6 +144,7 @@ class MlflowSink:
                                 return added
                             self._write(client, row, curve)
                             added += 1
+                    self._mark(client, set(ids), go_on)
                 finally:
                     self._write_map()
         except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -154,7 +166,7 @@ class MlflowSink:
             # Tells the MLflow UI that these are training runs with metrics, not conversations.
             kind = {"mlflow.experimentKind": "custom_model_development"}
             self._experiment_id = client.create_experiment(self.experiment, artifact_location=folder, tags=kind)
-        self._runs, self._copied = {}, set()
+        self._runs, self._copied, self._verdicts, self._told = {}, set(), [], {}
         rows = self.store.read("trials", columns=["trial_id", "finished_at"]).to_pylist()
         finished = {row["trial_id"]: _millis(row["finished_at"]) or 0 for row in rows}
         token = None
@@ -169,6 +181,7 @@ class MlflowSink:
                     continue
                 self._runs[trial_id] = run.info.run_id
                 self._ended[trial_id] = run.info.end_time or 0
+                self._told[trial_id] = {name: run.data.tags.get(name, "") for name in _DOUBTS}
                 if trial_id in finished and self._ended[trial_id] >= finished[trial_id]:
                     self._copied.add(trial_id)
             token = page.token
@@ -176,6 +189,28 @@ class MlflowSink:
                 break
         self._client = client
         return client
+
+    def _mark(self, client: MlflowClient, added: set[str], go_on: Callable[[], bool]) -> None:
+        """Tag the runs with what the controls say of their measures: those that were added, all of them where the controls
+        say something new."""
+        from mlflow.entities import RunTag
+
+        verdicts = read_verdicts(self.store)
+        wanted = self._copied & self._runs.keys() & (added if verdicts == self._verdicts else self._runs.keys())
+        if not wanted or not (verdicts or any(map(any, map(dict.values, self._told.values())))):
+            return
+        marks = TrialMarks(self.store)
+        columns = ["trial_id", "configuration", "task", "model", "method", "ratio", "status", "uses_validation"]
+        rows = self.store.read("trials", columns=columns, filter=pc.field("trial_id").isin(sorted(wanted)))
+        for row in rows.to_pylist():
+            told = _doubts(row, marks)
+            if told != self._told.get(row["trial_id"], dict.fromkeys(told, "")):
+                if not go_on():
+                    return
+                tags = [RunTag(name, value[:5000]) for name, value in told.items()]
+                client.log_batch(self._runs[row["trial_id"]], tags=tags)
+                self._told[row["trial_id"]] = told
+        self._verdicts = verdicts
 
     def _look_again(self) -> None:
         """Trials that were looked at once more since they were copied are copied anew."""
@@ -228,21 +263,33 @@ class MlflowSink:
             client.log_batch(run.info.run_id, metrics=some, params=others)
         client.set_terminated(run.info.run_id, "FINISHED" if row["status"] in USABLE else "FAILED", end_time=end)
         self._runs[trial_id] = run.info.run_id
+        self._told.pop(trial_id, None)
         self._ended[trial_id] = end
         self._copied.add(trial_id)
 
 
 def _tags(row: dict[str, Any]) -> dict[str, str]:
+    marks = of_name(row)
     tags = {
-        "mlflow.runName": f"{row['method']}-{row['task']}-{row['model']}-{row['ratio']:g}-{row['seed']}",
+        "mlflow.runName": f"{row['method']}{symbols(marks)}-{row['task']}-{row['model']}-{row['ratio']:g}-{row['seed']}",
         "mlflow.source.git.commit": json.loads(row["provenance"]).get("git_commit"),
         "error": (row["error"] or "")[:5000],
         # Runs that are repetitions of each other have it in common, to group by.
         "configuration": configuration(row)[:5000],
         "uses_validation": str(row["uses_validation"]),
+        "marks": ", ".join(mark.name for mark in marks),
+        "mlflow.note.content": legend([symbols(marks)]),
         **{name: row[name] for name in ("trial_id", "status", "method", "task", "model", "device")},
     }
     return {name: value for name, value in tags.items() if value}
+
+
+def _doubts(row: dict[str, Any], marks: TrialMarks) -> dict[str, str]:
+    """The tags of _DOUBTS: the measures of the row that are untrusted and not checkable, and all that is to be said of it."""
+    found = {mark: marks.verdicts.measures(mark, *marks.cell(row)) for mark in (UNTRUSTED, UNCHECKED)}
+    measures = [f"{mark.told}: {', '.join(names)}" for mark, names in found.items() if names]
+    said = [*marks.said(row), *filter(None, [legend([symbols(of_name(row))])]), *measures]
+    return dict(zip(_DOUBTS, (*(", ".join(names) for names in found.values()), "\n\n".join(said)), strict=True))
 
 
 def _params(row: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_what_fails_its_controls_is_marked(folder):
     verdicts += [cell | {"metric": "u_lira advantage", "verdict": "trusted"}]
     folder.store.write_text("controls.json", json.dumps({"verdicts": verdicts}))
     page = write_report(folder.root).read_text()
-    assert "0.5§" in page and "0.1§" not in page and "§ the controls do not bear this measure out" in page
+    assert "0.5§" in page and "0.1§" not in page and "§ untrusted: the controls do not bear this measure out" in page
 
 
 def test_an_interval_of_a_group_stands_beside_its_value(folder):

@@ -22,6 +22,7 @@ import pytest
 
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import MubenchError
+from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.locks import held
 from mubench_ray.results.mlflow_sink import RUNS_FILE, MlflowSink, default_uri, quiet, ui_command, without_password
 from mubench_ray.results.store import Outcome, Store
@@ -72,7 +73,8 @@ def test_a_run_a_trial_with_all_that_the_row_says(store, outcomes):
     row = outcomes[1].row
     run = by_id[row["trial_id"]]
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == f"ft-digits-cnn-small-10-{row['seed']}"
+    cut = "‡" if row["status"] == "truncated" else ""
+    assert run.info.run_name == f"ft{cut}-digits-cnn-small-10-{row['seed']}"
     params = run.data.params
     assert params["method"] == "ft" and params["forget_size"] == "30" and params["training.epochs"] == "1.0"
     assert float(params["lr"]) == 5e-4 and float(params["ratio"]) == 10
@@ -85,6 +87,49 @@ def test_a_run_a_trial_with_all_that_the_row_says(store, outcomes):
     failed = by_id[outcomes[2].row["trial_id"]]
     assert failed.info.status == "FAILED" and failed.data.tags["error"] == "for the test"
     assert not failed.data.metrics.keys() & set(metric_names())
+
+
+def test_what_is_to_be_doubted_stands_in_tags(store, outcomes):
+    """The marks of the method at once, the verdicts of the controls when they are there, on runs that were copied before."""
+    sink = MlflowSink(store.root)
+    assert sink.sync() == 3
+    original, row = outcomes[0].row, outcomes[1].row
+    run = runs(store)[1][original["trial_id"]]
+    assert run.data.tags["marks"] == "control" and run.info.run_name.startswith("original°-")
+    assert run.data.tags["mlflow.note.content"].startswith("° control: ")
+    task, model = setting_names([row["configuration"]])[row["configuration"]]
+    cell = {"task": task, "model": model, "ratio": row["ratio"]}
+    verdicts = [
+        cell | {"metric": "u_mia", "verdict": "untrusted"},
+        cell | {"metric": "zrf", "verdict": "not checkable"},
+    ]
+    verdicts += [cell | {"metric": "indisc", "verdict": "untrusted"}]
+    verdicts += [cell | {"metric": "forget_loss", "verdict": "untrusted", "smallest_difference": 0.25}]
+    store.write_text("controls.json", json.dumps({"verdicts": verdicts}))
+    assert sink.sync() == 0
+    tags = runs(store)[1][row["trial_id"]].data.tags
+    assert (tags["untrusted"], tags["unchecked"]) == ("indisc, u_mia", "zrf")
+    said = tags["mlflow.note.content"].split("\n\n")
+    assert (
+        said[0]
+        == f"{task} · {model} · 10 %: original and retrain are not told apart by their loss on D_F; a difference of 0.25 could have been seen."
+    )
+    assert said[-2].startswith("§ untrusted: ") and said[-2].endswith(": indisc, u_mia")
+    store.write_text("controls.json", json.dumps({"verdicts": verdicts[:2]}))
+    assert MlflowSink(store.root).sync() == 0  # another process
+    assert runs(store)[1][row["trial_id"]].data.tags["untrusted"] == "u_mia"
+    store.write_text("controls.json", json.dumps({"verdicts": []}))
+    assert sink.sync() == 0
+    tags = runs(store)[1][row["trial_id"]].data.tags
+    assert not tags["untrusted"] and not tags["unchecked"] and "untrusted" not in tags["mlflow.note.content"]
+
+
+def test_the_end_of_a_run_holds_measures_to_their_controls(store, outcomes):
+    stop = threading.Event()
+    stop.set()
+    MlflowSink(store.root).follow(stop, every=0.01)
+    tags = runs(store)[1][outcomes[1].row["trial_id"]].data.tags
+    assert "u_mia" in tags["unchecked"].split(", ")  # one seed
 
 
 def test_a_curve_is_a_series_over_the_permille_of_the_retrain(store, outcomes):

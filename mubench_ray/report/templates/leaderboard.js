@@ -45,12 +45,27 @@
   for (const s of data.styles) {
     const chip = make("button", { className: "chip", type: "button", ariaPressed: "true", title: "Click to hide or show; double-click to see it alone" });
     chip.innerHTML = glyph(s);
-    chip.append(s.label);
+    chip.append(s.name = make("span", { textContent: s.label }));
     chip.addEventListener("click", () => { hidden.has(s.label) ? hidden.delete(s.label) : hidden.add(s.label); update(); });
     chip.addEventListener("dblclick", () => { const others = data.styles.filter(o => o !== s && !o.control).map(o => o.label); const alone = others.every(o => hidden.has(o)); hidden.clear(); if (!alone) others.forEach(o => hidden.add(o)); update(); });
     s.chip = chip;
     $("methods").append(chip);
   }
+
+  // Marks: what holds in one of several cells is told.
+  const signs = Object.values(data.marks).map(mark => mark.symbol);
+  const together = texts => signs.filter(symbol => texts.some(text => text && text.includes(symbol))).join("");
+  const legend = text => Object.values(data.marks).filter(mark => text.includes(mark.symbol)).map(mark => mark.symbol + " " + mark.name + ": " + mark.words).join("; ");
+  const has = (names, name) => names.split(", ").includes(name);
+  const symbol = name => data.marks[name].symbol;
+  const ofName = r => (r.control ? symbol("control") : "") + (r.uses_validation ? symbol("reads D_V") : "") + (r.truncated ? symbol("truncated") : "");
+  const isChosen = r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr"));
+  // The contenders of rows with their marks, by label.
+  const namesOf = (rows, marks = r => r.marks || "") => {
+    const found = {};
+    for (const r of rows) (found[r.label] = found[r.label] || []).push(marks(r));
+    return Object.fromEntries(Object.entries(found).map(([label, texts]) => [label, label + together(texts)]));
+  };
 
   // The table
   const shown = new Set(data.columns.filter(c => c.board).map(c => c.name));
@@ -75,16 +90,18 @@
       head.append(th);
     };
     fixed.forEach(([key, title]) => heading(key, title, "", key === "ratio" || key === "n"));
-    const arrows = { higher: " ↑", lower: " ↓", neither: "" };
+    const here = board.filter(isChosen), arrows = { higher: " ↑", lower: " ↓", neither: "" };
     for (const c of columns) {
-      heading(c.name, c.title + arrows[c.direction], c.summary + (c.cites ? " (" + c.cites + ")" : ""), true);
+      heading(c.name, c.title + together(here.map(r => doubtsOf(r, c))) + arrows[c.direction], c.summary + (c.cites ? " (" + c.cites + ")" : ""), true);
       if (c.letters) {
         heading("group", "Group", "Letters by " + c.title + ": methods without a common letter differ (over common training seeds and forget draws, 5% jointly over all pairs of the cell)", false);
         heading("told_from_retrain", "Told from a retrain", "Whether its " + c.title + " is worse than that of retrains (over common training seeds and forget draws, 5% jointly over the cell; yes or no, empty where they are too few)", false);
       }
     }
-    const rows = board.filter(r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr")) && !hidden.has(r.label));
-    if (sortBy) rows.sort((a, b) => { const [x, y] = (data.columns.find(c => c.name === sortBy) || {}).format === "signed" ? [a, b].map(r => r[sortBy] === null ? null : Math.abs(r[sortBy])) : [a[sortBy], b[sortBy]]; if (x === null || y === null) return (x === null) - (y === null); return direction * (typeof x === "string" ? x.localeCompare(y) : x - y); });
+    const rows = here.filter(r => !hidden.has(r.label)), sorted = data.columns.find(c => c.name === sortBy) || {};
+    // What is untrusted ranks nothing: it comes last either way, as what has no value does.
+    const key = r => sorted.name && (r[sortBy] === null || has(r.untrusted, sorted.of || sorted.name)) ? null : sorted.format === "signed" ? Math.abs(r[sortBy]) : r[sortBy];
+    if (sortBy) rows.sort((a, b) => { const x = key(a), y = key(b); if (x === null || y === null) return (x === null) - (y === null); return direction * (typeof x === "string" ? x.localeCompare(y) : x - y); });
     const body = rows.slice(0, limit).map(r => {
       const s = style.get(r.label), tr = make("tr", { className: "row" + (r.control ? " control" : "") });
       for (const [key] of fixed) {
@@ -92,13 +109,16 @@
         if (key === "label") {
           td.append(make("span", { className: "swatch", style: "background:" + (s ? s.colour : "#999") }), r.label);
           if (r.control) td.append(badge("control"));
-          if (r.uses_validation) td.append(badge("uses D_V", "warn"));
+          if (r.uses_validation) td.append(badge("reads D_V", "warn"));
         } else if (key === "n") {
           td.append(r.n === r.planned ? String(r.n) : r.n + " of " + r.planned);
           const lost = r.planned - r.n;
           if (lost) td.append(make("span", { className: "badge bad", textContent: lost + " failed" }));
           if (r.truncated) td.append(badge("truncated", "warn", r.truncated + " "));
-        } else td.append(key === "ratio" ? r.ratio + " %" : r[key]);
+        } else if (key === "ratio") {
+          td.append(r.ratio + " %");
+          if (r.not_told_apart) td.append(sign("not told apart", "untold", r.not_told_apart));
+        } else td.append(r[key]);
         tr.append(td);
       }
       for (const c of columns) {
@@ -117,13 +137,16 @@
       $("more").append(`The first ${limit} of ${rows.length.toLocaleString("en")} rows. `, all);
     }
   }
+  // Of a difference to the retrain: the marks of what it is of.
+  const doubtsOf = (r, c) => (has(r.untrusted, c.of || c.name) ? symbol("untrusted") : "") + (has(r.unchecked, c.of || c.name) ? symbol("not checkable") : "");
   const badge = (name, kind = "", before = "") => make("span", { className: "badge " + kind, textContent: before + name, title: data.marks[name].words });
   const sign = (name, kind, title) => make("span", { className: kind, textContent: " " + data.marks[name].symbol, title });
   function cell(r, c) {
     const value = r[c.name], none = value === null || value === undefined, td = make("td", { className: "n" + (none ? " none" : "") }, text(value, c));
     const floor = (data.noise[r.task + "\u0000" + r.model + "\u0000" + r.ratio] || {})[c.name];
-    if (!none && floor !== null && floor !== undefined && Math.abs(value) <= floor + 1e-12) td.append(sign("within the noise floor", "within", "Within the noise floor: two retrains differ by " + floor.toFixed(4)));
-    if (!none && r.untrusted.split(", ").includes(c.name)) td.append(sign("untrusted", "untrusted", data.marks.untrusted.words));
+    if (!none && has(r.within, c.name)) td.append(sign("within the noise floor", "within", "Within the noise floor: two retrains differ by " + floor.toFixed(4)));
+    if (!none && has(r.untrusted, c.of || c.name)) td.append(sign("untrusted", "untrusted", data.marks.untrusted.words));
+    if (!none && has(r.unchecked, c.of || c.name)) td.append(sign("not checkable", "unchecked", data.marks["not checkable"].words));
     const low = r[c.name + "_low"], high = r[c.name + "_high"];
     if (low !== null && low !== undefined && !(c.format === "share" && text(low, c) === text(high, c))) td.append(make("span", { className: "ci", textContent: text(low, c) + (c.format === "signed" ? " … " : " – ") + text(high, c) }));
     return td;
@@ -150,8 +173,8 @@
   const inScope = (row, names) => names.every(name => row[name] === scopeOf(name)) && (!chosen("lr") || row.lr === null || String(row.lr) === chosen("lr")) && !hidden.has(row.label);
   const along = Object.keys(data.scopes.columns).filter(f => f.includes("@")).map(f => f.split("@")), shares = [...new Set(along.map(([, share]) => share))];
   const melt = row => shares.map(share => {
-    const point = { label: row.label, method: row.method, ratio: row.ratio, n: row.n, share: Math.round(1e4 * Number(share)) / 100 };
-    for (const [name, at] of along) if (at === share) point[name] = row[name + "@" + share];
+    const point = { label: row.label, marks: row.marks, method: row.method, ratio: row.ratio, n: row.n, share: Math.round(1e4 * Number(share)) / 100 };
+    for (const [name, at] of along) if (at === share) { point[name] = row[name + "@" + share]; point[name + "_marks"] = row[name + "_marks"]; }
     return point;
   });
   const histograms = unpack(data.histograms), pooled = choices.ratio.length > 1 ? "all" : choices.ratio[0];
@@ -168,6 +191,10 @@
     capacity: () => data.capacity.filter(r => r.task === one("task") && r.model === one("model") && !hidden.has(r.label)),
     scaling: () => data.scaling.filter(r => r.task === one("task") && !hidden.has(r.label)),
   };
+  // The parameters of a panel: its contenders with their marks, and the mark of its measure.
+  const markedIn = (rows, metric) => ({ names: namesOf(rows), mark: together(rows.map(r => r[metric + "_marks"])) });
+  // Whether something is said first of a cell of those that are shown.
+  const untold = (names = ["task", "model", "ratio"]) => (board.some(r => r.not_told_apart && names.every(k => !chosen(k) || String(r[k]) === chosen(k))) ? symbol("not told apart") : "");
   async function draw() {
     for (const [kind, specs] of Object.entries(data.panels)) {
       const section = document.querySelector(`section[data-chart="${kind}"]`);
@@ -185,8 +212,10 @@
         section.querySelector(".panels").append(box);
         if (typeof vegaEmbed === "undefined") { box.textContent = "Not drawn: vl-convert was missing where this page was made."; continue; }
         if (kind === "lira") spec = { ...spec, columns: Math.max(1, Math.floor((box.clientWidth - 50) / 272)) };
-        const { view } = await vegaEmbed(box, { ...spec, datasets: { rows: rowsFor[kind]() } }, { actions: false, renderer: "svg" });
-        views.push([kind, view]);
+        const rows = rowsFor[kind](), told = markedIn(rows, spec.usermeta.metric);
+        const params = spec.params.map(p => (p.name in told ? { ...p, value: told[p.name] } : p));
+        const { view } = await vegaEmbed(box, { ...spec, params, datasets: { rows } }, { actions: false, renderer: "svg" });
+        views.push([kind, view, spec.usermeta.metric]);
       }
     }
     document.body.dataset.drawn = "yes";
@@ -194,28 +223,41 @@
   function describe() {
     const part = (name, plural) => chosen(name) || (choices[name].length > 1 ? `average of ${choices[name].length} ${plural}` : choices[name][0]);
     for (const section of document.querySelectorAll("section.charts")) {
-      const kind = section.dataset.chart;
+      const kind = section.dataset.chart, cell = untold(kind === "ratio" ? ["task", "model"] : undefined);
+      const drawnRows = rowsFor[kind](), metrics = (data.panels[kind] || []).map(spec => spec.usermeta.metric);
+      section.querySelector(".legend").textContent = legend(cell + together([...Object.values(namesOf(drawnRows)), ...metrics.map(metric => markedIn(drawnRows, metric).mark)]));
       if (["resisting", "lira", "capacity", "scaling"].includes(kind)) {
         const drawn = kind === "lira" ? rowsFor.lira() : [];
         if (kind === "lira") section.querySelector(".more").textContent = !drawn.length ? "" : drawn[0].score.startsWith("log l") ? "The score is the log likelihood ratio of the two, by shadow models of other training seeds: above 0 the attack says forgotten, whether it gives itself away by remembering or by forgetting too much." : "The score is the logit-scaled confidence in the true label: orange to the right is still remembered, to the left forgotten beyond retraining. Likelihood ratios need at least 4 training seeds, each with its retrain.";
         const ratio = !drawn.length ? [] : [drawn[0].ratio === "all" ? `all ${choices.ratio.length} ratios` : drawn[0].ratio + " %"];
-        section.querySelector(".scope").textContent = [one("task"), ...(kind === "scaling" ? [] : [one("model")]), ...ratio].join(" · ");
+        section.querySelector(".scope").textContent = [one("task"), ...(kind === "scaling" ? [] : [one("model")]), ...ratio].join(" · ") + cell;
         continue;
       }
       const ratio = section.dataset.chart === "ratio" ? [] : [chosen("ratio") ? chosen("ratio") + " %" : choices.ratio.length > 1 ? `average of ${choices.ratio.length} ratios` : choices.ratio[0] + " %"];
-      const wanted = board.filter(r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr")) && !hidden.has(r.label));
+      const wanted = board.filter(r => isChosen(r) && !hidden.has(r.label));
       const drawn = new Set(rowsFor[section.dataset.chart]().filter(r => r.n).map(r => r.label)), absent = [...new Set(wanted.map(r => r.label))].filter(label => !drawn.has(label));
       const left = absent.length ? `Left out, because no seed has a usable trial in every cell: ${absent.slice(0, 6).join(", ")}${absent.length > 6 ? " and " + (absent.length - 6) + " more" : ""}` : "";
-      section.querySelector(".scope").textContent = [part("task", "tasks"), part("model", "models"), ...ratio].join(" · ");
+      section.querySelector(".scope").textContent = [part("task", "tasks"), part("model", "models"), ...ratio].join(" · ") + cell;
       section.querySelector(".left").textContent = left;
     }
   }
   function update() {
-    for (const s of data.styles) s.chip.setAttribute("aria-pressed", String(!hidden.has(s.label)));
+    chips();
     table();
     describe();
-    for (const [kind, view] of views) view.data("rows", rowsFor[kind]()).runAsync();
+    for (const [kind, view, metric] of views) {
+      const rows = rowsFor[kind](), { names, mark } = markedIn(rows, metric);
+      view.signal("names", names).signal("mark", mark).data("rows", rows).runAsync();
+    }
   }
+  function chips() {
+    const names = namesOf(board.filter(isChosen), ofName);
+    for (const s of data.styles) {
+      s.chip.setAttribute("aria-pressed", String(!hidden.has(s.label)));
+      s.name.textContent = names[s.label] || s.label;
+    }
+  }
+  chips();
   table();
   describe();
   draw();
