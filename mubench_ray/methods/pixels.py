@@ -48,3 +48,17 @@ def ascent(ctx: Context, network: nn.Module, batch: Batch, read: Tensor) -> tupl
         ctx.task.losses(outputs, moved).sum().backward(inputs=[read])
     assert read.grad is not None
     return read.grad, ctx.task.log_probs(outputs.detach(), moved)
+
+
+def joined(batch: Batch, kept: Tensor, read: Tensor, labels: Tensor, sources: Tensor) -> Batch:
+    """The rows of a batch that are ``kept`` (B,), followed by made pictures as the network reads them, (M, C, H, W), with their labels (M,), each made
+    of the row of the batch that ``sources`` (M,) names."""
+    order = torch.cat([kept.nonzero().flatten(), sources])
+    made = Batch(
+        columns={name: column[order] for name, column in batch.columns.items()}, inputs={}, forget=batch.forget[order]
+    )
+    labels = torch.cat([batch["labels"][kept], labels])
+    (name,) = batch.inputs
+    return replace(
+        made, columns={**made.columns, "labels": labels}, inputs={name: torch.cat([pixels(batch)[kept], read])}
+    )
