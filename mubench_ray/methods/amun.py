@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, integer, log_uniform, method, uniform
-from mubench_ray.methods.pixels import ascent, joined, no_pixels, pixels, span, with_pixels
+from mubench_ray.methods.pixels import ascent, joined, no_pixels, picked, pixels, span
 from mubench_ray.tasks.base import Batch, Task
 
 #: Pictures that are attacked at a time.
@@ -60,8 +60,7 @@ class Amun(Method):
         left = torch.arange(len(true), device=true.device)
 
         def look() -> tuple[Tensor, Tensor]:
-            part = with_pixels(forget, pixels(forget)[left], labels=true[left])
-            return ascent(ctx, ctx.original, part, black + at * (white - black))
+            return ascent(ctx, ctx.original, picked(forget, left), black + at * (white - black))
 
         while len(left):
             for _ in range(self.steps):

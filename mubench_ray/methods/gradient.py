@@ -5,19 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mubench_ray.tasks.base import Batch
 from mubench_ray.training.context import Context
 
 
-def whole_losses(ctx: Context, batch: Batch) -> Tensor:
-    """The task's loss of f_U on each example, (B,), computed whole by every process, so that its gradient is the whole batch's on each."""
-    return ctx.task.losses(ctx.task.outputs(ctx.network, batch), batch)
-
-
 def gradients_of(ctx: Context, loss: Tensor) -> dict[str, Tensor]:
-    """The gradient of a loss in every parameter that is trained, by name; zeros where it has none. No gradient is left behind."""
+    """The gradient of a loss in every parameter that is trained, by name, the same in every process; zeros where it has none. None is left behind."""
     # Not torch.autograd.grad: the meter that counts FLOs cannot look into it.
     loss.backward()
+    if ctx.world.size > 1:
+        ctx.world.average_gradients(ctx.network)
     trained = {name: p for name, p in ctx.network.named_parameters() if p.requires_grad}
     found = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in trained.items()}
     for parameter in trained.values():

@@ -44,6 +44,6 @@ class JustInTime(Method):
             noise = self.sigma * torch.randn(x.shape, generator=generator).to(x)
             neighbour = (x + noise).clamp(x.min(), x.max())
             with torch.no_grad():
-                there = ctx.task.outputs(ctx.network, with_pixels(forget, neighbour)).float()
+                there = ctx.outputs(with_pixels(forget, neighbour)).float()
             steep = steep + (here - there).norm(dim=1) / (x - neighbour).flatten(1).norm(dim=1)
         return ctx.mean(steep / self.samples)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, integer, method
-from mubench_ray.methods.gradient import gradients_of, whole_losses, with_gradient
+from mubench_ray.methods.gradient import gradients_of, with_gradient
 from mubench_ray.tasks.base import Batch
 
 #: Weight of the forget loss where no bargain is struck, as released.
@@ -38,7 +38,7 @@ class Munba(Method):
     def bargain(self, ctx: Context, retain: Batch, forget: Batch) -> Tensor:
         """A step in the direction that both agree on."""
         relabelled = ctx.relabel(forget, keep_true=True, redraw=True)
-        losses = [ctx.mean(whole_losses(ctx, batch)) for batch in (retain, relabelled)]
+        losses = [ctx.loss(batch) for batch in (retain, relabelled)]
         ours, theirs = (gradients_of(ctx, loss) for loss in losses)
         a, b = weights(ours, theirs)
         value = a * losses[0] + b * losses[1]

@@ -40,8 +40,18 @@ def span(ctx: Context) -> tuple[Tensor, Tensor]:
 
 
 def ascent(ctx: Context, network: nn.Module, batch: Batch, read: Tensor) -> tuple[Tensor, Tensor]:
-    """(gradient of each example's task loss at the pictures ``read``, log-probabilities there) of a network that stays as it is."""
-    read = read.detach().requires_grad_()
+    """(gradient of each example's task loss at the pictures ``read``, log-probabilities there) of a network in eval mode that stays as it is."""
+    moved = with_pixels(batch, read.detach())
+    rows = ctx.world.rows(len(batch))
+    if rows is None:
+        return _ascent(ctx, network, moved)
+    with ctx.world.split(moved, rows) as own:
+        found = _ascent(ctx, network, own)
+    return ctx.world.gather(found, rows, len(batch))
+
+
+def _ascent(ctx: Context, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    read = pixels(batch).clone().requires_grad_()
     with torch.enable_grad():
         moved = with_pixels(batch, read)
         outputs = ctx.task.outputs(network, moved)
@@ -50,15 +60,14 @@ def ascent(ctx: Context, network: nn.Module, batch: Batch, read: Tensor) -> tupl
     return read.grad, ctx.task.log_probs(outputs.detach(), moved)
 
 
+def picked(batch: Batch, order: Tensor) -> Batch:
+    """The rows of a batch that ``order`` names, as often as it names them."""
+    columns, inputs = ({name: column[order] for name, column in part.items()} for part in (batch.columns, batch.inputs))
+    return replace(batch, columns=columns, inputs=inputs, forget=batch.forget[order], cache={})
+
+
 def joined(batch: Batch, kept: Tensor, read: Tensor, labels: Tensor, sources: Tensor) -> Batch:
     """The rows of a batch that are ``kept`` (B,), followed by made pictures as the network reads them, (M, C, H, W), with their labels (M,), each made
     of the row of the batch that ``sources`` (M,) names."""
-    order = torch.cat([kept.nonzero().flatten(), sources])
-    made = Batch(
-        columns={name: column[order] for name, column in batch.columns.items()}, inputs={}, forget=batch.forget[order]
-    )
-    labels = torch.cat([batch["labels"][kept], labels])
-    (name,) = batch.inputs
-    return replace(
-        made, columns={**made.columns, "labels": labels}, inputs={name: torch.cat([pixels(batch)[kept], read])}
-    )
+    rows = picked(batch, torch.cat([kept.nonzero().flatten(), sources]))
+    return with_pixels(rows, torch.cat([pixels(batch)[kept], read]), labels=torch.cat([batch["labels"][kept], labels]))

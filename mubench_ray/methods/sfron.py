@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, integer, log_uniform, method, uniform
-from mubench_ray.methods.gradient import gradients_of, whole_losses, with_gradient
+from mubench_ray.methods.gradient import gradients_of, with_gradient
 from mubench_ray.methods.importance import importance_phase, taken
 from mubench_ray.tasks.base import Batch
 
@@ -65,7 +65,7 @@ class SFRon(Method):
         ctx.state["steps"], ctx.state["seen"] = ctx.state["steps"] + 1, ctx.state["seen"] + len(retain)
         if not ascends:
             return ctx.loss(retain)
-        losses = whole_losses(ctx, forget)
+        losses = ctx.losses(forget)
         weights = (losses.detach().pow(self.weighting) + LITTLE).reciprocal()
         goal = (
             -self.alpha * (1 + math.cos(math.pi * share)) / 2 * ctx.mean(losses * weights * len(forget) / weights.sum())
