@@ -15,7 +15,11 @@ from mubench_ray.trials import unlearning
 
 CONTROLS = {"original", "retrain"}
 #: One-shot updates in eval mode: BatchNorm statistics stay.
-ONE_SHOT = {"ff", "iu", "ssd"}
+ONE_SHOT = {"assd", "ff", "iu", "lfssd", "ssd"}
+#: Of those, the ones that shrink some weights and leave the rest.
+SHRINK = {"assd", "lfssd", "ssd"}
+#: Methods that train in eval mode throughout.
+STILL = {"jit"}
 #: Methods that end with a network of their own.
 ENSEMBLES = {"sisa"}
 #: Prefixes of what is trained, where it is not everything.
@@ -23,9 +27,24 @@ PARTS = {"cf_k": ("resnet.encoder.stages.1.", "classifier."), "eu_k": ("resnet.e
 EXPECTED = {
     "bad_t", "cf_k", "cfw", "ct", "delete", "eu_k", "fcs", "ff", "ft", "iu", "kde", "kga", "l1_sparse", "msg", "neggrad", "neggrad_plus",
     "npo", "original", "prmq", "rand_label", "retrain", "rni", "salun", "scrub", "sisa", "srl", "ssd",
+    "amun", "assd", "boundary_expand", "boundary_shrink", "jit", "lfssd", "munba", "natmu", "noisy_fine_tuning", "sfron", "unsir",
 }  # fmt: skip
 #: Methods that redraw, noise, transpose, prune or shrink weights other than adapters.
-REFUSE_LORA = {"cfw", "ct", "eu_k", "kde", "msg", "prmq", "rni", "sisa", "ssd"}
+REFUSE_LORA = {
+    "assd",
+    "boundary_expand",
+    "cfw",
+    "ct",
+    "eu_k",
+    "kde",
+    "lfssd",
+    "msg",
+    "noisy_fine_tuning",
+    "prmq",
+    "rni",
+    "sisa",
+    "ssd",
+}
 USES_VALIDATION = {"scrub", "kde", "kga"}
 
 
@@ -54,7 +73,9 @@ def test_it_changes_the_tensors_it_claims_to_and_no_others(name):
     if name in CONTROLS:
         assert not changed
     elif name in ONE_SHOT:
-        assert changed <= parameters and (name == "ssd" or changed == parameters)
+        assert changed <= parameters and (name in SHRINK or changed == parameters)
+    elif name in STILL:
+        assert changed == parameters
     elif name in PARTS:
         assert changed == {n for n in ran.before if n.startswith(PARTS[name])}
     elif name == "salun":

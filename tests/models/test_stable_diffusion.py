@@ -200,7 +200,10 @@ def test_half_precision_parts_become_float32_and_a_changed_folder_is_read_anew(l
     _frozen.cache_clear()
 
 
-def test_methods_that_need_probabilities_or_a_head_refuse(setting):
+def test_methods_that_need_probabilities_labelled_pictures_or_a_head_refuse(setting):
     task, _, _, _, network = setting
     refused = {name for name, method in METHODS if method.refusal(type(task)) or method.refusal_for_network(network)}
-    assert refused == {"cf_k", "eu_k", "cfw", "delete", "fcs", "ff", "kde", "prmq", "rni", "sisa"}
+    assert refused == {
+        "amun", "boundary_expand", "boundary_shrink", "cf_k", "cfw", "delete", "eu_k", "fcs", "ff", "jit", "kde", "lfssd", "natmu", "prmq", "rni", "sisa",
+        "unsir",
+    }  # fmt: skip

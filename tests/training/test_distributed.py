@@ -246,7 +246,7 @@ def test_in_pieces_a_method_that_handles_weights_is_refused(both):
 
 
 #: Every step of these is of single examples, or of networks of the method's own: each process does all of it.
-WHOLE = {"ff", "ssd", "sisa", "original"}
+WHOLE = {"assd", "ff", "lfssd", "ssd", "sisa", "original"}
 
 
 @pytest.mark.parametrize("case", CASES)
