@@ -125,15 +125,21 @@ def check_distance(
     return _unseen(found, seeds, f"the original is not told apart by its accuracy on D_F: {shown}")
 
 
-def check_paired(metric: str, original: Mapping[Any, float | None], *, ideal: float, side: Side | None) -> Check:
+def check_paired(
+    metric: str, original: Mapping[Any, float | None], *, ideal: float, side: Side | None, ratio: bool = False
+) -> Check:
     """Decide on a metric that compares with the retrain and says on which side of it the original lies, from values of
-    the original alone: of one law their differences are symmetric about the ideal. Ratios are given as (x - 1) / (x + 1),
-    which are."""
+    the original alone: of one law their differences are symmetric about the ideal. Of a ``ratio`` x, whose ideal is 1,
+    (x - 1) / (x + 1) is, and is tested."""
     ours = _known(original)
     if len(ours) < SEEDS:
         return _too_few(metric, len(ours))
-    apart = tell_from(ours, ideal, side)
     on_original = mean_interval(list(ours.values()))
+    tested = {seed: (x - 1) / (x + 1) if ratio else x - ideal for seed, x in ours.items()}
+    apart = tell_from(tested, 0.0, side)
+    if ratio:
+        smallest = 2 * apart.smallest / (1 - apart.smallest) if apart.smallest < 1 else math.inf
+        apart = replace(apart, smallest=smallest)
     found = _tested(Check(metric, "trusted", "", on_original), apart)
     if apart.told:
         told = f"the original is told apart from its retrains: {on_original}, ideal is {ideal:.3g}"
@@ -166,8 +172,10 @@ def _too_few(metric: str, seeds: int) -> Check:
 
 def _unseen(found: Check, seeds: int, reason: str) -> Check:
     """Not trusted; of few seeds that means nothing."""
-    could = f"; at {seeds} seeds {found.smallest_difference or 0:.3g} would have been seen with a probability of 80 %"
-    return replace(found, verdict="untrusted" if seeds >= ENOUGH else "not checkable", reason=reason + could)
+    smallest = found.smallest_difference
+    seen = "no difference" if smallest is None else f"{smallest:.3g}"
+    reason += f"; at {seeds} seeds {seen} would have been seen with a probability of 80 %"
+    return replace(found, verdict="untrusted" if seeds >= ENOUGH else "not checkable", reason=reason)
 
 
 def gate(rows: Iterable[Mapping[str, Any]], declared: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -237,12 +245,10 @@ def _check(name: str, told: Mapping[str, Mapping[str, Any]], cell: _Cell) -> Che
             return Check(
                 name, "not checkable", "a distance to the own retrain, from which that to others does not follow"
             )
-        if (low, ideal, high) == (0.0, 1.0, None):
-            ratios = {seed: (value - 1) / (value + 1) for seed, value in original.items()}
-            return _of_ratio(check_paired(name, ratios, ideal=0.0, side=side), original)
-        return check_paired(name, original, ideal=ideal, side=side)
+        ratio = (low, ideal, high) == (0.0, 1.0, None)
+        return check_paired(name, original, ideal=ideal, side=side, ratio=ratio)
     inner = METRICS.get(name).folds if name in METRICS else None
-    if inner is not None and all(cell.values(inner)):
+    if inner is not None and all(cell.values(inner)) and _number(told[inner].get("ideal")) is not None:
         return _of_fold(name, _check(inner, told, cell), cell)
     chance = _chance(name, entry, cell.sizes)
     return check_metric(name, original, retrain, ideal=ideal, side=side, chance=chance, folded=folded)
@@ -258,16 +264,6 @@ def _of_fold(name: str, inner: Check, cell: _Cell) -> Check:
     if (smallest := inner.smallest_difference) is None:
         return found
     return replace(found, smallest_difference=abs(fold.compute(at + smallest) - fold.compute(at)))
-
-
-def _of_ratio(found: Check, original: Values) -> Check:
-    """Numbers of u = (x - 1) / (x + 1) as those of x."""
-    smallest = found.smallest_difference
-    back = 2 * smallest / (1 - smallest) if smallest is not None and smallest < 1 else None
-    values = list(original.values())
-    return replace(
-        found, smallest_difference=back, original=mean_interval(values) if len(values) > 1 else None, difference=None
-    )
 
 
 def _side(entry: Mapping[str, Any], ideal: float, low: float | None, high: float | None) -> Side | None:
