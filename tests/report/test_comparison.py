@@ -28,7 +28,7 @@ def test_equal_means_are_rarely_told_apart(claims, law):
 
 
 def test_a_contender_three_deviations_worse_is_found(claims):
-    """In at least 80% of its 17 pairs at 5 blocks; measured 84%."""
+    """In most of its 17 pairs at 5 blocks: 83% of 1,000 tables; 60 have a standard error of 3%."""
     assert claims["power"](18, 5, 60) >= 0.75
 
 
