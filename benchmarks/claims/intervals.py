@@ -151,8 +151,8 @@ def pool(rng: Rng, trainings: int, leak: float, common: float, draws: int = 1) -
 
 #: A group metric, and its pools: trainings and draws.
 GROUPS = {
-    "u_lira": ((5, 1), (8, 1), (16, 1), (16, 3), (40, 1)),
-    "klom": ((12, 1), (16, 1), (40, 1)),
+    "u_lira": ((5, 1), (8, 1), (16, 1), (16, 3), (32, 1)),
+    "klom": ((13, 1), (16, 1), (32, 1)),
     "forgetting_quality": ((16, 1),),
 }
 #: How much D_F leaks, and what models of one training have in common.
@@ -194,13 +194,17 @@ def main() -> None:
     arguments.add_argument(
         "--repetitions", type=int, default=4000, help="of a share; half of a crossing, 1 in 20 of a group metric"
     )
-    most = arguments.parse_args().repetitions
+    arguments.add_argument("--tables", nargs="+", default=["shares", "crossings", "groups"])
+    given = arguments.parse_args()
+    most = given.repetitions
     tables: tuple[tuple[Callable[[int], Iterator[str]], int], ...] = (
         (shares, most),
         (crossings, max(most // 2, 2)),
         (groups, max(most // 20, 2)),
     )
     for table, repetitions in tables:
+        if table.__name__ not in given.tables:
+            continue
         print(f"\n{table.__doc__}\n({repetitions} repetitions)\n")
         for place, line in enumerate(table(repetitions)):
             print(f"| {line} |", flush=True)

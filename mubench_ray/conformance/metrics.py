@@ -37,9 +37,12 @@ def check(name: str) -> Iterator[Finding]:
 def check_metric(metric: Metric) -> Iterator[Finding]:
     """A metric of one trial."""
     yield check_words(metric)
-    faults = undeclared("", metric) + misnumbered(metric.version)
-    yield all_of("declares a direction, a range, an ideal inside it and a version", faults)
     known = observe(np.random.default_rng(0), 12)
+    faults = undeclared("", metric) + misnumbered(metric.version)
+    counted = f"{metric.counts}_correct"
+    if metric.counts and counted not in known and not observable(counted):
+        faults.append(f"counts {metric.counts!r}, a set of which nothing gives {counted!r}")
+    yield all_of("declares a direction, a range, an ideal inside it and a version", faults)
     further = {need for need in reads(metric.name) - known.keys() if observable(need)}
     unknown = sorted((reads(metric.name) | set(metric.optional)) - known.keys() - further)
     told = [

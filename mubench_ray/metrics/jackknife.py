@@ -56,39 +56,47 @@ def _jackknife(
     metric: GroupMetric, observed: Mapping[str, Any], values: Mapping[str, Any], options: Mapping[str, Any]
 ) -> dict[str, Interval]:
     folds = np.unique(np.concatenate([np.asarray(observed[name], float) for name in ("trial_fold", "oracle_fold")]))
-    if len(folds) < FOLDS:
+    count = len(folds)
+    if count < FOLDS:
         reason = f"fewer than {FOLDS} trainings"
         return {name: Interval(None, None, reason) for name in values}
     parts = blocks(folds)
+    # What the squares of the moves have to be times, for a mean to get its own variance: (B - 1) / B where blocks take all.
+    scale = (count - len(parts[0])) ** 2 / (count * len(parts[0]) * (len(parts) - 1))
     try:
         moved = [metric.compute(**without(metric, observed, part), **options) for part in parts]
     except Exception as error:  # noqa: BLE001 - of a metric of somebody's own, which may not bear fewer models
         return {name: Interval(None, None, f"with models left out: {one_line(error)}") for name in values}
-    over = f"{len(folds)} trainings, by a jackknife of {len(parts)} blocks"
+    over = f"{count} trainings, by a jackknife of {len(parts)} blocks"
     return {
-        name: _interval(metric, name, value, [float(each[name]) for each in moved], over)
+        name: _interval(metric, name, value, [float(each[name]) for each in moved], scale, over)
         for name, value in values.items()
     }
 
 
-def _interval(metric: GroupMetric, name: str, value: float, moved: list[float], over: str) -> Interval:
+def _interval(metric: GroupMetric, name: str, value: float, moved: list[float], scale: float, over: str) -> Interval:
     from scipy.special import stdtrit
 
-    left_out, count = np.array(moved), len(moved)
+    left_out = np.array(moved)
     if not np.isfinite(left_out).all():
         return Interval(None, None, "undefined with models left out")
     if np.ptp(left_out) == 0:  # counts of few, or none of them: no width is no certainty
         return Interval(None, None, "does not move with models left out")
-    error = np.sqrt((count - 1) / count * np.square(left_out - left_out.mean()).sum())
-    arm = stdtrit(count - 1, (1 + LEVEL) / 2) * error
+    error = np.sqrt(scale * np.square(left_out - left_out.mean()).sum())
+    arm = stdtrit(len(moved) - 1, (1 + LEVEL) / 2) * error
     part = metric.parts[name]
     return Interval(float(max(value - arm, part.low)), float(min(value + arm, part.high)), over)
 
 
 def blocks(folds: np.ndarray) -> list[np.ndarray]:
-    """The sorted distinct ``folds`` (F,) in at most BLOCKS blocks of neighbours."""
-    unit = np.arange(len(folds)) // (2 if len(folds) >= PAIRED else 1)
-    return [folds[np.isin(unit, part)] for part in np.array_split(np.unique(unit), min(BLOCKS, int(unit[-1]) + 1))]
+    """Blocks of as many neighbours each, at most BLOCKS, of the sorted distinct ``folds`` (F,); a rest is in none.
+
+    Blocks of unlike size would leave unlike numbers of models, which alone moves a number like KLoM.
+    """
+    together = 2 if len(folds) >= PAIRED else 1
+    units = len(folds) // together
+    size = together * -(-units // BLOCKS)
+    return [folds[start : start + size] for start in range(0, len(folds) - size + 1, size)]
 
 
 def without(metric: GroupMetric, observed: Mapping[str, Any], block: np.ndarray) -> dict[str, np.ndarray]:

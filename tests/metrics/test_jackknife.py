@@ -55,13 +55,27 @@ def test_models_of_one_training_stay_together():
     assert (thrice["value"].low, thrice["value"].high) == pytest.approx((alone["value"].low, alone["value"].high))
 
 
-@pytest.mark.parametrize("count", [4, 10, 11, PAIRED, 33, 64])
-def test_blocks_part_the_trainings(count):
+@pytest.mark.parametrize(
+    ("count", "number", "size"),
+    [(4, 4, 1), (10, 10, 1), (11, 5, 2), (13, 6, 2), (PAIRED, 8, 2), (33, 8, 4), (64, 8, 8)],
+)
+def test_blocks_are_of_one_size(count, number, size):
+    """Else unlike numbers of models are left, which alone moves a number like KLoM."""
     folds = np.arange(count) * 3.0 + 1
     parts = blocks(folds)
-    assert len(parts) <= BLOCKS and np.concatenate(parts).tolist() == folds.tolist()
-    if count >= PAIRED:  # halves 2k and 2k + 1 of a pool complement each other
-        assert all(int(part[0] - 1) // 3 % 2 == 0 for part in parts)
+    assert [len(part) for part in parts] == [size] * number and number <= BLOCKS
+    assert np.concatenate(parts).tolist() == folds[: number * size].tolist()
+
+
+@pytest.mark.parametrize("count", [11, 13, 17])
+def test_trainings_in_no_block_count_as_well(count):
+    """Of a mean, the squared error is its variance on average, whatever is left over."""
+    metric, squares = registered_mean(value=Part("neither", low=-99)), []
+    for loss in np.random.default_rng(count).normal(size=(1500, count)):
+        found = of(metric, {"test_loss": loss, "trial_fold": np.arange(count), "oracle_fold": []})["value"]
+        arm = (found.high - found.low) / 2
+        squares.append((arm / t.ppf(0.975, len(blocks(np.arange(count))) - 1)) ** 2)
+    assert np.mean(squares) == pytest.approx(1 / count, rel=0.06)
 
 
 def test_an_interval_ends_where_the_range_does():
