@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mubench_ray.metrics.base import source
 from mubench_ray.report.grouping import Groups, combine, encode
+from mubench_ray.results.store import Store
+from mubench_ray.status import USABLE
 
 
 def distinct_examples(groups: Groups, values: np.ndarray, counts: str, trials: pa.Table) -> np.ndarray:
@@ -59,6 +63,27 @@ def set_sizes(trials: pa.Table, which: str) -> np.ndarray:
 
 #: Sets of which an own column has the size.
 DRAWN = ("forget", "retain")
+
+
+def with_set_sizes(trials: pa.Table, store: Store) -> pa.Table:
+    """The ``trials`` with the sizes of D_V and D_Test filled in where rows of an earlier release do not say them, by the
+    stored examples of one trial of their task."""
+    told = trials["set_sizes"].to_pylist()
+    usable = np.isin(trials["status"].to_numpy(zero_copy_only=False).astype(str), USABLE)
+    silent = [place for place in np.flatnonzero(usable).tolist() if told[place] is None]
+    tasks, ids = trials["task"].to_pylist(), trials["trial_id"].to_pylist()
+    one = {tasks[place]: ids[place] for place in reversed(silent)}
+    if not one or not store.files("examples"):
+        return trials
+    stored = store.read("examples", columns=["trial_id", "split"], filter=pc.field("trial_id").isin(list(one.values())))
+    split = pc.call_function("cast", [stored["split"]], pc.CastOptions.safe(pa.string())).to_pylist()
+    count = Counter(zip(stored["trial_id"].to_pylist(), split, strict=True))
+    found = {
+        task: {name: count[of, name] for name in ("validation", "test") if count[of, name]} for task, of in one.items()
+    }
+    for place in silent:
+        told[place] = json.dumps(found[tasks[place]])
+    return trials.set_column(trials.schema.get_field_index("set_sizes"), "set_sizes", pa.array(told, pa.string()))
 
 
 def _size(sizes: dict[str, Any], which: str) -> float:

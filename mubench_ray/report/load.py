@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from mubench_ray.metrics.base import timed_columns
 from mubench_ray.report.columns import ACCURACIES, COLUMN, Column, described
 from mubench_ray.report.costs import countable, on_several_terms, unbilled, uncompared, with_costs
+from mubench_ray.report.counted import with_set_sizes
 from mubench_ray.report.grouping import positions
 from mubench_ray.results.marks import read_verdicts
 from mubench_ray.results.plans import missing
@@ -106,7 +107,7 @@ def load(root: str | Path) -> Results:
     manifest = store.check(must_exist=True)
     trials, refused = read_trials(store)
     chosen = store.read_object("search/chosen.json")
-    trials = with_costs(named(trials), chosen)
+    trials = with_costs(with_set_sizes(named(trials), store), chosen)
     refused += [*uncompared(trials), *unbilled(chosen)]
     for name, older in outdated(trials).items():
         refused.append(

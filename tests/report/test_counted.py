@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from mubench_ray.metrics import METRICS
@@ -13,6 +14,7 @@ from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import load
 from mubench_ray.report.statistics import bootstrap_interval, crossed_interval, with_examples
 from mubench_ray.report.summary import summarise
+from mubench_ray.results.schema import EXAMPLES
 
 
 def sizes(**of):
@@ -121,3 +123,19 @@ def test_of_fewer_than_three_draws_the_estimate_is_shown_and_no_interval_claimed
     assert row["test_accuracy"] == pytest.approx(values.mean())
     assert row["test_accuracy_low"] is row["test_accuracy_high"] is None
     assert "fewer than 3" in row["interval_over"]
+
+
+def test_of_an_earlier_release_the_stored_examples_say_how_many(folder):
+    """Of D_Test and D_V; the sizes of D_F and D_R stand in its rows."""
+    trial_ids = [folder.add(seed=seed, test_accuracy=1.0, forget_size=20, retain_size=80) for seed in range(3)]
+    split = pa.array(["test"] * 40 + ["validation"] * 10 + ["retain"] * 5).dictionary_encode()
+    columns = {"trial_id": [trial_ids[0]] * 55, "split": split, "index": range(55)}
+    table = pa.table(
+        {field.name: pa.array(columns.get(field.name, [None] * 55)).cast(field.type) for field in EXAMPLES},
+        schema=EXAMPLES,
+    )
+    folder.store.write_table("examples", f"{trial_ids[0]}.parquet", table)
+    found = [size for name in ("test", "validation", "forget", "retain") for size in examples_of(folder, name)]
+    assert found == pytest.approx([40, 10, 20, 80])
+    (row,) = rows_of(folder)
+    assert row["test_accuracy_low"] == pytest.approx(0.025 ** (1 / 40))
