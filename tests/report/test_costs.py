@@ -8,14 +8,18 @@ import math
 import pytest
 
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.run import search_rows
 from mubench_ray.report.frontier import CHARGED, COST
 from mubench_ray.report.load import load
 from mubench_ray.report.report import make_report
 from mubench_ray.report.sections import efficiency_block, over_pairs
 from mubench_ray.report.tuning import tuning_block
+from mubench_ray.results.folder import Folder
+from mubench_ray.results.score import score
 from mubench_ray.results.store import Outcome
 from mubench_ray.status import NO_STEP
 from mubench_ray.suite import make_suite
+from mubench_ray.trials.observing import Wanted
 from mubench_ray.trials.rows import planned_row
 
 METRICS = ["flos_share", "retention_deviation", "retrain_time_efficiency", "test_accuracy"]
@@ -215,3 +219,14 @@ def test_seconds_on_the_same_terms_need_no_word(folder):
     fill(folder, lrs=1e-3)
     report = make_report(folder.root)
     assert all("eager" not in cell for row in over_pairs(report, report.results.column["seconds"]).rows for cell in row)
+
+
+def test_where_no_step_was_taken_nothing_is_scored_observed_or_run_again(folder):
+    """Not by a search whose objective reads an observation, either: it would ask for ever."""
+    fill(folder, {"ft": {"status": "truncated", "error": NO_STEP, "flos": 7.0}}, methods="ft", lrs=1e-3)
+    found = score(folder.root, "flos_share").to_pylist()
+    assert {(row["value"], row["reason"]) for row in found} == {(None, f"the trial's status is truncated: {NO_STEP}")}
+    assert Folder(folder.store).finished == []
+    assert len(search_rows(folder.store, [Wanted.now("knowledge_gap")])) == 3
+    fill(folder, methods="scrub", lrs=1e-3)
+    assert len(search_rows(folder.store, [Wanted.now("knowledge_gap")])) == 3, "those that ended are to be looked at"

@@ -17,7 +17,7 @@ from mubench_ray.trial import Trial
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_task
 from mubench_ray.trials.observing import Wanted
-from mubench_ray.trials.rows import compute_at, terms_of
+from mubench_ray.trials.rows import compute_at, failed_outcome, terms_of
 from mubench_ray.trials.run_trial import run_trial
 from tests.conftest import CIRCUMSTANCES
 
@@ -320,3 +320,18 @@ def test_a_retrains_own_row_is_on_the_terms_of_its_training(tiny, tmp_path):
     row = run_trial(planned, store).row
     assert {name: row[name] for name in terms} == terms
     assert row["retrain_time_efficiency"] == pytest.approx(1, rel=0.05) and row.get("marks") is None
+
+
+def test_of_a_run_whose_process_died_its_last_checkpoint_is_the_bill(tiny, tmp_path):
+    store, planned = ArtifactStore(tmp_path, checkpoint_seconds=0.0), trial(tiny, "ft")
+    assert store.spent(planned.id) == {} == ArtifactStore(tmp_path).spent(planned.id)
+    saved = {"meter": {"flos": 5e6, "seconds": 1.5, "examples": 64, "per_example": {}}, "position": None}
+    progress = store.progress(planned.id)
+    assert progress is not None
+    progress.save(saved)
+    row = failed_outcome(planned, "its process died", spent=store.spent(planned.id)).row
+    assert (row["status"], row["flos"], row["seconds"]) == ("failed", 5e6, 1.5)
+    assert failed_outcome(planned, "it never began").row.get("flos") is None
+    progress.path.write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="cannot be used"):
+        assert store.spent(planned.id) == {}
