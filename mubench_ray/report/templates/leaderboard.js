@@ -120,7 +120,7 @@
       }
       for (const c of columns) {
         tr.append(cell(r, c));
-        if (c.letters) tr.append(make("td", { textContent: r.group || "", className: "letters" }));
+        if (c.letters) tr.append(make("td", { textContent: r.group ? r.group + doubtsOf(r, c) : "", className: "letters" }));
       }
       tr.addEventListener("click", () => toggle(tr, r));
       return tr;
