@@ -24,6 +24,7 @@ from mubench_ray.report.sections import blocks
 from mubench_ray.results.marks import MARKS, UNCHECKED, UNTRUSTED, Verdicts
 from mubench_ray.results.score import SCORES
 from mubench_ray.trials.rerun import Compared
+from tests.report.conftest import Folder
 from tests.report.test_page import USE, browser, opened, payload, unpacked
 
 #: What each name has to stand with, wherever it stands.
@@ -36,6 +37,19 @@ UNTOLD = (
 
 @pytest.fixture
 def doubtful(folder):
+    """What ``fill`` makes, to be changed."""
+    return fill(folder)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The same with its report, to be read."""
+    made = fill(Folder(tmp_path_factory.mktemp("marks") / "results"))
+    write_report(made.root)
+    return made
+
+
+def fill(folder: Folder) -> Folder:
     """FT was truncated once and NegGrad reads D_V, at two ratios. At 10 % Indisc is not borne out and RetDev cannot be
     checked; at 5 % there is nothing to forget. FT's D_F is the retrain's; SalUn's is on the mean, with a wide interval."""
     at = {"finished_at": datetime(2026, 1, 1, tzinfo=UTC)}
@@ -103,9 +117,8 @@ def held(cells: list[str]) -> int:
     return len(found)
 
 
-def test_every_table_marks_every_name_and_number_and_explains(doubtful):
-    write_report(doubtful.root)
-    text = (doubtful.root / "report" / "tables.md").read_text()
+def test_every_table_marks_every_name_and_number_and_explains(written):
+    text = (written.root / "report" / "tables.md").read_text()
     tables = tables_of(text)
     assert {caption.split(",")[0] for caption in tables} >= {
         "Leaderboard", "Ranking (as Deep Unlearn's Table 1)", "Search on equal terms", "Controls as a gate",
@@ -141,27 +154,25 @@ def test_every_table_marks_every_name_and_number_and_explains(doubtful):
     assert ["digits · cnn · 5 %◊", "forget_loss", "untrusted", "0.25", "-"] in tables["Controls as a gate"]
 
 
-def test_where_nothing_can_be_told_is_said_before_any_number(doubtful):
-    write_report(doubtful.root)
+def test_where_nothing_can_be_told_is_said_before_any_number(written):
     said = f"digits · cnn · 5 %: {UNTOLD}."
-    text = (doubtful.root / "report" / "tables.md").read_text()
+    text = (written.root / "report" / "tables.md").read_text()
     assert text.split("\n\n")[1] == f"**Read first.** {said}"
     assert text.split("## Leaderboard, digits, cnn, 5 % deleted\n\n")[1].startswith(f"◊ {said}\n\n| method")
     assert text.split("## Leaderboard, digits, cnn, 10 % deleted\n\n")[1].startswith("| method")
     (caption,) = re.findall(
-        r"\\caption\{(.*Leaderboard, digits, cnn, 5.*)\}", (doubtful.root / "report/tables.tex").read_text()
+        r"\\caption\{(.*Leaderboard, digits, cnn, 5.*)\}", (written.root / "report/tables.tex").read_text()
     )
     assert caption.startswith(r"$\diamond$ digits $\cdot$ cnn $\cdot$ 5 \%: original and retrain are not told apart")
-    page = (doubtful.root / "report" / "leaderboard.html").read_text()
+    page = (written.root / "report" / "leaderboard.html").read_text()
     assert said in page and page.index(said) < page.index("<h2>Leaderboard</h2>")
-    assert summary(doubtful.root)[0] == [said] and said in live.render(doubtful.root)
-    cells = {row["ratio"] for row in summary_rows(doubtful.root)}
+    assert summary(written.root)[0] == [said] and said in live.render(written.root)
+    cells = {row["ratio"] for row in summary_rows(written.root)}
     assert cells == {"5 %◊", "10 %"}
 
 
-def test_latex_has_what_markdown_has(doubtful):
-    write_report(doubtful.root)
-    text, latex = ((doubtful.root / "report" / name).read_text() for name in ("tables.md", "tables.tex"))
+def test_latex_has_what_markdown_has(written):
+    text, latex = ((written.root / "report" / name).read_text() for name in ("tables.md", "tables.tex"))
     assert latex.count(" Marks: ") == text.count("\nMarks: ") and not set("°†‡§≈◊") & set(latex)
     for name, marked in {
         "ft": r"ft$\ddagger$",
@@ -174,8 +185,8 @@ def test_latex_has_what_markdown_has(doubtful):
     assert "truncated: trials were stopped by the budget" in text
 
 
-def test_csv_and_json_say_it_beside_each_name_and_number(doubtful):
-    page = write_report(doubtful.root)
+def test_csv_and_json_say_it_beside_each_name_and_number(written):
+    page = written.root / "report" / "leaderboard.html"
     with (page.parent / "leaderboard.csv").open() as file:
         read = csv.DictReader(file)
         table = {(row["method"], row["ratio"]): row for row in read}
@@ -197,34 +208,34 @@ def test_csv_and_json_say_it_beside_each_name_and_number(doubtful):
     assert content["marks"] == {mark.name: mark.words for mark in MARKS}
 
 
-def test_the_screen_marks_and_explains(doubtful, capsys):
-    shown = [row for row in summary_rows(doubtful.root) if row["ratio"] == "10 %"]
+def test_the_screen_marks_and_explains(written, capsys):
+    shown = [row for row in summary_rows(written.root) if row["ratio"] == "10 %"]
     assert [row["method"] for row in shown] == [*NAMES.values()]
     assert all(row["RetDev"].partition(" ")[0].endswith("?") for row in shown)
-    console.show_outcome(doubtful.root, doubtful.root / "page")
+    console.show_outcome(written.root, written.root / "page")
     told = " ".join(capsys.readouterr().out.split())
     assert told.startswith(f"Read first: digits · cnn · 5 %: {UNTOLD}.")
-    symbols = legend(text for row in summary_rows(doubtful.root) for text in row.values())
+    symbols = legend(text for row in summary_rows(written.root) for text in row.values())
     assert symbols in told and "‡ truncated" in symbols and "? not checkable" in symbols and "† reads D_V" in symbols
 
 
-def test_one_trial_and_a_score_are_marked(doubtful, capsys):
-    rows = {(row["method"], row["ratio"], row["seed"]): row for row in doubtful.store.read("trials").to_pylist()}
+def test_one_trial_and_a_score_are_marked(written, capsys):
+    rows = {(row["method"], row["ratio"], row["seed"]): row for row in written.store.read("trials").to_pylist()}
     row = rows["ft", 10.0, 0]
-    console.show_trial(doubtful.root, row["trial_id"])
+    console.show_trial(written.root, row["trial_id"])
     told = capsys.readouterr().out
     assert "method ft‡\n" in told and "indisc§ 0.7\n" in told and "retention_deviation? 0.1\n" in told
     assert UNTRUSTED.told in " ".join(told.split()) and "Read first" not in told
-    console.show_trial(doubtful.root, rows["neggrad", 5.0, 1]["trial_id"])
+    console.show_trial(written.root, rows["neggrad", 5.0, 1]["trial_id"])
     told = capsys.readouterr().out
     assert told.startswith(f"Read first: digits · cnn · 5 %: {UNTOLD}.") and "method neggrad†\n" in told
     assert "indisc 0.99\n" in told
-    console.show_compared([Compared("indisc", 0.7, 0.7)], doubtful.root, row)
+    console.show_compared([Compared("indisc", 0.7, 0.7)], written.root, row)
     told = capsys.readouterr().out
     assert "same indisc§: 0.7 | 0.7" in told and "ft‡: ‡ truncated" in told
     assert UNTRUSTED.told in " ".join(told.split())
-    scores = pa.Table.from_pylist(pa.parquet.read_table(doubtful.root / "scores/u_lira.parquet").to_pylist(), SCORES)
-    console.show_scores(scores, doubtful.root)
+    scores = pa.Table.from_pylist(pa.parquet.read_table(written.root / "scores/u_lira.parquet").to_pylist(), SCORES)
+    console.show_scores(scores, written.root)
     told = capsys.readouterr().out
     lines = [line.split() for line in told.splitlines() if "0.625" in line]
     assert held([cell for line in lines for cell in line]) == 3 and all("0.625§" in line for line in lines)
@@ -244,8 +255,8 @@ def test_the_live_page_marks_and_explains(doubtful):
     assert "0.810§" in live.render(doubtful.root)
 
 
-def test_figures_mark_and_explain(doubtful):
-    report = make_report(doubtful.root)
+def test_figures_mark_and_explain(written):
+    report = make_report(written.root)
     drawn = dict(figures(report))
     assert set(drawn) == {f"{name}-digits-cnn" for name in ("glance", "against-ratio", "frontier", "budget")}
     for name, spec in drawn.items():
@@ -295,8 +306,8 @@ def test_what_is_untrusted_ranks_nothing(doubtful):
     assert names == sorted(names)  # SalUn's RetDev is the largest
 
 
-def test_a_wide_interval_around_nothing_is_not_within_the_floor(doubtful):
-    report = make_report(doubtful.root)
+def test_a_wide_interval_around_nothing_is_not_within_the_floor(written):
+    report = make_report(written.root)
     column = COLUMN["forget_accuracy_minus_retrain"]
     found = {row["label"]: row for row in report.rows if row["ratio"] == 10}
     assert abs(found["salun"][column.name]) < 1e-9  # and the floor is more
@@ -345,9 +356,9 @@ SORT = """<script>setTimeout(() => {
 
 
 @pytest.mark.skipif(browser() is None, reason="no Chromium or Chrome here")
-def test_the_page_marks_and_explains(doubtful, tmp_path):
-    path = write_report(doubtful.root)
-    head, end, tail = path.read_text().rpartition("</body>")
+def test_the_page_marks_and_explains(written, tmp_path):
+    path = tmp_path / "page.html"
+    head, end, tail = (written.root / "report" / "leaderboard.html").read_text().rpartition("</body>")
     path.write_text(head + SORT + end + tail)
     page = opened(path, tmp_path)
     chips = re.findall(r'class="chip".*?<span>([^<]*)</span></button>', page)
@@ -357,6 +368,8 @@ def test_the_page_marks_and_explains(doubtful, tmp_path):
     rows = [re.sub(r"<[^>]*>", " ", row).split() for row in re.findall(r'<tr class="row.*?</tr>', board)]
     assert [row[row.index("%") - 1] for row in rows] == ["5"] * 5 + ["10"] * 5  # sorted by Indisc, the untrusted last
     assert rows[0][0] == "neggrad" and all("◊" in row for row in rows[:5]) and all("§" in row for row in rows[5:])
+    letters = re.findall(r'<td class="letters">([^<]+)</td>', board)
+    assert any(re.fullmatch(r"[a-z]+\?", text) for text in letters) and "a" in letters  # by RetDev
     assert all("?" in row for row in rows[5:]) and "1 truncated" in " ".join(
         next(row for row in rows if row[0] == "ft")
     )
@@ -375,9 +388,9 @@ def test_the_page_marks_and_explains(doubtful, tmp_path):
 
 
 @pytest.mark.skipif(browser() is None, reason="no Chromium or Chrome here")
-def test_the_marks_of_the_page_follow_its_filters(doubtful, tmp_path):
-    path = write_report(doubtful.root)
-    head, end, tail = path.read_text().rpartition("</body>")
+def test_the_marks_of_the_page_follow_its_filters(written, tmp_path):
+    path = tmp_path / "page.html"
+    head, end, tail = (written.root / "report" / "leaderboard.html").read_text().rpartition("</body>")
     path.write_text(head + USE + end + tail)  # 5 %
     page = opened(path, tmp_path)
     glance = page[page.index('id="glance-panels"') : page.index('data-chart="ratio"')]

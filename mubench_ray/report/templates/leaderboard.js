@@ -123,7 +123,10 @@
       }
       for (const c of columns) {
         tr.append(cell(r, c));
-        if (c.letters) tr.append(make("td", { textContent: r.group || "", className: "letters" }), make("td", { textContent: { true: "yes", false: "no" }[r.told_from_retrain] || "", className: "letters" }));
+        if (c.letters) {
+          const told = { true: "yes", false: "no" }[r.told_from_retrain];
+          for (const text of [r.group, told]) tr.append(make("td", { textContent: text ? text + doubtsOf(r, c) : "", className: "letters" }));
+        }
       }
       tr.addEventListener("click", () => toggle(tr, r));
       return tr;
