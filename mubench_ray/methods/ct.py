@@ -23,6 +23,7 @@ class ConvolutionTranspose(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    version = 2
     without_lora = "transposes the kernels themselves, which LoRA keeps as they are"
 
     epochs: float = uniform(1, 10, default=3)

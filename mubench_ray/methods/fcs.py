@@ -35,7 +35,7 @@ class FCS(Method):
 
     taxonomy = Taxonomy(corrupts="logits", retains="task loss")
 
-    superloss_version = 2
+    version = 3
 
     epochs: int = integer(1, 10, default=8)
     temperature: float = log_uniform(0.1, 5.0, default=1.15)

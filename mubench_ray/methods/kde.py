@@ -20,7 +20,7 @@ class KnowledgeDistillation(Method):
     taxonomy = Taxonomy(corrupts="model", retains="task loss + logits", measured_by="f_O")
     without_lora = "draws the first and the last layer anew, which LoRA keeps as they are"
     uses_validation = True
-    sequence_version = superloss_version = 2
+    version = 3
 
     warmup_epochs: float = uniform(1, 10, default=3)
     epochs: float = uniform(1, 10, default=3)

@@ -29,7 +29,7 @@ class MaskSmallGradients(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
-    version = 2
+    version = 3
     without_lora = "draws weights of the network itself anew, which LoRA keeps as they are"
 
     epochs: float = uniform(1, 10, default=5)
@@ -55,6 +55,7 @@ class MaskSmallGradients(Method):
                 mode="eval",
                 update=self.accumulate,
                 after=self.reinitialise,
+                whole=True,
             ),
             Phase("repair", "retain", self.repair, epochs=self.epochs, optimizer=Optimizer(schedule="triangle")),
         ]

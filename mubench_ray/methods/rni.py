@@ -27,6 +27,7 @@ class RepeatedNoiseInjection(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    version = 2
     without_lora = "draws the head anew and puts noise on the weights themselves, which LoRA keeps as they are"
 
     early_epochs: int = integer(2, 10, default=5)

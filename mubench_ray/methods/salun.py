@@ -17,6 +17,7 @@ class SalUn(Method):
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O", parameters="sparse")
+    version = 2
 
     epochs: float = uniform(1, 10, default=10)
     tau: float = uniform(0.1, 0.9, default=0.5)
@@ -24,7 +25,9 @@ class SalUn(Method):
     def phases(self, ctx: Context) -> list[Phase]:
         """Saliency, then relabelled training."""
         return [
-            Phase("saliency", "forget", self.summed, mode="eval", update=self.accumulate, after=self.make_mask),
+            Phase(
+                "saliency", "forget", self.summed, mode="eval", update=self.accumulate, after=self.make_mask, whole=True
+            ),
             Phase("relabel", "mixed", self.relabelled, epochs=self.epochs),
         ]
 

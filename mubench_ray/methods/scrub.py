@@ -31,7 +31,7 @@ class Scrub(Method):
 
     taxonomy = Taxonomy(corrupts="gradient", retains="loss + representation", measured_by="f_O")
     uses_validation = True
-    sequence_version = superloss_version = 2
+    version = 3
 
     epochs: int = integer(1, 10, default=5)
     msteps: int = integer(1, 10, default=3)

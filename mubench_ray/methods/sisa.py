@@ -35,8 +35,8 @@ class SISA(Method):
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss", parameters="affected shards")
     uses_lr = False
-    #: A shard's last batch of one example joins the batch before it; its size is the draw's to decide.
-    version = 2
+    #: A shard's last batch of one example joins the batch before it, its size is the draw's to decide (2); the budget shortens all shards alike (3).
+    version = 3
     without_superloss = "trains its shards by the recipe of the original, which knows no SuperLoss"
     without_lora = "trains its shards from scratch: adapters have nothing to adapt"
 

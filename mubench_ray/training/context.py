@@ -100,10 +100,22 @@ class Context:
         self.curriculum: Callable[[Tensor], Tensor] | None = None
         #: Number of the phase and of the pass within it.
         self.epoch: tuple[int, int] = (0, 0)
+        #: Share of its passes that the phase makes, below 1 where the budget shortens it.
+        self.share = 1.0
         #: The processes that share this run.
         self.world = meter.world
         self._teachers: dict[str, nn.Module] = {}
         self._draws: dict[tuple, Tensor] = {}
+
+    def to_try_on(self, meter: Meter) -> Context:
+        """A context whose network, state and sets may be changed without this one noticing; teachers and examples are the same."""
+        other = copy.copy(self)
+        other.network, other.meter, other.world = copy.deepcopy(self.network), meter, meter.world
+        other.data = copy.copy(self.data)
+        other.data.sets = dict(self.data.sets)
+        other.state, other.curriculum = copy.deepcopy(self.state), copy.deepcopy(self.curriculum)
+        other.helpers, other.mask, other.damping, other._draws = {}, None, None, {}
+        return other
 
     @property
     def learning_rate(self) -> float:

@@ -43,6 +43,9 @@ class Phase:
     trained; everything else is frozen, and modules that are wholly frozen run in eval mode, so that their BatchNorm statistics stay. ``mode="eval"``
     keeps all BatchNorm statistics and dropout still. ``before`` and ``after`` change weights or remember state; ``after`` is not run if the budget ends
     the phase early (``Method.finish`` is).
+
+    Where the budget does not reach for all that a method asks, every phase is shortened by one share, ``whole`` ones last. What that takes is found by trying a
+    step of each on a copy of the context, hooks included: a hook leaves everything but the context as it is.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Phase:
     update: Callable[..., None] | None = None
     before: Callable[[Context], None] | None = None
     after: Callable[[Context], None] | None = None
+    whole: bool = False
 
     @property
     def sets(self) -> tuple[str, ...]:
