@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, method, share, uniform
 from mubench_ray.methods.layers import Layer, convolutions, linears
 from mubench_ray.tasks.base import Batch
 
@@ -33,7 +33,7 @@ class MaskSmallGradients(Method):
     without_lora = "draws weights of the network itself anew, which LoRA keeps as they are"
 
     epochs: float = uniform(1, 10, default=5)
-    rate: float = uniform(0.0, 1.0, default=0.3)
+    rate: float = share(0.0, 1.0, default=0.3)
 
     @classmethod
     def refusal_for_network(cls, network: nn.Module) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, share, uniform
 from mubench_ray.tasks.base import Batch
 
 
@@ -20,7 +20,7 @@ class SalUn(Method):
     version = 2
 
     epochs: float = uniform(1, 10, default=10)
-    tau: float = uniform(0.1, 0.9, default=0.5)
+    tau: float = share(0.1, 0.9, default=0.5)
 
     def phases(self, ctx: Context) -> list[Phase]:
         """Saliency, then relabelled training."""
