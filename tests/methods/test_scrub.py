@@ -116,8 +116,8 @@ def test_rewind_ends_with_the_epoch_whose_forget_error_is_nearest_the_validation
     chosen = set()
     for seed in range(1, 7):
         case = make_case(seed=seed, lr=0.3)
-        case.set("validation")[1][seed:] += 1  # wrong labels: an error to rewind to
-        case.set("validation")[1].remainder_(4)
+        labels = case.ctx.data.rows("validation").examples.columns["labels"]
+        labels[2 * seed :] = (labels[2 * seed :] + 2) % 4  # wrong labels: an error to rewind to
         given = {"epochs": 5, "msteps": 3, "mode": "train", "decay_after": []}
         method, ends = case.method("scrub", **given), []
         options = Unlearning(optimizer="sgd", batch_size=8)
