@@ -43,8 +43,7 @@ def test_iu(same_end):
     forget, retain = everything[world.forget].sum(0), everything[world.retain].sum(0)
     size = len(world.y)
     v = forget / size - len(world.forget) / (size * len(world.retain)) * retain
-    samples = torch.cat([at for _, at in world.batches("retain", 2, 200 / len(world.retain), size=1)])
-    assert len(samples) == 200
+    samples = world.retain[torch.randperm(len(world.retain), generator=same_end.draw("iu"))[:200]]
     g = everything[samples]
     answer, residual = torch.zeros_like(v), v.clone()
     direction = residual.clone()
