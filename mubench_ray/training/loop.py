@@ -226,7 +226,8 @@ class Loop:
         optimizer = self._optimizer(spec)
         taken = self._taken.get(spec.name, 0)
         schedule = spec.schedule if getattr(self.options, "schedule", "method") == "method" else self.options.schedule
-        rate = scheduled(schedule, taken, self._totals[spec.name], lr, spec.floor)
+        an_epoch = self._steps(phase, 1) if spec.per_epoch else 1
+        rate = scheduled(schedule, taken // an_epoch, self._totals[spec.name] / an_epoch, lr, spec.floor)
         for group in optimizer.param_groups:
             group["lr"] = rate
         decay = self.options.weight_decay if spec.weight_decay is None else spec.weight_decay

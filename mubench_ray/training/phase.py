@@ -21,7 +21,8 @@ class Optimizer:
     """The optimiser of a phase; phases that name the same one share its state and its schedule.
 
     What is None is taken from the trial. A schedule runs from the first to the last step of all phases that share the optimiser:
-    ``cosine`` and ``linear`` fall from ``lr`` to ``floor``, ``triangle`` rises linearly to ``lr`` and falls again.
+    ``cosine`` and ``linear`` fall from ``lr`` to ``floor``, ``triangle`` rises linearly to ``lr`` and falls again; they move on every step, or ``per_epoch``
+    after every pass.
     """
 
     name: str = "main"
@@ -31,6 +32,7 @@ class Optimizer:
     momentum: float | None = None
     schedule: Literal["constant", "cosine", "linear", "triangle"] = "constant"
     floor: float = 0.0
+    per_epoch: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ ENSEMBLES = {"sisa"}
 #: Prefixes of what is trained, where it is not everything.
 PARTS = {"cf_k": ("resnet.encoder.stages.1.", "classifier."), "eu_k": ("resnet.encoder.stages.1.", "classifier.")}
 EXPECTED = {
-    "bad_t", "cf_k", "cfw", "ct", "delete", "eu_k", "fcs", "ff", "ft", "iu", "kde", "kga", "l1_sparse", "msg", "neggrad", "neggrad_plus",
+    "bad_t", "cf_k", "cfw", "ct", "delete", "eu_k", "fcs", "ff", "ft", "grad_diff", "iu", "kde", "kga", "l1_sparse", "msg", "neggrad", "neggrad_plus",
     "npo", "original", "prmq", "rand_label", "retrain", "rni", "salun", "scrub", "sisa", "srl", "ssd",
 }  # fmt: skip
 #: Methods that redraw, noise, transpose, prune or shrink weights other than adapters.
