@@ -27,6 +27,7 @@ class RandLabel(Method):
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O")
     on = "mixed"
+    sequence_version = 2
 
     epochs: float = uniform(1, 10, default=5)
     form: str = choice("mixed", "passes", default="mixed", searched=False, later=True)

@@ -89,7 +89,7 @@ def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any, progress:
         raise MubenchError(reason)
     ctx.keep_original()
     if options.superloss is not None:
-        ctx.curriculum = SuperLoss(options.superloss)
+        ctx.curriculum = SuperLoss(options.superloss, options.superloss_tau)
     if options.lora is not None:
         torch.manual_seed(derive("lora", trial.seed))
         ctx.network = add_lora(ctx.network, options.lora).to(ctx.device)
