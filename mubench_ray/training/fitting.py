@@ -61,7 +61,9 @@ def fit(costs: Sequence[Cost], finish: float, cap: float | None) -> Fitted:
             steps = [taken(cost, shares[low], also_whole) for cost in costs]
             if total(steps) <= cap:
                 break
-    spent, whole, steps_by, after_by = 0.0, total(steps) or 1.0, [], []
+    spent, whole, steps_by, after_by = 0.0, total(steps), [], []
+    if not whole:  # nothing is known of what it costs
+        return Fitted(steps, steps == everything, finish, [1.0] * len(steps), [1.0] * len(steps))
     for before, stepping, after in parts(steps):
         spent += before + stepping
         steps_by.append(spent / whole)

@@ -56,5 +56,10 @@ def test_shares_of_the_run_grow_to_one():
     assert flat == sorted(flat)
 
 
+def test_where_costs_are_not_known_all_the_time_is_there_for_each():
+    fitted = fit([Cost(0, 0, [1] * 3, 0)] * 2, 0, None)
+    assert fitted.steps == [3, 3] and fitted.steps_by == fitted.after_by == [1, 1]
+
+
 def test_a_phase_of_no_steps_has_none():
     assert fit([Cost(1, 0, [], 1), Cost(0, 1, [1] * 4, 0)], 0, 4).steps == [0, 2]
