@@ -223,6 +223,10 @@ class Method:
             return f"{self.name} {self.without_superloss}; leave superloss out for it"
         return None
 
+    def memory(self, parameters: int) -> int:
+        """Bytes, at most, that it keeps of a network of so many parameters beside the networks and what trains them; the plan tells them."""
+        return 0
+
     def result_of(self, network: nn.Module) -> nn.Module:
         """A network of f_U's architecture, whatever its weights, to load a finished step of a sequence into."""
         return network

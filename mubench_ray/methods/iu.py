@@ -38,6 +38,10 @@ class InfluenceUnlearning(Method):
     alpha: float = uniform(0.0, 20.0, default=1.0)
     samples: int = integer(1, 1000, default=1000)
 
+    def memory(self, parameters: int) -> int:
+        """A block of gradients."""
+        return min(4 * parameters * self.samples, max(4 * parameters, BLOCK_BYTES))
+
     def phases(self, ctx: Context) -> list[Phase]:
         """The two sums of gradients, the samples' inner products block by block, the step."""
         retain = ctx.data.rows("retain")
