@@ -33,8 +33,8 @@ class Fitted:
 def fit(costs: Sequence[Cost], finish: float, cap: float | None) -> Fitted:
     """The steps of every phase within ``cap`` FLOs (None: all), of which the hooks and ``finish`` are paid first.
 
-    One share of their steps is taken of all phases, rounded down and never below one step; of those that are ``whole`` only where one step of each of the
-    others is too much beside them. Where not even that fits every phase has one step left, and the meter says when it ends.
+    One share of their steps is taken of all phases, rounded to a step that fits and never below one; of those that are ``whole`` only where one step of
+    each of the others is too much beside them. Where not even that fits every phase has one step left, and the meter says when it ends.
     """
     sums = [[0, *accumulate(cost.examples)] for cost in costs]
 
@@ -61,6 +61,11 @@ def fit(costs: Sequence[Cost], finish: float, cap: float | None) -> Fitted:
             steps = [taken(cost, shares[low], also_whole) for cost in costs]
             if total(steps) <= cap:
                 break
+        # What rounding down left over: one more step each, of those first that are nearest to it.
+        short = [place for place, most in enumerate(everything) if steps[place] < most]
+        for place in sorted(short, key=lambda place: (steps[place] + 1) / everything[place]):
+            longer = [n + (place == other) for other, n in enumerate(steps)]
+            steps = longer if total(longer) <= cap else steps
     spent, whole, steps_by, after_by = 0.0, total(steps), [], []
     if not whole:  # nothing is known of what it costs
         return Fitted(steps, steps == everything, finish, [1.0] * len(steps), [1.0] * len(steps))

@@ -36,9 +36,16 @@ def test_the_largest_share_that_pays_for_hooks_and_finish(seed):
     whole = spent(costs, 7.0, everything)
     for cap in rng.uniform(0, 1.2 * whole, 20):
         found = fit(costs, 7.0, cap)
-        wanted = by_hand(costs, 7.0, cap) or [1] * len(costs)
-        assert found.steps == wanted
-        assert found.complete == (wanted == everything)
+        wanted = by_hand(costs, 7.0, cap)
+        if wanted is None:
+            assert found.steps == [1] * len(costs)
+            continue
+        assert spent(costs, 7.0, found.steps) <= cap
+        for place, (given, least) in enumerate(zip(found.steps, wanted)):
+            longer = [n + (place == other) for other, n in enumerate(found.steps)]
+            assert given - least in (0, 1)
+            assert given in (least + 1, everything[place]) or spent(costs, 7.0, longer) > cap
+        assert found.complete == (found.steps == everything)
     assert fit(costs, 7.0, None).steps == everything
 
 
