@@ -61,12 +61,10 @@ def test_scrub_rewinds_within_its_budget(share):
     happened, ctx, _ = ran("scrub", cap=share * free.meter.flos)
     assert happened[-1] == "finish" and ctx.meter.flos <= share * free.meter.flos
     ends = ctx.state["ends"]
-    ctx.meter.cap_flos = None
-    target = ctx.error("validation")
     chosen = [all((weights[n] == t).all() for n, t in ctx.network.state_dict().items()) for _, weights in ends]
-    nearest = min(abs(error - target) for error, _ in ends)
-    assert (
-        len(ends) >= (5 if share >= 0.2 else 1)
-        and sum(chosen) == 1
-        and abs(ends[chosen.index(True)][0] - target) == nearest
-    )
+    assert len(ends) >= (5 if share >= 0.2 else 1) and sum(chosen) >= 1
+    if len(ends) == 5:  # the last of them is what the passes ended with, whose error on D_V is aimed at
+        ctx.meter.cap_flos = None
+        ctx.network.load_state_dict(ends[-1][1])
+        target = ctx.error("validation of D_F's classes")
+        assert abs(ends[chosen.index(True)][0] - target) == min(abs(error - target) for error, _ in ends)
