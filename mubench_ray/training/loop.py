@@ -113,7 +113,7 @@ class Loop:
             self._seed(number, 0)
             size = sum(len(batch) for batch in batches)
             try:
-                ctx.meter.charge(phase.name, size, lambda batches=batches: self._step(phase, batches, still=True))
+                ctx.meter.charge(phase.name, size, lambda batches=batches: self._up_to_the_optimizer(phase, batches))
             except ValueError as error:
                 self._say_if_alone(phase, batches, error)
                 raise
@@ -198,8 +198,14 @@ class Loop:
         self.ctx.world.check_equal(self.ctx.network, when)
         return True
 
-    def _step(self, phase: Phase, batches: tuple[Batch, ...], still: bool = False) -> Tensor:
-        """A step; ``still``: without the optimiser's."""
+    def _step(self, phase: Phase, batches: tuple[Batch, ...]) -> Tensor:
+        loss = self._up_to_the_optimizer(phase, batches)
+        if phase.update is None:
+            self._descend(phase)
+        return loss
+
+    def _up_to_the_optimizer(self, phase: Phase, batches: tuple[Batch, ...]) -> Tensor:
+        """Forward, backward, and what takes the optimiser's place."""
         ctx = self.ctx
         ctx.network.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(ctx.device).type, torch.bfloat16, enabled=self.options.precision == "bf16"):
@@ -210,8 +216,6 @@ class Loop:
             ctx.world.average_gradients(ctx.network)
         if phase.update is not None:
             phase.update(ctx, *batches)
-        elif not still:
-            self._descend(phase)
         for batch in batches:
             batch.cache.clear()
         return loss.detach()
