@@ -81,7 +81,7 @@ class InfluenceUnlearning(Method):
     def weighed(self, ctx: Context, samples: Batch) -> Tensor:
         """CE of samples, each by its weight in G^T w."""
         places = (ctx.state["places"] == samples["index"].unsqueeze(1)).int().argmax(1)
-        return (ctx.state["weights"][places].to(samples["index"].device) * ctx.losses(samples)).sum()
+        return (ctx.state["weights"][places] * ctx.losses(samples)).sum()
 
     def add_forget(self, ctx: Context, forget: Batch) -> None:
         """Sum over D_F."""
@@ -106,7 +106,7 @@ class InfluenceUnlearning(Method):
             size = len(ctx.state["places"])
             products = torch.full((size, size), torch.nan, dtype=torch.float64, device=ctx.device)
             ctx.state["products"], ctx.state["with v"] = products, torch.zeros_like(products[0])
-        ctx.state["block"] = torch.empty(rows, len(ctx.state["v"]), device=ctx.device)
+        ctx.state["block"] = ctx.state["v"].new_empty(rows, len(ctx.state["v"]))
         ctx.state["rows"] = torch.empty(rows, dtype=torch.long, device=ctx.device)
         ctx.state["kept"] = 0
 
@@ -151,8 +151,8 @@ class InfluenceUnlearning(Method):
         small = products[used.unsqueeze(1), used] + len(used) * torch.eye(
             len(used), dtype=torch.float64, device=ctx.device
         )
-        ctx.state["weights"] = torch.zeros(len(products), device=ctx.device)
-        ctx.state["weights"][used] = torch.linalg.solve(small, ctx.state["with v"][used]).float()
+        ctx.state["weights"] = ctx.state["v"].new_zeros(len(products))
+        ctx.state["weights"][used] = torch.linalg.solve(small, ctx.state["with v"][used]).to(ctx.state["v"])
 
     def subtract(self, ctx: Context, samples: Batch) -> None:
         """Take a batch's part of G^T w off v."""
