@@ -50,7 +50,8 @@ class Ranges:
         known = self.fixed.hyperparameters
         values = {name: known[name] if value == known.get(name) else value for name, value in values.items()}
         lr = values.pop("lr", self.fixed.lr)
-        return Configuration({**self.fixed.hyperparameters, **values}, lr)
+        said = {name: value for name, value in values.items() if value != self.spaces[name].unsaid}
+        return Configuration({**self.fixed.hyperparameters, **said}, lr)
 
 
 def ranges(
@@ -61,10 +62,11 @@ def ranges(
     The learning rate is searched among ``lrs`` in a grid, else log-uniformly between the smallest and the largest.
     """
     cls = METHODS.get(method)
+    given = cls.with_preset(given)
     everything = {name for name, space in cls.spaces().items() if space.searched}
     names = everything if searched == "all" else {searched} if isinstance(searched, str) else set(searched)
     spaces = {name: space for name, space in cls.spaces().items() if name in names and name not in given}
-    fixed = Configuration(cls.configure(dict(given)).hyperparameters(), lrs[0] if cls.uses_lr else None)
+    fixed = Configuration(cls.configure(given).hyperparameters(), lrs[0] if cls.uses_lr else None)
     if cls.uses_lr and len(set(lrs)) > 1 and (searched == "all" or "lr" in names):
         choices = tuple(sorted({lr for lr in lrs if lr is not None}))
         spaces["lr"] = Space("choice", choices=choices) if grid else Space("log_uniform", choices[0], choices[-1])

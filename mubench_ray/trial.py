@@ -54,6 +54,8 @@ class Unlearning(Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"
     #: Lambda of the SuperLoss curriculum (the paper's is 10); None is the plain loss.
     superloss: float | None = Field(default=None, gt=0)
+    #: Its tau: the running ``mean`` of all losses seen (MU-Bench's paper), or their sum over that of the ``confidence`` they were given (its code).
+    superloss_tau: Literal["mean", "confidence"] = "mean"
     #: Share of parameters that LoRA adapters hold; None trains the network itself.
     lora: float | None = Field(default=None, gt=0, le=1)
     #: Compute activations again in the backward pass, for less memory and a third more FLOs.

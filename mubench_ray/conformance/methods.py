@@ -68,7 +68,8 @@ def check_declarations(method: type[Method]) -> Iterator[Finding]:
     yield Finding("defaults lie in the search space", not outside, ", ".join(outside))
     wrong: list[dict[str, Any]] = [{"no_such_hyperparameter": 1}]
     for name, space in method.spaces().items():
-        wrong += [{name: object()}, {name: float("nan")}] + ([] if space.kind == "choice" else [{name: space.low - 1}])
+        below = {"choice": [], "log_uniform": [{name: 0.0}]}.get(space.kind, [{name: space.low - 1}])
+        wrong += [{name: object()}, {name: float("nan")}, *below]
     accepted = [str(given) for given in wrong if accepts(method, given)]
     yield Finding("refuses wrong hyperparameters", not accepted, ", ".join(accepted))
 

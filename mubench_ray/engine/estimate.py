@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 
 from mubench_ray.engine.plan import Plan, recipes_of
 from mubench_ray.engine.tuning import outline
+from mubench_ray.methods import METHODS, Method
 from mubench_ray.models.counts import count
 from mubench_ray.tasks import TASKS
 from mubench_ray.tasks.examples import VALIDATION_SHARE
@@ -50,7 +52,25 @@ def estimate(plan: Plan) -> str:
     """The bound as a sentence."""
     flos = plan_flos(plan)
     times = ", ".join(f"{spoken(flos / rate)} of a {what} ({rate:.0e} a second)" for what, rate in RATES.items())
-    return f"At most {flos:.2e} FLOs, if every trial spends its whole budget: about {times}."
+    told = f"At most {flos:.2e} FLOs, if every trial spends its whole budget: about {times}."
+    return " ".join(
+        [
+            told,
+            *(f"{name} keeps up to {size / 2**30:.2g} GiB beside its networks." for name, size in kept(plan).items()),
+        ]
+    )
+
+
+def kept(plan: Plan) -> dict[str, int]:
+    """The methods that keep something beside their networks, and the most bytes that a trial of each may keep."""
+    most: dict[str, int] = {}
+    settings = {(t.method, t.task, t.model, json.dumps(t.hyperparameters)): t for t in plan.trials.values()}
+    for (name, *_), trial in settings.items():
+        method = METHODS.get(name)
+        if method.memory is not Method.memory:
+            size = method.configure(trial.hyperparameters).memory(count(trial.task, trial.model).parameters)
+            most[name] = max(size, most.get(name, 0))
+    return most
 
 
 def spoken(seconds: float) -> str:

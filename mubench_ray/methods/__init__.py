@@ -7,11 +7,13 @@ from mubench_ray.methods.base import (
     Optimizer,
     Phase,
     Taxonomy,
+    at_epochs,
     choice,
     integer,
     kl,
     log_uniform,
     method,
+    share,
     uniform,
 )
 
@@ -22,10 +24,12 @@ __all__ = [
     "Optimizer",
     "Phase",
     "Taxonomy",
+    "at_epochs",
     "choice",
     "integer",
     "kl",
     "log_uniform",
     "method",
+    "share",
     "uniform",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, log_uniform, method, uniform
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, log_uniform, method, share, uniform
 from mubench_ray.tasks.base import Batch
 from mubench_ray.training.data import Rows
 
@@ -27,7 +27,7 @@ class BadTeacher(Method):
     epochs: float = uniform(1, 10, default=10)
     temperature: float = log_uniform(0.1, 5.0, default=1.0)
     form: str = choice("paired", "mixed", default="paired")
-    retain_share: float = uniform(0.0, 1.0, default=1.0)
+    retain_share: float = share(0.0, 1.0, default=1.0)
 
     @property
     def draws_sets(self) -> bool:

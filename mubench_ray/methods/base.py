@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
@@ -25,18 +25,21 @@ __all__ = [
     "Optimizer",
     "Phase",
     "Taxonomy",
+    "at_epochs",
     "choice",
     "integer",
     "kl",
     "log_uniform",
     "method",
+    "share",
     "uniform",
 ]
 
 
 @dataclass(frozen=True)
 class Space:
-    """Where a hyperparameter may lie, and how a search draws it."""
+    """Where a hyperparameter may lie, and how a search draws it: between ``low`` and ``high``. By hand it may be set above ``high``, up to ``most``, and on a
+    logarithmic scale to anything above 0."""
 
     kind: Literal["uniform", "log_uniform", "integer", "choice"]
     low: float = 0.0
@@ -44,6 +47,10 @@ class Space:
     choices: tuple = ()
     #: Whether a search of all hyperparameters searches it; else only where it is named.
     searched: bool = True
+    least: float | None = None
+    most: float = math.inf
+    #: The default of one that came later: it goes unsaid, so that trials from before it keep their ids.
+    unsaid: Any = None
 
     def __str__(self) -> str:
         if self.kind == "choice":
@@ -63,29 +70,65 @@ class Space:
             raise MubenchError(f"{name} = {value!r} is not a number.")
         if self.kind == "integer" and value != int(value):
             raise MubenchError(f"{name} = {value!r} is not a whole number.")
-        if value < self.low or (value == self.low == 0 and self.kind == "log_uniform"):
-            raise MubenchError(f"{name} = {value:g} is below {self.low:g}.")
+        least = self.low if self.least is None else self.least
+        if self.kind == "log_uniform" and value <= 0:
+            raise MubenchError(f"{name} = {value:g} is not above 0.")
+        if self.kind != "log_uniform" and value < least:
+            raise MubenchError(f"{name} = {value:g} is below {least:g}.")
+        if value > self.most:
+            raise MubenchError(f"{name} = {value:g} is above {self.most:g}.")
         return int(value) if self.kind == "integer" else float(value)
 
 
-def uniform(low: float, high: float, default: float) -> Any:
-    """A number searched uniformly between ``low`` and ``high``; larger values may still be set by hand."""
-    return field(default=default, metadata={"space": Space("uniform", low, high)})
+@dataclass(frozen=True)
+class Epochs(Space):
+    """Numbers of epochs, kept as text (``3,5,9``); a search takes the default."""
+
+    def __str__(self) -> str:
+        return "epochs"
+
+    def check(self, name: str, value: Any) -> str:
+        """The numbers, rising; raises MubenchError for anything but whole numbers above 0."""
+        parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        told = [str(part).strip() for part in parts if str(part).strip()]
+        if not all(part.isdecimal() and int(part) > 0 for part in told):
+            raise MubenchError(f"{name} = {value!r} is no list of epochs, such as [3, 5, 9].")
+        return ",".join(map(str, sorted(map(int, told))))
+
+
+def uniform(low: float, high: float, default: float, searched: bool = True, later: bool = False) -> Any:
+    """A number searched uniformly between ``low`` and ``high``; larger values may still be set by hand. ``searched`` and ``later`` as ``choice`` has them."""
+    return _hyperparameter(Space("uniform", low, high, searched=searched), default, later)
+
+
+def share(low: float, high: float, default: float) -> Any:
+    """A share, searched uniformly between ``low`` and ``high``; by hand it may be set from 0 to 1, and no other."""
+    return _hyperparameter(Space("uniform", low, high, least=0.0, most=1.0), default)
 
 
 def log_uniform(low: float, high: float, default: float) -> Any:
     """A positive number searched log-uniformly; anything above 0 may be set by hand."""
-    return field(default=default, metadata={"space": Space("log_uniform", low, high)})
+    return _hyperparameter(Space("log_uniform", low, high), default)
 
 
-def integer(low: int, high: int, default: int) -> Any:
-    """A whole number searched uniformly between ``low`` and ``high``."""
-    return field(default=default, metadata={"space": Space("integer", low, high)})
+def integer(low: int, high: int, default: int, later: bool = False) -> Any:
+    """A whole number searched uniformly between ``low`` and ``high``; larger ones may be set by hand. ``later`` as ``choice`` has it."""
+    return _hyperparameter(Space("integer", low, high), default, later)
 
 
-def choice(*choices: Any, default: Any, searched: bool = True) -> Any:
-    """One of the given values; not ``searched``: what the method is, rather than how it is tuned."""
-    return field(default=default, metadata={"space": Space("choice", choices=choices, searched=searched)})
+def choice(*choices: Any, default: Any, searched: bool = True, later: bool = False) -> Any:
+    """One of the given values; not ``searched``: what the method is, rather than how it is tuned. ``later``: it came after trials were run, which had it at its
+    default; the default then enters no id."""
+    return _hyperparameter(Space("choice", choices=choices, searched=searched), default, later)
+
+
+def at_epochs(*, default: str) -> Any:
+    """Epochs at which something happens, written as a list or as text, ``3,5,9``; none: an empty one."""
+    return _hyperparameter(Epochs("choice", choices=(default,), searched=False), default)
+
+
+def _hyperparameter(space: Space, default: Any, later: bool = False) -> Any:
+    return field(default=default, metadata={"space": dataclasses.replace(space, unsaid=default if later else None)})
 
 
 @dataclass(frozen=True)
@@ -129,6 +172,8 @@ class Method:
     without_superloss: ClassVar[str | None] = None
     #: Whether its loss reads the weights themselves (a penalty on them), which no worker has whole under FSDP.
     reads_weights: ClassVar[bool] = False
+    #: Settings of hyperparameters by name, ``preset: NAME`` in a suite: the form that somebody's code gives the method.
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
     #: Batches of the single phase of a method that defines only ``loss``, what drives an epoch, and its schedule.
     on: ClassVar[Source] = "retain"
     driver: ClassVar[Literal["retain", "forget"]] = "retain"
@@ -178,6 +223,10 @@ class Method:
             return f"{self.name} {self.without_superloss}; leave superloss out for it"
         return None
 
+    def memory(self, parameters: int) -> int:
+        """Bytes, at most, that it keeps of a network of so many parameters beside the networks and what trains them; the plan tells them."""
+        return 0
+
     def result_of(self, network: nn.Module) -> nn.Module:
         """A network of f_U's architecture, whatever its weights, to load a finished step of a sequence into."""
         return network
@@ -198,9 +247,20 @@ class Method:
         return False
 
     @classmethod
-    def configure(cls, given: dict[str, Any]) -> Method:
+    def with_preset(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The hyperparameters that are given, and those of the ``preset`` that is named among them; raises MubenchError for an unknown one."""
+        given = dict(given)
+        if (name := given.pop("preset", None)) is None:
+            return given
+        if name not in cls.presets:
+            known = did_you_mean(str(name), cls.presets) if cls.presets else "It has none."
+            raise MubenchError(f"method {cls.name} has no preset {name!r}. {known}")
+        return {**cls.presets[name], **given}
+
+    @classmethod
+    def configure(cls, given: Mapping[str, Any]) -> Method:
         """The method with these hyperparameters; raises MubenchError for an unknown name or a value out of range."""
-        spaces = cls.spaces()
+        given, spaces = cls.with_preset(given), cls.spaces()
         for name in given:
             if name not in spaces:
                 known = did_you_mean(name, spaces) if spaces else "It has none."
@@ -211,15 +271,15 @@ class Method:
         return cls(**{name: defaults[name] if value == defaults[name] else value for name, value in checked.items()})
 
     def hyperparameters(self) -> dict[str, Any]:
-        """All hyperparameters with their values."""
-        return dataclasses.asdict(self)
+        """All hyperparameters with their values; those that came later only where they are not at their default."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value != self.spaces()[name].unsaid}
 
 
 METHODS: Registry[type[Method]] = Registry("method", "mubench_ray.methods")
 Chosen = TypeVar("Chosen", bound=Method)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(uniform, log_uniform, integer, choice))
+@dataclass_transform(frozen_default=True, field_specifiers=(uniform, share, log_uniform, integer, choice, at_epochs))
 def method(name: str, *aliases: str, title: str, cites: str) -> Callable[[type[Chosen]], type[Chosen]]:
     """Class decorator: make the class a frozen dataclass of its hyperparameters and register it under ``name``."""
 
@@ -228,7 +288,7 @@ def method(name: str, *aliases: str, title: str, cites: str) -> Callable[[type[C
         for f in dataclasses.fields(cls):
             if "space" not in f.metadata:
                 raise MubenchError(
-                    f"method {name}: hyperparameter {f.name!r} declares no space; use uniform, log_uniform, integer or choice."
+                    f"method {name}: hyperparameter {f.name!r} declares no space; use uniform, share, log_uniform, integer or choice."
                 )
         cls.name, cls.title, cls.cites = name, title, cites
         METHODS.add(name, cls, aliases)

@@ -25,6 +25,7 @@ class ConfuseWeights(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    version = 2
     without_lora = "puts noise on the kernels themselves, which LoRA keeps as they are"
 
     epochs: int = integer(1, 10, default=4)

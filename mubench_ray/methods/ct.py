@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, choice, method, uniform
 from mubench_ray.methods.layers import Convolution, convolutions, set_weight
 from mubench_ray.tasks.base import Batch
 
@@ -17,15 +17,18 @@ from mubench_ray.tasks.base import Batch
     cites="NeurIPS 2023 unlearning challenge; as in Deep Unlearn, arXiv 2410.01276",
 )
 class ConvolutionTranspose(Method):
-    """The two spatial axes of every square kernel change places; CE on D_R, cosine.
+    """The two spatial axes of every square kernel change places; CE on D_R, cosine, which moves on after every epoch, as in released code, or every
+    ``step``.
 
     In a transformer these are the patch embedding and the positional convolutions. A kernel of one spatial axis, of 1 x 1 or of unequal sides stays.
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    version = 2
     without_lora = "transposes the kernels themselves, which LoRA keeps as they are"
 
     epochs: float = uniform(1, 10, default=3)
+    advance: str = choice("epoch", "step", default="epoch", searched=False)
 
     @classmethod
     def refusal_for_network(cls, network: nn.Module) -> str | None:
@@ -44,7 +47,7 @@ class ConvolutionTranspose(Method):
                 "retain",
                 self.repair,
                 epochs=self.epochs,
-                optimizer=Optimizer(schedule="cosine"),
+                optimizer=Optimizer(schedule="cosine", per_epoch=self.advance == "epoch"),
                 before=self.transpose,
             )
         ]

@@ -24,5 +24,7 @@ class ExactUnlearning(CatastrophicForgetting):
         return [replace(phase, before=self.reset) for phase in super().phases(ctx)]
 
     def reset(self, ctx: Context) -> None:
-        """Draw the trained part anew."""
+        """Draw the trained part anew, which the pull then goes to."""
         reinitialise(ctx, last_stages(ctx.network, self.k), "eu_k")
+        if self.pull:
+            self.remember(ctx)

@@ -31,11 +31,12 @@ class FCS(Method):
 
     Contrast: -mean log_softmax(z_f stopgrad(z_r)^T / T) over all pairs of a D_F and a D_R row, z the logits. The trial's learning rate is that of the CE
     pass (.004 in the paper, at batch 256); the other two are given as multiples of it: .005 / .004 and 3e-4 / .004.
+    Weight decay is the CE pass's own alone, as in released code: the trial's does not enter.
     """
 
     taxonomy = Taxonomy(corrupts="logits", retains="task loss")
 
-    superloss_version = 2
+    version = 3
 
     epochs: int = integer(1, 10, default=8)
     temperature: float = log_uniform(0.1, 5.0, default=1.15)
@@ -52,10 +53,11 @@ class FCS(Method):
 
     def phases(self, ctx: Context) -> list[Phase]:
         """The uniform pass, then contrast and repair in every epoch."""
-        flat = Optimizer("uniform", lr=ctx.learning_rate * self.uniform_lr_factor)
+        flat = Optimizer("uniform", lr=ctx.learning_rate * self.uniform_lr_factor, weight_decay=0.0)
         contrast = Optimizer(
             "contrast",
             lr=ctx.learning_rate * self.contrast_lr_factor,
+            weight_decay=0.0,
             schedule="cosine",
             floor=min(1e-6, ctx.learning_rate * self.contrast_lr_factor),
         )

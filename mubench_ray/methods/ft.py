@@ -15,6 +15,7 @@ class FineTune(Method):
     taxonomy = Taxonomy(corrupts="none", retains="task loss", measured_by="none")
     on = "retain"
     schedule = "cosine"
+    version = 2
 
     epochs: float = uniform(1, 10, default=5)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from mubench_ray.errors import MubenchError
 from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, integer, method, uniform
 from mubench_ray.tasks.base import Batch
+from mubench_ray.training.data import Rows
 
-#: Largest memory that the kept gradients may take.
-MOST_BYTES = 64 * 2**30
+#: Memory that the gradients of samples may take at a time.
+BLOCK_BYTES = 2 * 2**30
 
 
 @method(
@@ -22,72 +24,144 @@ MOST_BYTES = 64 * 2**30
 class InfluenceUnlearning(Method):
     """theta += alpha H^-1 v with v = (sum_F grad) / N - |F| / (N |R|) sum_R grad and H = I + mean of g g^T over ``samples`` examples of D_R.
 
-    H is WoodFisher's (Singh & Alistarh 2020), its inverse taken exactly, by Woodbury's identity, from the kept gradients: samples x parameters numbers.
+    H is WoodFisher's (Singh & Alistarh 2020), its inverse taken exactly, by Woodbury's identity, from the samples' inner products. At most 2 GiB of their
+    gradients are kept at a time: where all of them take more (ResNet-18's 1000: 42 GiB), they come in B blocks, each held against the gradients of all later
+    ones, which are taken anew: (B + 1) / 2 times the passes of one block, and one for the sum of all at the end.
     Released code keeps a single vector in their place, which stays parallel to the first sample's gradient: its H^-1 v is v less a multiple of that.
     """
 
     taxonomy = Taxonomy(corrupts="gradient", retains="gradient")
+    version = 2
     uses_lr = False
     without_superloss = "takes no step down a loss, but one by the influence of examples"
 
     alpha: float = uniform(0.0, 20.0, default=1.0)
     samples: int = integer(1, 1000, default=1000)
 
+    def memory(self, parameters: int) -> int:
+        """A block of gradients."""
+        return min(4 * parameters * self.samples, max(4 * parameters, BLOCK_BYTES))
+
     def phases(self, ctx: Context) -> list[Phase]:
-        """The two sums of gradients, the samples' gradients, the step."""
-        retain = len(ctx.data.rows("retain"))
-        samples = min(self.samples, retain)
-        wanted = 4 * samples * sum(p.numel() for p in ctx.network.parameters() if p.requires_grad)
-        if wanted > MOST_BYTES:
-            raise MubenchError(
-                f"iu.samples = {samples} gradients of this network take {wanted / 2**30:.0f} GiB, more than {MOST_BYTES // 2**30}; lower it."
-            )
-        return [
-            Phase("forget gradient", "forget", self.summed, mode="eval", update=self.add_forget),
+        """The two sums of gradients, the samples' inner products block by block, the step."""
+        retain = ctx.data.rows("retain")
+        picked = torch.randperm(len(retain), generator=ctx.generator("iu"))[: self.samples]
+        a_block = max(1, BLOCK_BYTES // (4 * sum(p.numel() for p in ctx.network.parameters() if p.requires_grad)))
+        starts = range(0, len(picked), a_block)
+        ctx.data.sets["samples"] = Rows(retain.examples, retain.positions[picked])
+        ctx.state["places"] = ctx.data.sets["samples"].positions.to(ctx.device)
+        phases = [
+            Phase("forget gradient", "forget", self.summed, mode="eval", update=self.add_forget, whole=True),
             Phase("retain gradient", "retain", self.summed, mode="eval", update=self.add_retain),
-            Phase(
-                "samples",
-                "retain",
-                self.summed,
-                epochs=samples / retain,
-                batch_size=1,
-                mode="eval",
-                update=self.keep,
-                after=self.step,
-            ),
         ]
+        several = len(starts) > 1
+        for start in starts:
+            rows, later = picked[start : start + a_block], picked[start + a_block :]
+            ctx.data.sets[f"samples from {start}"] = Rows(retain.examples, retain.positions[rows])
+            begin = partial(self.begin, rows=len(rows))
+            phases.append(
+                Phase("sample", f"samples from {start}", self.summed, batch_size=1, mode="eval", before=begin, update=self.keep,
+                      after=partial(self.end, last=not several), whole=several)
+            )  # fmt: skip
+            if len(later):
+                ctx.data.sets[f"samples after {start}"] = Rows(retain.examples, retain.positions[later])
+                phases.append(
+                    Phase("later sample", f"samples after {start}", self.summed, batch_size=1, mode="eval", update=self.cross, whole=True)
+                )  # fmt: skip
+        if several:
+            phases.append(
+                Phase("sum of samples", "samples", self.weighed, mode="eval", before=self.solve, update=self.subtract, after=self.step, whole=True)
+            )  # fmt: skip
+        return phases
 
     def summed(self, ctx: Context, batch: Batch) -> Tensor:
         """CE summed, so that batches of any size add up."""
         return ctx.losses(batch).sum()
 
+    def weighed(self, ctx: Context, samples: Batch) -> Tensor:
+        """CE of samples, each by its weight in G^T w."""
+        places = (ctx.state["places"] == samples["index"].unsqueeze(1)).int().argmax(1)
+        return (ctx.state["weights"][places] * ctx.losses(samples)).sum()
+
     def add_forget(self, ctx: Context, forget: Batch) -> None:
         """Sum over D_F."""
-        ctx.state["forget"] = ctx.state.get("forget", 0) + self.gradient(ctx)
+        self.add(ctx, "forget", len(forget))
 
     def add_retain(self, ctx: Context, retain: Batch) -> None:
         """Sum over D_R."""
-        ctx.state["retain"] = ctx.state.get("retain", 0) + self.gradient(ctx)
+        self.add(ctx, "retain", len(retain))
 
-    def keep(self, ctx: Context, retain: Batch) -> None:
+    def add(self, ctx: Context, name: str, examples: int) -> None:
+        """Add a batch's gradient; the budget may stop short of all of D_R."""
+        ctx.state[name] = ctx.state.get(name, 0) + self.gradient(ctx)
+        ctx.state[f"{name} examples"] = ctx.state.get(f"{name} examples", 0) + examples
+
+    def begin(self, ctx: Context, rows: int) -> None:
+        """Room for the gradients of a block."""
+        if "v" not in ctx.state:
+            forget, retain = len(ctx.data.rows("forget")), len(ctx.data.rows("retain"))
+            seen = [ctx.state.pop(f"{name} examples") for name in ("forget", "retain")]
+            sums = ctx.state.pop("forget") * (forget / seen[0]), ctx.state.pop("retain")
+            ctx.state["v"] = sums[0] / (forget + retain) - forget / ((forget + retain) * seen[1]) * sums[1]
+            size = len(ctx.state["places"])
+            products = torch.full((size, size), torch.nan, dtype=torch.float64, device=ctx.device)
+            ctx.state["products"], ctx.state["with v"] = products, torch.zeros_like(products[0])
+        ctx.state["block"] = ctx.state["v"].new_empty(rows, len(ctx.state["v"]))
+        ctx.state["rows"] = torch.empty(rows, dtype=torch.long, device=ctx.device)
+        ctx.state["kept"] = 0
+
+    def keep(self, ctx: Context, sample: Batch) -> None:
         """Keep one sample's gradient."""
-        ctx.state.setdefault("samples", []).append(self.gradient(ctx))
+        ctx.state["block"][ctx.state["kept"]] = self.gradient(ctx)
+        ctx.state["rows"][ctx.state["kept"]] = self.place(ctx, sample)
+        ctx.state["kept"] += 1
+
+    def cross(self, ctx: Context, sample: Batch) -> None:
+        """A later sample's inner products with those of the block."""
+        rows, found = ctx.state["rows"], (ctx.state["block"] @ self.gradient(ctx)).double()
+        place = self.place(ctx, sample).expand(len(rows))
+        ctx.state["products"][rows, place] = ctx.state["products"][place, rows] = found
+
+    def place(self, ctx: Context, sample: Batch) -> Tensor:
+        """Which of the samples it is."""
+        return (ctx.state["places"] == sample["index"]).int().argmax()
 
     def gradient(self, ctx: Context) -> Tensor:
         """The gradient of everything that is trained as one vector."""
-        trained = [name for name, p in ctx.network.named_parameters() if p.requires_grad]
-        gradients = ctx.gradients()
-        return torch.cat([gradients[name].flatten() for name in trained])
+        trained = [p for p in ctx.network.parameters() if p.requires_grad]
+        return torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in trained])
+
+    @torch.no_grad()
+    def end(self, ctx: Context, last: bool) -> None:
+        """The inner products within a block, of as many as the budget left; where there is one block only the step as well."""
+        rows, block = ctx.state["rows"][: ctx.state["kept"]], ctx.state["block"][: ctx.state["kept"]]
+        ctx.state["rows"], ctx.state["block"] = rows, block
+        ctx.state["products"][rows.unsqueeze(1), rows] = (block @ block.T).double()
+        ctx.state["with v"][rows] = (block @ ctx.state["v"]).double()
+        if last:
+            self.solve(ctx)
+            ctx.state["v"] -= block.T @ ctx.state["weights"][rows]
+            self.step(ctx)
+
+    @torch.no_grad()
+    def solve(self, ctx: Context) -> None:
+        """w = (G G^T + S I)^-1 G v of all samples, or of the last block's where the budget did not leave the others' inner products."""
+        products, rows = ctx.state.pop("products"), ctx.state["rows"]
+        used = torch.arange(len(products), device=ctx.device) if not products.isnan().any() else rows
+        small = products[used.unsqueeze(1), used] + len(used) * torch.eye(
+            len(used), dtype=torch.float64, device=ctx.device
+        )
+        ctx.state["weights"] = ctx.state["v"].new_zeros(len(products))
+        ctx.state["weights"][used] = torch.linalg.solve(small, ctx.state["with v"][used]).to(ctx.state["v"])
+
+    def subtract(self, ctx: Context, samples: Batch) -> None:
+        """Take a batch's part of G^T w off v."""
+        ctx.state["v"] -= self.gradient(ctx)
 
     @torch.no_grad()
     def step(self, ctx: Context) -> None:
         """Theta += alpha H^-1 v."""
-        forget, retain = len(ctx.data.rows("forget")), len(ctx.data.rows("retain"))
-        size = forget + retain
-        v = ctx.state.pop("forget") / size - forget / (size * retain) * ctx.state.pop("retain")
-        G = torch.stack(ctx.state.pop("samples"))
-        small = (G @ G.T).double() + len(G) * torch.eye(len(G), dtype=torch.float64, device=G.device)
-        newton = v - G.T @ torch.linalg.solve(small, (G @ v).double()).to(v)
         trained = [p for p in ctx.network.parameters() if p.requires_grad]
-        for parameter, change in zip(trained, newton.split([p.numel() for p in trained])):
+        for parameter, change in zip(trained, ctx.state["v"].split([p.numel() for p in trained])):
             parameter.add_(self.alpha * change.view_as(parameter))
+        ctx.state.clear()

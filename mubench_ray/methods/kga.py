@@ -22,7 +22,7 @@ class KnowledgeGapAlignment(Method):
     taxonomy = Taxonomy(corrupts="model", retains="logits", measured_by="f_O, A_f, A_n")
     without_superloss = "aligns a mean over D_F with one over D_n, of which no example has a loss of its own"
     uses_validation = True
-    sequence_version = 2
+    version = 3
 
     helper_epochs: float = uniform(1, 10, default=5)
     epochs: float = uniform(1, 10, default=5)

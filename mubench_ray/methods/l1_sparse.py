@@ -10,10 +10,12 @@ from mubench_ray.tasks.base import Batch
 
 @method("l1_sparse", "l1sparse", "l1-sparse", title="l1-sparse", cites="Jia et al. 2023, arXiv 2304.04934")
 class L1Sparse(Method):
-    """CE on D_R + alpha (1 - epoch / epochs) |theta|_1: the penalty falls linearly, the best of the paper's schedules."""
+    """CE on D_R + alpha (1 - epoch / epochs) |theta|_1: the penalty falls linearly, the best of the paper's schedules, over the epochs that the
+    budget leaves."""
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
     reads_weights = True
+    version = 2
 
     epochs: float = uniform(1, 10, default=10)
     alpha: float = log_uniform(1e-5, 1e-1, default=5e-4)
@@ -25,4 +27,4 @@ class L1Sparse(Method):
     def loss(self, ctx: Context, retain: Batch) -> Tensor:
         """CE(D_R) and the penalty of this epoch."""
         penalty = sum(p.abs().sum() for p in ctx.network.parameters() if p.requires_grad)
-        return ctx.loss(retain) + self.alpha * (1 - ctx.epoch[1] / self.epochs) * penalty
+        return ctx.loss(retain) + self.alpha * (1 - ctx.epoch[1] / (self.epochs * ctx.share)) * penalty

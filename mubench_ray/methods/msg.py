@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, choice, method, share, uniform
 from mubench_ray.methods.layers import Layer, convolutions, linears
 from mubench_ray.tasks.base import Batch
 
@@ -22,18 +22,19 @@ DAMPING = 0.1
 class MaskSmallGradients(Method):
     """g = grad of CE over |D_F| samples of D_R - grad of CE over D_F; in every convolution the share ``rate`` of weights with the smallest |g| is drawn
     anew (Kaiming normal over the fan out, as ResNet draws them), the gradients of its other weights are damped to a tenth, not their weight decay; CE on
-    D_R, learning rate rising and falling linearly.
+    D_R, learning rate rising and falling linearly, after every epoch, as in released code, or every ``step``.
 
     Where a network has no convolution its linear layers take their place. The gradients are taken in eval mode, so that no BatchNorm statistic moves.
     The paper damps gradients; here the step is damped, which is the same for SGD and not without effect for Adam. Released code draws with fan out, too.
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
-    version = 2
+    version = 3
     without_lora = "draws weights of the network itself anew, which LoRA keeps as they are"
 
     epochs: float = uniform(1, 10, default=5)
-    rate: float = uniform(0.0, 1.0, default=0.3)
+    rate: float = share(0.0, 1.0, default=0.3)
+    advance: str = choice("epoch", "step", default="epoch", searched=False)
 
     @classmethod
     def refusal_for_network(cls, network: nn.Module) -> str | None:
@@ -55,8 +56,15 @@ class MaskSmallGradients(Method):
                 mode="eval",
                 update=self.accumulate,
                 after=self.reinitialise,
+                whole=True,
             ),
-            Phase("repair", "retain", self.repair, epochs=self.epochs, optimizer=Optimizer(schedule="triangle")),
+            Phase(
+                "repair",
+                "retain",
+                self.repair,
+                epochs=self.epochs,
+                optimizer=Optimizer(schedule="triangle", per_epoch=self.advance == "epoch"),
+            ),
         ]
 
     def difference(self, ctx: Context, retain: Batch, forget: Batch) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,12 +25,7 @@ class NegativePreference(Method):
     epochs: float = uniform(1, 10, default=10)
     beta: float = log_uniform(0.05, 1.0, default=0.1)
     gamma: float = uniform(0.0, 1.0, default=1.0)
-    reduction: str = choice("sum", "mean", default="sum", searched=False)
-
-    def hyperparameters(self) -> dict[str, Any]:
-        """All hyperparameters; the sum goes unsaid, so that trials on single targets, where it is the mean, keep their ids."""
-        given = super().hyperparameters()
-        return {name: value for name, value in given.items() if (name, value) != ("reduction", "sum")}
+    reduction: str = choice("sum", "mean", default="sum", searched=False, later=True)
 
     def phases(self, ctx: Context) -> list[Phase]:
         """Passes over D_F, paired with D_R if it counts."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, share, uniform
 from mubench_ray.methods.layers import Layer, class_weights, convolutions, linears, set_weight
 from mubench_ray.tasks.base import Batch, Task
 
@@ -25,7 +25,7 @@ class PruneRedrawQuantise(Method):
     superloss_version = 2
 
     epochs: float = uniform(1, 10, default=3.2)
-    prune_rate: float = uniform(0.0, 1.0, default=0.99)
+    prune_rate: float = share(0.0, 1.0, default=0.99)
     class_exponent: float = uniform(0.0, 1.0, default=0.1)
 
     @classmethod

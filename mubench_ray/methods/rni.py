@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, integer, log_uniform, method
+from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, choice, integer, log_uniform, method
 from mubench_ray.methods.layers import head, layer_state, no_head, norm_parameters, normal, reinitialise
 from mubench_ray.tasks.base import Batch
 
@@ -20,13 +20,15 @@ from mubench_ray.tasks.base import Batch
 )
 class RepeatedNoiseInjection(Method):
     """The head is drawn anew; every early epoch trains ``tensors`` random non-norm parameter tensors and all norms by CE on D_R, after N(0, std^2) was
-    added to ``noisy`` of them (not in the first epoch, and to no tensor twice); the fine epochs train everything.
+    added to ``noisy`` of them (not in the first epoch); the fine epochs train everything. As in released code noise falls on no tensor that an earlier epoch
+    trained (``noise_on="untrained"``; ``once``: on none twice) and every epoch has a new optimiser (``fresh``).
 
     The paper's 9 epochs are 5 early and 4 fine ones. At least two early epochs are asked for: with one, no noise is ever added. A network with
     fewer tensors than ``tensors`` trains all of them.
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    version = 2
     without_lora = "draws the head anew and puts noise on the weights themselves, which LoRA keeps as they are"
 
     early_epochs: int = integer(2, 10, default=5)
@@ -34,6 +36,8 @@ class RepeatedNoiseInjection(Method):
     tensors: int = integer(1, 20, default=9)
     noisy: int = integer(1, 20, default=6)
     std: float = log_uniform(1e-3, 1.0, default=0.04)
+    noise_on: str = choice("untrained", "once", default="untrained", searched=False)
+    fresh: bool = choice(True, False, default=True, searched=False)
 
     @classmethod
     def refusal_for_network(cls, network: nn.Module) -> str | None:
@@ -45,12 +49,12 @@ class RepeatedNoiseInjection(Method):
         """A phase for every early epoch, with its own tensors, and one for the fine epochs."""
         norms = norm_parameters(ctx.network)
         names = [name for name, _ in ctx.network.named_parameters() if name not in norms]
-        early, noised = [], set()
+        early, spared = [], set()
         for epoch in range(self.early_epochs):
             order = torch.randperm(len(names), generator=ctx.generator("rni", epoch)).tolist()
             trained = [names[place] for place in order[: self.tensors]]
-            noise = [name for name in trained if name not in noised][: self.noisy] if epoch else []
-            noised |= set(noise)
+            noise = [name for name in trained if name not in spared][: self.noisy] if epoch else []
+            spared |= set(trained if self.noise_on == "untrained" else noise)
             start = partial(self.inject, names=noise) if epoch else self.reset
             early.append(
                 Phase(
@@ -58,10 +62,18 @@ class RepeatedNoiseInjection(Method):
                     "retain",
                     self.repair,
                     parameters=partial(chosen, names={*trained, *norms}),
+                    optimizer=self.optimizer("early", epoch),
                     before=start,
                 )
             )
-        return [*early, Phase("fine", "retain", self.repair, epochs=self.fine_epochs)]
+        if not self.fresh:
+            return [*early, Phase("fine", "retain", self.repair, epochs=self.fine_epochs)]
+        fine = [self.optimizer("fine", epoch) for epoch in range(self.fine_epochs)]
+        return [*early, *(Phase("fine", "retain", self.repair, optimizer=optimizer) for optimizer in fine)]
+
+    def optimizer(self, part: str, epoch: int) -> Optimizer:
+        """The epoch's own, or one for all."""
+        return Optimizer(f"{part} {epoch}") if self.fresh else Optimizer()
 
     def reset(self, ctx: Context) -> None:
         """Draw the head anew."""

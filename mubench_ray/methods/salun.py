@@ -5,27 +5,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, method, share, uniform
+from mubench_ray.methods.rand_label import in_turns
 from mubench_ray.tasks.base import Batch
 
 
 @method("salun", title="SalUn", cites="Fan et al. 2024, arXiv 2310.12508")
 class SalUn(Method):
-    """Mask = the share tau of weights with the largest |sum over D_F of grad CE|; then random labels on D_R u D_F under the mask.
+    """Mask = the share tau of weights with the largest |sum over D_F of grad CE|; then random labels on D_F, true ones on D_R, under the mask.
+
+    ``form="passes"``: every epoch a pass over D_F, then one over D_R, as its authors run it on CIFAR-10 and SVHN. ``mixed``: one shuffled pass over both,
+    as they run it on CIFAR-100 and Tiny ImageNet, and MU-Bench and Deep Unlearn everywhere.
 
     Every batch counts towards the mask (released code loses the first). The labels are redrawn every epoch and never the true one.
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O", parameters="sparse")
+    version = 2
 
     epochs: float = uniform(1, 10, default=10)
-    tau: float = uniform(0.1, 0.9, default=0.5)
+    tau: float = share(0.1, 0.9, default=0.5)
+    form: str = choice("passes", "mixed", default="passes", searched=False)
 
     def phases(self, ctx: Context) -> list[Phase]:
         """Saliency, then relabelled training."""
+        mixed = [Phase("relabel", "mixed", self.relabelled, epochs=self.epochs)]
         return [
-            Phase("saliency", "forget", self.summed, mode="eval", update=self.accumulate, after=self.make_mask),
-            Phase("relabel", "mixed", self.relabelled, epochs=self.epochs),
+            Phase(
+                "saliency", "forget", self.summed, mode="eval", update=self.accumulate, after=self.make_mask, whole=True
+            ),
+            *(mixed if self.form == "mixed" else in_turns(self.epochs, self.relabelled)),
         ]
 
     def summed(self, ctx: Context, forget: Batch) -> Tensor:

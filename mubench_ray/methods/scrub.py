@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from mubench_ray.methods.base import (
@@ -12,26 +14,40 @@ from mubench_ray.methods.base import (
     Optimizer,
     Phase,
     Taxonomy,
+    at_epochs,
     choice,
     integer,
     log_uniform,
     method,
     uniform,
 )
-from mubench_ray.tasks.base import Batch
+from mubench_ray.tasks.base import Batch, Classification
+from mubench_ray.training.data import Rows
+
+#: What is left of the learning rate after each of the epochs of ``decay_after``.
+DECAY = 0.1
+#: The part of D_V that the rewind compares with.
+COMPARED = "validation of D_F's classes"
 
 
 @method("scrub", title="SCRUB", cites="Kurmanji et al. 2023, arXiv 2302.09880")
 class Scrub(Method):
     """Max pass -KL_T(f_O || f_U) on D_F in the first ``msteps`` epochs, min pass gamma CE + alpha KL_T on D_R in every epoch.
 
-    ``rewind`` (SCRUB+R) ends with the weights, of all epochs' ends, whose error on D_F is nearest the final error on D_V. ``form="two_phase"`` is
-    MU-Bench's variant: all max passes first, then all min passes. The KL of the paper's released code is scaled by T^2, as here.
+    The learning rate falls to a tenth after each of ``decay_after`` and BatchNorm keeps f_O's statistics (``mode``), as its authors run it. ``rewind``
+    (SCRUB+R) ends with the weights, of all epochs' ends, whose error on D_F is nearest the final error on D_V, on the classes of D_F where the task has any.
+    ``form="two_phase"``: all max passes first, then all min passes; with CE + KL at T = 1 and neither rewind nor decay it is what MU-Bench's code runs
+    (``preset: mu_bench``). The KL of the paper's released code is scaled by T^2, as here.
     """
 
     taxonomy = Taxonomy(corrupts="gradient", retains="loss + representation", measured_by="f_O")
     uses_validation = True
-    sequence_version = superloss_version = 2
+    version = 3
+    presets = {
+        "mu_bench": {
+            "form": "two_phase", "epochs": 5, "msteps": 5, "gamma": 1.0, "alpha": 1.0, "temperature": 1.0, "rewind": False, "mode": "train", "decay_after": "",
+        }
+    }  # fmt: skip
 
     epochs: int = integer(1, 10, default=5)
     msteps: int = integer(1, 10, default=3)
@@ -40,15 +56,26 @@ class Scrub(Method):
     temperature: float = log_uniform(0.5, 5.0, default=4.0)
     rewind: bool = choice(True, False, default=True)
     form: str = choice("alternating", "two_phase", default="alternating")
+    mode: Literal["eval", "train"] = choice("eval", "train", default="eval", searched=False)
+    decay_after: str = at_epochs(default="3,5,9")
 
     def phases(self, ctx: Context) -> list[Phase]:
         """Alternating max and min passes, or first all of the one, then all of the other."""
-        steps = Optimizer(schedule="constant")
-        maximise = Phase("max", "forget", self.corrupt, optimizer=steps)
-        minimise = Phase("min", "retain", self.keep, optimizer=steps, after=self.remember)
+        if self.rewind:
+            ctx.data.sets[COMPARED] = of_the_same_classes(ctx)
+        maximise = [self.phase(ctx, "max", epoch) for epoch in range(self.msteps)]
+        minimise = [self.phase(ctx, "min", epoch) for epoch in range(self.epochs)]
         if self.form == "two_phase":
-            return [maximise] * self.msteps + [minimise] * self.epochs
-        return [p for epoch in range(self.epochs) for p in ([maximise] if epoch < self.msteps else []) + [minimise]]
+            return maximise + minimise
+        return [p for epoch in range(self.epochs) for p in (*maximise[epoch : epoch + 1], minimise[epoch])]
+
+    def phase(self, ctx: Context, name: str, epoch: int) -> Phase:
+        """A max or a min pass, the ``epoch``-th of its kind, from 0 on."""
+        decays = sum(epoch >= int(at) for at in self.decay_after.split(",") if at)
+        optimizer = Optimizer(lr=ctx.learning_rate * DECAY**decays)
+        if name == "max":
+            return Phase(name, "forget", self.corrupt, optimizer=optimizer, mode=self.mode)
+        return Phase(name, "retain", self.keep, optimizer=optimizer, mode=self.mode, after=self.remember)
 
     def corrupt(self, ctx: Context, forget: Batch) -> Tensor:
         """-T^2 KL_T(f_O || f_U) on D_F."""
@@ -73,6 +100,16 @@ class Scrub(Method):
         """Rewind to the epoch whose forget error is nearest the validation error; the latest of equals."""
         ends = ctx.state.get("ends", [])
         if ends:
-            target = ctx.error("validation")
+            target = ctx.error(COMPARED)
             nearest = min(reversed(ends), key=lambda end: math.fabs(end[0] - target))
             ctx.network.load_state_dict(nearest[1])
+
+
+def of_the_same_classes(ctx: Context) -> Rows:
+    """D_V, of a task with classes those of its examples whose class is one of D_F's; all of it where there is none."""
+    validation, forget = ctx.data.rows("validation"), ctx.data.rows("forget")
+    if not isinstance(ctx.task, Classification):
+        return validation
+    forgotten = forget.examples.labels[forget.positions]
+    same = torch.isin(validation.examples.labels[validation.positions], forgotten)
+    return Rows(validation.examples, validation.positions[same]) if bool(same.any()) else validation

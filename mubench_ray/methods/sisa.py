@@ -35,13 +35,13 @@ class SISA(Method):
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss", parameters="affected shards")
     uses_lr = False
-    #: A shard's last batch of one example joins the batch before it; its size is the draw's to decide.
-    version = 2
+    #: A shard's last batch of one example joins the batch before it, its size is the draw's to decide (2); the budget shortens all shards alike (3).
+    version = 3
     without_superloss = "trains its shards by the recipe of the original, which knows no SuperLoss"
     without_lora = "trains its shards from scratch: adapters have nothing to adapt"
 
     shards: int = integer(2, 20, default=5)
-    slices: int = integer(1, 10, default=1)
+    slices: int = integer(1, 10, default=1, later=True)
 
     @classmethod
     def refusal(cls, task: type[Task]) -> str | None:
@@ -56,11 +56,6 @@ class SISA(Method):
             parts = f"sisa.shards = {self.shards}" + (f" of {self.slices} slices" if self.slices > 1 else "")
             return f"{parts} of {examples} training examples hold fewer than {EXAMPLES_A_SHARD} each: use fewer or more data"
         return super().refusal_for_options(options, examples)
-
-    def hyperparameters(self) -> dict[str, Any]:
-        """All hyperparameters; a single slice goes unsaid, so that trials from before there were slices keep their ids."""
-        given = super().hyperparameters()
-        return {name: value for name, value in given.items() if (name, value) != ("slices", 1)}
 
     def result_of(self, network: nn.Module) -> nn.Module:
         """An ensemble of copies of the network."""

@@ -17,6 +17,7 @@ class SuccessiveRandomLabels(Method):
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss")
     on = "mixed"
+    sequence_version = 2
 
     epochs: float = uniform(1, 10, default=5)
 

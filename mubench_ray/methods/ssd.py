@@ -20,6 +20,7 @@ class SelectiveSynapticDampening(Method):
 
     taxonomy = Taxonomy(corrupts="model", parameters="sparse")
     without_lora = "shrinks the weights themselves, which LoRA keeps as they are"
+    version = 2
     uses_lr = False
     without_superloss = "takes no step down a loss: it shrinks weights by their importance"
 
@@ -44,14 +45,17 @@ class SelectiveSynapticDampening(Method):
     def square(self, ctx: Context, example: Batch) -> None:
         """Add the squared gradient to the importance for all and, of a D_F row, to that for D_F."""
         for which in ("all", "forget") if bool(example.forget) else ("all",):
+            ctx.state[f"{which} examples"] = ctx.state.get(f"{which} examples", 0) + 1
             total = ctx.state.setdefault(which, {})
             for name, gradient in ctx.gradients().items():
                 total[name] = total.get(name, 0) + gradient.square()
 
     @torch.no_grad()
     def dampen(self, ctx: Context) -> None:
-        """Shrink what matters more to D_F."""
-        forget, size = len(ctx.data.rows("forget")), len(ctx.data.rows("forget")) + len(ctx.data.rows("retain"))
+        """Shrink what matters more to D_F; where the budget stopped short of its first example nothing is known to."""
+        if "forget" not in ctx.state:
+            return
+        size, forget = ctx.state.pop("all examples"), ctx.state.pop("forget examples")
         everything, forgotten = ctx.state.pop("all"), ctx.state.pop("forget")
         for name, parameter in ctx.network.named_parameters():
             whole, part = everything[name] / size, forgotten[name] / forget

@@ -87,6 +87,8 @@ class Task(ABC):
     pretrained_original: ClassVar[bool] = False
     #: The budget of such a trial, in passes over D_R, in place of what a retrain would have spent.
     budget_epochs: ClassVar[float] = 1.0
+    #: Column of the targets where another example's takes a relabelled one's place: a run then draws from those of D_R, which ``relabel`` gets as its ``pool``.
+    relabels_from: ClassVar[str | None] = None
     #: Names of the shifted test sets that ``load`` gives where their data is at hand.
     shifted: ClassVar[tuple[str, ...]] = ()
     #: Examples of one evaluation batch.

@@ -29,6 +29,7 @@ class SequenceTask(TextTask):
 
     modality = "text"
     reads_targets = True
+    relabels_from = "target"
     #: Tokens that a target is cut to.
     max_target: ClassVar[int] = 64
     #: Logits over a whole vocabulary are large: examples of one evaluation batch.
@@ -127,14 +128,17 @@ class SequenceTask(TextTask):
         ignored = (batch.inputs["targets"] == IGNORED).unsqueeze(-1)
         return log_probs.masked_fill(ignored, -math.log(outputs.shape[-1]))
 
-    def relabel(self, batch: Batch, draw: Tensor, keep_true: bool) -> Batch:
-        """The target of an example of D, uniform over all of them (``keep_true``) or over the others."""
-        if self._pool is None:
+    def relabel(self, batch: Batch, draw: Tensor, keep_true: bool, pool: Tensor | None = None) -> Batch:
+        """The target of an example of D, or one of the ``pool`` (rising), uniform over all of them (``keep_true``) or over the others."""
+        if pool is None:
+            pool = self._pool
+        if pool is None:
             raise ValueError(f"task {self.name}: relabel needs load() first, which knows D's targets")
-        pool = self._pool.to(batch["target"].device)
+        pool = pool.to(batch["target"].device)
         own = torch.searchsorted(pool, batch["target"]).clamp_(max=len(pool) - 1)
-        choices = len(pool) if keep_true else max(1, len(pool) - 1)
-        step = (draw * choices).long().clamp_(max=choices - 1) + (0 if keep_true else 1)
+        left_out = ((pool[own] == batch["target"]) & (not keep_true)).long()
+        choices = (len(pool) - left_out).clamp_(min=1)
+        step = torch.minimum((draw * choices).long(), choices - 1) + left_out
         return batch.replace(target=pool[(own + step) % len(pool)])
 
     def observe(self, outputs: Tensor, batch: Batch) -> Columns:

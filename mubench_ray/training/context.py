@@ -102,10 +102,23 @@ class Context:
         self.curriculum: Callable[[Tensor], Tensor] | None = None
         #: Number of the phase and of the pass within it.
         self.epoch: tuple[int, int] = (0, 0)
+        #: Share of its passes that the phase makes, below 1 where the budget shortens it.
+        self.share = 1.0
         #: The processes that share this run.
         self.world = meter.world
         self._teachers: dict[str, nn.Module] = {}
         self._draws: dict[tuple, Tensor] = {}
+        self._pools: dict[str, Tensor] = {}
+
+    def to_try_on(self, meter: Meter) -> Context:
+        """A context whose network, state and sets may be changed without this one noticing; teachers and examples are the same."""
+        other = copy.copy(self)
+        other.network, other.meter, other.world = copy.deepcopy(self.network), meter, meter.world
+        other.data = copy.copy(self.data)
+        other.data.sets = dict(self.data.sets)
+        other.state, other.curriculum = copy.deepcopy(self.state), copy.deepcopy(self.curriculum)
+        other.helpers, other.mask, other.damping, other._draws = {}, None, None, {}
+        return other
 
     @property
     def learning_rate(self) -> float:
@@ -239,20 +252,28 @@ class Context:
         """The batch with random targets on its D_F rows.
 
         The draw is a table over the training split, so it does not depend on the order or size of batches. ``redraw``: a new table every epoch;
-        ``keep_true``: the true target may be drawn.
+        ``keep_true``: the true target may be drawn. Where another example's target takes its place, it is one of D_R's.
         """
         key = ("relabel", self.seed, self.epoch if redraw else "once")
         if key not in self._draws:
             size = len(self.data.rows("forget").examples)
             self._draws = {key: torch.rand(size, generator=torch_generator(*key))}
         draw = self._draws[key].to(self.device)[batch["index"]]
-        relabelled = self.task.relabel(batch, draw, keep_true)
+        pool = {"pool": self._kept_targets(name)} if (name := self.task.relabels_from) else {}
+        relabelled = self.task.relabel(batch, draw, keep_true, **pool)
         columns = {
             name: torch.where(batch.forget.view(-1, *[1] * (column.dim() - 1)), column, batch[name])
             for name, column in relabelled.columns.items()
             if column is not batch[name]
         }
         return relabelled.replace(**columns)
+
+    def _kept_targets(self, column: str) -> Tensor:
+        """The targets of D_R, each once, rising."""
+        if column not in self._pools:
+            retain = self.data.rows("retain")
+            self._pools[column] = retain.examples.columns[column][retain.positions].unique().to(self.device)
+        return self._pools[column]
 
     def gradients(self) -> dict[str, Tensor]:
         """A copy of the gradient of every parameter of f_U after ``backward``; zeros where it has none."""

@@ -98,7 +98,16 @@ class UnlearningData:
                 yield self.batch(rows, picked, member[picked] if member is not None else None, generator)
             epoch, skip = epoch + 1, 0
 
+    def count(self, name: str) -> int:
+        """Number of examples of a set, or of ``mixed``."""
+        return sum(len(self.rows(part)) for part in (("retain", "forget") if name == "mixed" else (name,)))
+
+    def sizes(self, name: str, size: int) -> list[int]:
+        """Number of examples of each batch of one pass."""
+        rows = self.count(name)
+        batches = batches_of(rows, size)
+        return [size] * (batches - 1) + [rows - size * (batches - 1)] if rows else []
+
     def steps(self, name: str, size: int, epochs: float) -> int:
         """Number of batches in ``epochs`` passes (a fraction is rounded up to whole batches)."""
-        total = sum(len(self.rows(part)) for part in (("retain", "forget") if name == "mixed" else (name,)))
-        return math.ceil(round(epochs * batches_of(total, size), 9))
+        return math.ceil(round(epochs * batches_of(self.count(name), size), 9))

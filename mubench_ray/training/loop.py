@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from mubench_ray.randomness import derive
 from mubench_ray.tasks.base import Batch
 from mubench_ray.training.checkpoint import Checkpoint, Stateful
 from mubench_ray.training.context import Context
-from mubench_ray.training.meter import BudgetSpent
+from mubench_ray.training.fitting import Cost, Fitted, fit
+from mubench_ray.training.meter import BudgetSpent, Meter, OutOfTime
 from mubench_ray.training.optimizers import build_optimizer, scheduled
 from mubench_ray.training.phase import Optimizer, Phase
 from mubench_ray.trial import Training, Unlearning
@@ -24,7 +26,8 @@ FINITE_CHECK_EVERY = 16
 
 
 class Loop:
-    """Runs phases on a context. ``observer(ctx)`` is called before the first and after every step;
+    """Runs phases on a context, and ``finish`` at the end, also where the budget cuts them short. Under a budget all are fitted into it first, so that
+    what comes last is paid for (``training/fitting.py``). ``observer(ctx)`` is called before the first and after every step;
     it pauses the meter for what it does. With a ``checkpoint`` the run is saved now and then between two steps, by rank 0 of several processes, and goes on
     from there if there is one already: as if undisturbed, with what was spent on the meter. What the observer has seen so far is saved if it has a
     ``state_dict``."""
@@ -36,25 +39,34 @@ class Loop:
         options: Training | Unlearning,
         observer: Callable[[Context], None] | None = None,
         checkpoint: Checkpoint | None = None,
+        finish: Callable[[Context], None] | None = None,
     ) -> None:
-        self.ctx, self.phases, self.options = ctx, phases, options
+        self.ctx, self.phases, self.options, self.finish = ctx, phases, options, finish
         self.observer = observer or (lambda ctx: None)
         self.checkpoint = checkpoint
         self._optimizers: dict[str, torch.optim.Optimizer] = {}
         self._taken: dict[str, int] = {}
+        #: Steps of each phase and, below, of all that share an optimiser.
+        self._fitted = fit([Cost(0.0, 0.0, self._examples(phase), 0.0) for phase in phases], 0.0, None)
         self._totals: dict[str, int] = {}
-        for phase in phases:
-            if phase.update is None:
-                self._totals[phase.optimizer.name] = self._totals.get(phase.optimizer.name, 0) + self._steps(phase)
+        self._late = False
 
     def run(self) -> bool:
-        """Run all phases; returns True when the budget ended them early. Raises Diverged on a loss that is not finite."""
+        """Run all phases and the finish; returns True when the budget shortened or ended them. Raises Diverged on a loss that is not finite."""
         meter = self.ctx.meter
+        # In pieces a network cannot be copied to try things on; it knows neither hooks nor a finish.
+        tried = self._try_all() if self.phases and meter.capped and not self.ctx.world.sharded else None
         position = self._restore()
+        if tried and position is None:  # with what was spent before
+            self._fitted = fit(*tried, None if meter.cap_flos is None else meter.most_flos - meter.flos)
+        for phase, steps in zip(self.phases, self._fitted.steps):
+            if phase.update is None:
+                self._totals[phase.optimizer.name] = self._totals.get(phase.optimizer.name, 0) + steps
         if position is None:
             self.observer(self.ctx)
         self.ctx.stepped = position is not None  # one is saved after a step
         first, done = position or (0, None)
+        meter.reserved = self._fitted.finish
         meter.start()
         try:
             complete = all(
@@ -62,19 +74,68 @@ class Loop:
                 for number, phase in enumerate(self.phases)
                 if number >= first
             )
+            meter.share, meter.reserved = 1.0, 0.0
             self.ctx.world.check_equal(self.ctx.network, "after the last step")
-            return not complete
+            complete = self._hook(self.finish, "at the method's end") and complete
+            return not (complete and self._fitted.complete and not self._late)
         finally:
             meter.stop()
 
+    def _try_all(self) -> tuple[list[Cost], float]:
+        """What every phase costs and the finish, found by a step of each on a copy of everything, off the clock; the meter then knows each kind of work."""
+        meter, cuda = Meter(world=self.ctx.world), [self.ctx.device] if self.ctx.device.startswith("cuda") else []
+        hooks: dict[tuple, tuple[float, float]] = {}
+        with torch.random.fork_rng(cuda):
+            rehearsal = Loop(self.ctx.to_try_on(meter), self.phases, self.options)
+            for number, phase in enumerate(self.phases):
+                key = (phase.name, phase.before, phase.after)
+                if key not in hooks:
+                    hooks[key] = rehearsal._try(number, phase)
+            spent = meter.flos
+            if self.finish:
+                self.finish(rehearsal.ctx)
+        self.ctx.meter.learn(meter)
+        costs = [
+            Cost(before, meter.of(phase.name) if examples else 0.0, examples, after, phase.whole)
+            for phase in self.phases
+            for examples in [self._examples(phase)]
+            for before, after in [hooks[phase.name, phase.before, phase.after]]
+        ]
+        return costs, meter.flos - spent
+
+    def _try(self, number: int, phase: Phase) -> tuple[float, float]:
+        """Take the first step of a phase, without its optimiser's; FLOs of its ``before`` and its ``after``."""
+        ctx, start = self.ctx, self.ctx.meter.flos
+        if phase.before:
+            phase.before(ctx)
+        before, frozen = ctx.meter.flos - start, self._freeze(phase)
+        for _, batches in self._batches(number, phase, 0) if self._fitted.steps[number] else ():
+            ctx.epoch = (number, 0)
+            self._seed(number, 0)
+            size = sum(len(batch) for batch in batches)
+            try:
+                ctx.meter.charge(phase.name, size, lambda batches=batches: self._up_to_the_optimizer(phase, batches))
+            except ValueError as error:
+                self._say_if_alone(phase, batches, error)
+                raise
+            break
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        ctx.network.zero_grad(set_to_none=True)
+        start = ctx.meter.flos
+        if phase.after:
+            phase.after(ctx)
+        return before, ctx.meter.flos - start
+
     def _run_phase(self, number: int, phase: Phase, done: int | None = None) -> bool:
-        """Whether the phase ran to its end; ``done`` steps of it, and what comes before them, are behind us."""
+        """Whether what comes after the phase may follow; ``done`` steps of it, and what comes before them, are behind us."""
         ctx, meter = self.ctx, self.ctx.meter
+        steps, whole = self._fitted.steps[number], len(self._examples(phase))
+        ctx.share, meter.share = steps / whole if whole else 1.0, self._fitted.steps_by[number]
         if done is None and not self._hook(phase.before):
             return False
         frozen = self._freeze(phase)
         finite = torch.ones((), dtype=torch.bool, device=ctx.device)
-        steps = self._steps(phase)
         try:
             for step, (epoch, batches) in zip(range(done or 0, steps), self._batches(number, phase, done or 0)):
                 size = sum(len(batch) for batch in batches)
@@ -86,10 +147,13 @@ class Loop:
                 )
                 try:
                     loss = meter.charge(phase.name, size, lambda batches=batches: self._step(phase, batches))
-                except BudgetSpent:
+                except BudgetSpent as spent:
                     if before is not None:
                         ctx.network.load_state_dict(before)
-                    return False
+                    if not isinstance(spent, OutOfTime):
+                        return False
+                    self._late = True
+                    break
                 except ValueError as error:
                     self._say_if_alone(phase, batches, error)
                     raise
@@ -108,6 +172,7 @@ class Loop:
             for parameter in frozen:
                 parameter.requires_grad_(True)
             ctx.network.zero_grad(set_to_none=True)
+        meter.share = self._fitted.after_by[number]
         return self._hook(phase.after)
 
     def _say_if_alone(self, phase: Phase, batches: tuple[Batch, ...], error: ValueError) -> None:
@@ -122,18 +187,27 @@ class Loop:
                     "statistics of one example where its map is 1 x 1: take a larger ratio, subset or batch_size, or a model without BatchNorm."
                 ) from error
 
-    def _hook(self, hook: Callable[[Context], None] | None) -> bool:
-        """Whether a phase's ``before`` or ``after`` stayed within the budget."""
+    def _hook(
+        self, hook: Callable[[Context], None] | None, when: str = "after a method's change of the weights"
+    ) -> bool:
+        """Whether a phase's ``before`` or ``after``, or the finish, stayed within the budget."""
         if hook is None:
             return True
         try:
             hook(self.ctx)
         except BudgetSpent:
             return False
-        self.ctx.world.check_equal(self.ctx.network, "after a method's change of the weights")
+        self.ctx.world.check_equal(self.ctx.network, when)
         return True
 
     def _step(self, phase: Phase, batches: tuple[Batch, ...]) -> Tensor:
+        loss = self._up_to_the_optimizer(phase, batches)
+        if phase.update is None:
+            self._descend(phase)
+        return loss
+
+    def _up_to_the_optimizer(self, phase: Phase, batches: tuple[Batch, ...]) -> Tensor:
+        """Forward, backward, and what takes the optimiser's place."""
         ctx = self.ctx
         ctx.network.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(ctx.device).type, torch.bfloat16, enabled=self.options.precision == "bf16"):
@@ -144,8 +218,6 @@ class Loop:
             ctx.world.average_gradients(ctx.network)
         if phase.update is not None:
             phase.update(ctx, *batches)
-        else:
-            self._descend(phase)
         for batch in batches:
             batch.cache.clear()
         return loss.detach()
@@ -160,7 +232,8 @@ class Loop:
         optimizer = self._optimizer(spec)
         taken = self._taken.get(spec.name, 0)
         schedule = spec.schedule if getattr(self.options, "schedule", "method") == "method" else self.options.schedule
-        rate = scheduled(schedule, taken, self._totals[spec.name], lr, spec.floor)
+        an_epoch = self._steps(phase, 1) if spec.per_epoch else 1
+        rate = scheduled(schedule, taken // an_epoch, self._totals[spec.name] / an_epoch, lr, spec.floor)
         for group in optimizer.param_groups:
             group["lr"] = rate
         decay = self.options.weight_decay if spec.weight_decay is None else spec.weight_decay
@@ -200,6 +273,7 @@ class Loop:
         ctx = self.ctx
         return {
             "position": position,
+            "fitted": asdict(self._fitted),
             "meter": ctx.meter.state_dict(),
             "network": ctx.network.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
@@ -239,6 +313,7 @@ class Loop:
     def _load(self, saved: dict[str, Any]) -> None:
         """Take over a state. The network comes last: until then nothing has happened that could not be undone."""
         ctx = self.ctx
+        self._fitted = Fitted(**saved["fitted"])
         ctx.meter.load_state_dict(saved["meter"])
         specs = {phase.optimizer.name: phase.optimizer for phase in self.phases}
         for name, state in saved["optimizers"].items():
@@ -256,9 +331,15 @@ class Loop:
             self.observer.load_state_dict(saved["observer"])
         ctx.network.load_state_dict(saved["network"])
 
-    def _steps(self, phase: Phase, epochs: float | None = None) -> int:
-        name = phase.driver if phase.on == "paired" else phase.on
-        return self.ctx.data.steps(name, self._size(phase), phase.epochs if epochs is None else epochs)
+    def _steps(self, phase: Phase, epochs: float) -> int:
+        """Steps of so many passes."""
+        return self.ctx.data.steps(phase.driver if phase.on == "paired" else phase.on, self._size(phase), epochs)
+
+    def _examples(self, phase: Phase) -> list[int]:
+        """How many examples each step of the whole phase takes."""
+        steps, data, size = self._steps(phase, phase.epochs), self.ctx.data, self._size(phase)
+        sizes = [data.sizes(name, size) for name in phase.sets]
+        return [sum(each[step % len(each)] for each in sizes) for step in range(steps)]
 
     def _size(self, phase: Phase) -> int:
         return phase.batch_size or self.options.batch_size

@@ -20,6 +20,10 @@ class BudgetSpent(Exception):
     """The next piece of work would pass the cap; nothing of it is charged."""
 
 
+class OutOfTime(BudgetSpent):
+    """The seconds that may be spent by now are spent; there may be more for what comes later."""
+
+
 class Meter:
     """What has been spent so far, and whether the next step can still be afforded.
 
@@ -39,6 +43,10 @@ class Meter:
     ) -> None:
         self.cap_flos, self.cap_seconds = cap_flos, cap_seconds
         self.world = world or World()
+        #: Share of the seconds that may be spent by now, so that time is left for what must come later.
+        self.share = 1.0
+        #: FLOs that nothing may touch yet.
+        self.reserved = 0.0
         self.flos = 0.0
         self.examples = 0
         self._per_example: dict[str, float] = {}
@@ -83,11 +91,20 @@ class Meter:
 
     def affords(self, kind: str, examples: int) -> bool:
         """Whether a step of this kind stays within both caps; a kind not counted yet is let through."""
-        if self.cap_seconds is not None and self._late(self.cap_seconds):
-            return False
-        if self.cap_flos is None:
-            return True
-        return self.flos + self._per_example.get(kind, 0.0) * examples <= self.cap_flos * (1 + 1e-9)
+        return not self.late() and self.covers(kind, examples)
+
+    def covers(self, kind: str, examples: int) -> bool:
+        """Whether a step of this kind stays within the FLOs."""
+        return self.flos + self._per_example.get(kind, 0.0) * examples <= self.most_flos - self.reserved
+
+    @property
+    def most_flos(self) -> float:
+        """The FLOs' cap, and what rounding may add to sums of them; infinite where there is none."""
+        return float("inf") if self.cap_flos is None else self.cap_flos * (1 + 1e-9)
+
+    def late(self) -> bool:
+        """Whether the seconds that may be spent by now are."""
+        return self.cap_seconds is not None and self._late(self.cap_seconds * self.share)
 
     def _late(self, cap: float) -> bool:
         late = self.seconds >= cap
@@ -104,22 +121,34 @@ class Meter:
     def charge(self, kind: str, examples: int, work: Callable[[], R]) -> R:
         """Run ``work`` and add its FLOs.
 
-        Raises BudgetSpent instead where that passes a cap: before the work if its kind was counted already, else after it, and then the caller
-        undoes what it did.
+        Raises BudgetSpent instead where that passes a cap (OutOfTime: that of the seconds): before the work if its kind was counted already, else after
+        it, and then the caller undoes what it did.
         """
         beat()
-        if not self.affords(kind, examples):
-            raise BudgetSpent(kind)
+        self._check(kind, examples)
         if self.knows(kind):
             result = work()
         else:
             result, flos = self._count(work)
             self._per_example[kind] = flos / examples
-            if not self.affords(kind, examples):
-                raise BudgetSpent(kind)
+            self._check(kind, examples)
         self.flos += self._per_example[kind] * examples
         self.examples += examples
         return result
+
+    def _check(self, kind: str, examples: int) -> None:
+        if self.late():
+            raise OutOfTime(kind)
+        if not self.covers(kind, examples):
+            raise BudgetSpent(kind)
+
+    def learn(self, other: Meter) -> None:
+        """Take over what another meter counted of each kind of work."""
+        self._per_example |= other._per_example
+
+    def of(self, kind: str) -> float:
+        """FLOs of an example of this kind of work; raises KeyError for one not counted yet."""
+        return self._per_example[kind]
 
     def state_dict(self) -> dict:
         """What a checkpoint needs so that going on elsewhere gives no free compute."""

@@ -22,8 +22,8 @@ def build_optimizer(
     return torch.optim.Adam(parameters, lr=lr)
 
 
-def scheduled(schedule: str, step: int, total: int, lr: float, floor: float) -> float:
-    """Learning rate of step 0..total-1."""
+def scheduled(schedule: str, step: float, total: float, lr: float, floor: float) -> float:
+    """Learning rate of step 0..total-1, or of an epoch."""
     if schedule == "constant" or total <= 1:
         return lr
     done = step / total
@@ -32,4 +32,4 @@ def scheduled(schedule: str, step: int, total: int, lr: float, floor: float) -> 
     if schedule == "linear":
         return floor + (lr - floor) * (1 - done)
     half = total / 2
-    return lr * ((step + 1) / half if step + 1 <= half else max(0.0, (total - step) / half))
+    return lr * ((step + 1) / half if step + 1 <= half else min(1.0, max(0.0, (total - step) / half)))

@@ -21,7 +21,8 @@ class Optimizer:
     """The optimiser of a phase; phases that name the same one share its state and its schedule.
 
     What is None is taken from the trial. A schedule runs from the first to the last step of all phases that share the optimiser:
-    ``cosine`` and ``linear`` fall from ``lr`` to ``floor``, ``triangle`` rises linearly to ``lr`` and falls again.
+    ``cosine`` and ``linear`` fall from ``lr`` to ``floor``, ``triangle`` rises linearly to ``lr`` and falls again; they move on every step, or ``per_epoch``
+    after every pass.
     """
 
     name: str = "main"
@@ -31,6 +32,7 @@ class Optimizer:
     momentum: float | None = None
     schedule: Literal["constant", "cosine", "linear", "triangle"] = "constant"
     floor: float = 0.0
+    per_epoch: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Phase:
     trained; everything else is frozen, and modules that are wholly frozen run in eval mode, so that their BatchNorm statistics stay. ``mode="eval"``
     keeps all BatchNorm statistics and dropout still. ``before`` and ``after`` change weights or remember state; ``after`` is not run if the budget ends
     the phase early (``Method.finish`` is).
+
+    Where the budget does not reach for all that a method asks, every phase is shortened by one share, ``whole`` ones last. What that takes is found by trying a
+    step of each on a copy of the context, hooks included: a hook leaves everything but the context as it is.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Phase:
     update: Callable[..., None] | None = None
     before: Callable[[Context], None] | None = None
     after: Callable[[Context], None] | None = None
+    whole: bool = False
 
     @property
     def sets(self) -> tuple[str, ...]:

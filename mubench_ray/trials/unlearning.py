@@ -19,7 +19,7 @@ from mubench_ray.training.context import Context
 from mubench_ray.training.distributed import World
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.lora import add_lora, merge_lora, trained_by_lora
-from mubench_ray.training.meter import BudgetSpent, Meter
+from mubench_ray.training.meter import Meter
 from mubench_ray.training.phase import Phase
 from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.training.superloss import SuperLoss
@@ -97,7 +97,7 @@ def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any, progress:
         raise MubenchError(reason)
     ctx.keep_original()
     if options.superloss is not None:
-        ctx.curriculum = SuperLoss(options.superloss)
+        ctx.curriculum = SuperLoss(options.superloss, options.superloss_tau)
     if options.lora is not None:
         torch.manual_seed(derive("lora", trial.seed))
         ctx.network = add_lora(ctx.network, options.lora).to(ctx.device)
@@ -109,17 +109,10 @@ def unlearn(ctx: Context, method: Method, trial: Trial, observer: Any, progress:
         ctx.world.shard(ctx.network)
         ctx.world.shard(ctx.original)
         progress = None
-    truncated = Loop(ctx, phases, options, observer, progress).run()
+    finish = None if type(method).finish is Method.finish else method.finish
+    truncated = Loop(ctx, phases, options, observer, progress, finish).run()
     if ctx.world.sharded:
         ctx.network = ctx.world.unshard_into(ctx.model.build(ctx.task).to(ctx.device), ctx.network)
-    ctx.meter.start()
-    try:
-        method.finish(ctx)
-    except BudgetSpent:
-        truncated = True
-    finally:
-        ctx.meter.stop()
-    ctx.world.check_equal(ctx.network, "at the method's end")
     if options.lora is not None:
         ctx.adapters = trained_by_lora(ctx.network, ctx.original)
         ctx.network = merge_lora(ctx.network)

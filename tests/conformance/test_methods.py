@@ -73,11 +73,10 @@ class Idle(Bad):
 class Spender(Bad):
     """Lifts the cap that it should stop at."""
 
-    def phases(self, ctx):
-        return [Phase("all at once", "retain", self.loss, before=self.lift)]
-
-    def lift(self, ctx):
+    def finish(self, ctx):
         ctx.meter.cap_flos = None
+        for _ in range(50):
+            ctx.error("retain")
 
 
 class TrueLabels(Bad):

@@ -31,7 +31,10 @@ def test_all_passes_of_two_epochs_by_hand(case):
         descend(network, ce(network, xr, yr))
         for name, p in network.named_parameters():
             p.data -= LR * 0.01 * decay[name]
-    case.run("fcs", epochs=2, contrast_lr_factor=0.5)
+    decayed = Unlearning(
+        optimizer="sgd", momentum=0.0, batch_size=64, weight_decay=0.3
+    )  # the trial's enters none of the three
+    case.run("fcs", decayed, epochs=2, contrast_lr_factor=0.5)
     assert_same(case.ctx.network, network)
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mubench_ray.errors import MubenchError
 from mubench_ray.methods import iu
+from mubench_ray.training.loop import Loop
 from mubench_ray.trial import Unlearning
 from tests.methods.conftest import ce, logits
 
@@ -34,8 +34,44 @@ def test_statistics_stay_and_at_most_all_of_the_retain_set_is_sampled(case):
     assert sorted(ones) == case.ctx.data.rows("retain").positions.tolist()
 
 
-def test_gradients_that_would_not_fit_are_refused_before_any_work(case, monkeypatch):
-    monkeypatch.setattr(iu, "MOST_BYTES", 10**6)
-    with pytest.raises(MubenchError, match="lower it"):
-        case.run("iu")
-    assert not case.handed
+@pytest.mark.parametrize("rows", [1, 7, 13, 25])
+def test_blocks_of_any_size_give_the_same_step(make_case, monkeypatch, rows):
+    whole = make_case().run("iu", samples=25, alpha=5)
+    case = make_case()
+    monkeypatch.setattr(iu, "BLOCK_BYTES", rows * 4 * sum(p.numel() for p in case.network.parameters()))
+    phases = [phase.name for phase in case.method("iu", samples=25).phases(case.ctx)]
+    assert phases.count("sample") == -(-25 // rows) and ("sum of samples" in phases) == (rows < 25)
+    ran = make_case().run("iu", samples=25, alpha=5)
+    for name, tensor in whole.after.items():
+        assert torch.allclose(ran.after[name], tensor, atol=1e-6, rtol=0), name
+    assert max(float((whole.after[n] - whole.before[n]).abs().max()) for n in whole.after) > 1e-3
+
+
+def test_no_more_than_a_block_of_gradients_is_kept(case, monkeypatch):
+    """Counted in what autograd and the method allocate: 25 gradients would be 25 times the network."""
+    size = sum(p.numel() for p in case.network.parameters())
+    monkeypatch.setattr(iu, "BLOCK_BYTES", 3 * 4 * size)
+    largest = 0
+
+    def look(ctx):
+        nonlocal largest
+        held = [t for t in ctx.state.values() if isinstance(t, torch.Tensor)]
+        largest = max(largest, sum(t.numel() * t.element_size() for t in held))
+
+    case.ctx.keep_original()
+    Loop(case.ctx, case.method("iu", samples=25).phases(case.ctx), Unlearning(batch_size=8), look).run()
+    assert 3 * 4 * size < largest < (3 + 2) * 4 * size + 25 * 25 * 16
+
+
+def test_with_half_its_budget_it_takes_a_step_by_what_it_has_seen(make_case):
+    options = Unlearning(batch_size=4)
+    whole = make_case().run("iu", options, samples=25)
+    case = make_case()
+    case.ctx.meter.cap_flos = whole.ctx.meter.flos / 2
+    ran = case.run("iu", options, samples=25)
+    assert ran.truncated and any(not torch.equal(ran.after[n], ran.before[n]) for n in ran.after)
+    ways = [
+        torch.cat([(r.after[n] - r.before[n]).flatten() for n, _ in case.network.named_parameters()])
+        for r in (ran, whole)
+    ]
+    assert torch.cosine_similarity(*ways, dim=0) > 0.8

@@ -24,7 +24,8 @@ def test_the_first_and_the_last_layer_are_drawn_anew_and_nothing_else(make_case,
     assert changed == {name for name in before if name.startswith((first, last))}
 
 
-def test_a_warm_up_step_on_validation_and_a_distillation_step_on_retain(case, make_case):
+@pytest.mark.parametrize("form", ["released", "scaled"])
+def test_a_warm_up_step_on_validation_and_a_distillation_step_on_retain(case, make_case, form):
     other = make_case()
     other.method("kde").reset(other.ctx)
     network, T = copy.deepcopy(other.ctx.network).train(), 5.0
@@ -33,14 +34,19 @@ def test_a_warm_up_step_on_validation_and_a_distillation_step_on_retain(case, ma
     def distance(x, outputs):
         with torch.no_grad():
             teacher = log_softmax(case.original, x, T)
-        return T**2 * kl_by_hand(teacher, torch.log_softmax(outputs / T, 1))
+        return (T**2 if form == "scaled" else 1) * kl_by_hand(teacher, torch.log_softmax(outputs / T, 1))
 
     descend(network, distance(xv, logits(network, xv)), lr=0.9 * 0.05)
     outputs = logits(network, xr)
     with torch.no_grad():
-        soft = logits(case.original, xr).softmax(1)
-    descend(network, F.cross_entropy(outputs, soft) + F.cross_entropy(outputs, yr) + distance(xr, outputs))
-    case.run("kde", warmup_epochs=1, epochs=1)
+        soft = (logits(case.original, xr) / (1 if form == "scaled" else T)).softmax(1)
+    descend(
+        network,
+        F.cross_entropy(outputs / (1 if form == "scaled" else T), soft)
+        + F.cross_entropy(outputs, yr)
+        + distance(xr, outputs),
+    )
+    case.run("kde", warmup_epochs=1, epochs=1, **({} if form == "released" else {"form": form}))
     assert_same(case.ctx.network, network, atol=2e-6)
 
 

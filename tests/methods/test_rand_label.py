@@ -32,3 +32,16 @@ def test_the_wrong_label_is_drawn_once_from_the_seed_and_every_other_class_can_c
             break
     assert len(set(drawn.values())) > 10
     assert {label for labels in drawn.values() for label in labels} == {0, 1, 2, 3}
+
+
+def test_in_passes_the_forget_set_comes_before_the_rest_in_every_epoch_with_the_same_labels(case):
+    case.run("rand_label", epochs=1.5, form="passes")
+    shown = [(len(index), bool(forget.all())) for index, forget, _ in case.labels]
+    assert shown == [(8, True), (40, False)] * 2
+    for index, forget, labels in case.labels:
+        assert (labels != truth(case, index)).all() if forget.all() else torch.equal(labels, truth(case, index))
+        descend(case.network, ce(case.network, case.at(index)[0], labels))
+    assert_same(case.ctx.network, case.network)
+    first, second = (labels[index.argsort()] for index, forget, labels in case.labels if forget.all())
+    assert torch.equal(first, second)
+    assert "form" not in case.method("rand_label").hyperparameters()

@@ -18,14 +18,14 @@ CONTROLS = {"original", "retrain"}
 ONE_SHOT = {"assd", "ff", "iu", "lfssd", "ssd"}
 #: Of those, the ones that shrink some weights and leave the rest.
 SHRINK = {"assd", "lfssd", "ssd"}
-#: Methods that train in eval mode throughout.
-STILL = {"jit"}
+#: Methods that train in eval mode throughout: BatchNorm stays as f_O has it.
+STILL = {"jit", "neggrad_plus", "scrub"}
 #: Methods that end with a network of their own.
 ENSEMBLES = {"sisa"}
 #: Prefixes of what is trained, where it is not everything.
 PARTS = {"cf_k": ("resnet.encoder.stages.1.", "classifier."), "eu_k": ("resnet.encoder.stages.1.", "classifier.")}
 EXPECTED = {
-    "bad_t", "cf_k", "cfw", "ct", "delete", "eu_k", "fcs", "ff", "ft", "iu", "kde", "kga", "l1_sparse", "msg", "neggrad", "neggrad_plus",
+    "bad_t", "cf_k", "cfw", "ct", "delete", "eu_k", "fcs", "ff", "ft", "grad_diff", "iu", "kde", "kga", "l1_sparse", "msg", "neggrad", "neggrad_plus",
     "npo", "original", "prmq", "rand_label", "retrain", "rni", "salun", "scrub", "sisa", "srl", "ssd",
     "amun", "assd", "boundary_expand", "boundary_shrink", "jit", "lfssd", "munba", "natmu", "noisy_fine_tuning", "sfron", "unsir",
 }  # fmt: skip
@@ -50,9 +50,38 @@ USES_VALIDATION = {"scrub", "kde", "kga"}
 
 def test_all_methods_of_both_papers_are_there_under_the_papers_names():
     assert set(METHODS.names()) >= EXPECTED
-    aliases = {"GA": "neggrad", "NG+": "neggrad_plus", "grad_diff": "neggrad_plus", "BT": "bad_t", "Fisher": "ff", "CF-k": "cf_k",
+    aliases = {"GA": "neggrad", "NG+": "neggrad_plus", "BT": "bad_t", "Fisher": "ff", "CF-k": "cf_k",
                "EU-k": "eu_k", "l1-sparse": "l1_sparse", "Bad-T": "bad_t", "RandLabel": "rand_label", "NegGrad": "neggrad"}  # fmt: skip
     assert {alias: METHODS.canonical(alias) for alias in aliases} == aliases
+
+
+def test_what_a_hyperparameter_may_be_set_to():
+    """A search's range is no limit by hand; what is a share stays one."""
+    given = {
+        "ff": {"alpha": 1e-14},
+        "scrub": {"temperature": 0.01},
+        "l1_sparse": {"alpha": 3},
+        "salun": {"tau": 0.05},
+        "ft": {"epochs": 50},
+    }
+    for name, value in given.items():
+        assert (
+            METHODS.get(name).configure(value).hyperparameters() | value
+            == METHODS.get(name).configure(value).hyperparameters()
+        )
+    refused = {"ff": {"alpha": 0}, "salun": {"tau": 1.5}, "prmq": {"prune_rate": 1.01}, "msg": {"rate": -0.1}, "bad_t": {"retain_share": 2},
+               "neggrad_plus": {"alpha": 1.1}, "npo": {"beta": -1}}  # fmt: skip
+    for name, value in refused.items():
+        ((key, number),) = value.items()
+        with pytest.raises(MubenchError, match=rf"{name}\.{key} = {number} is (above|below|not above) [01]\."):
+            METHODS.get(name).configure(value)
+
+
+def test_what_came_later_goes_unsaid_at_its_default():
+    npo = METHODS.get("npo")
+    assert "reduction" not in npo.configure({"reduction": "sum"}).hyperparameters()
+    assert npo.configure({"reduction": "mean"}).hyperparameters()["reduction"] == "mean"
+    assert npo.configure(npo.configure({"reduction": "mean"}).hyperparameters()).reduction == "mean"
 
 
 def test_every_method_says_which_trained_model_it_starts_from():

@@ -17,10 +17,28 @@ def norms(network):
     }
 
 
+def test_noise_falls_on_what_no_earlier_epoch_trained_and_every_epoch_has_an_optimiser_of_its_own(make_case):
+    """As released code has it."""
+    case = make_case("vit-tiny")
+    phases, trained, some = case.method("rni", fine_epochs=3).phases(case.ctx), set(), 0
+    for epoch, phase in enumerate(phases[:5]):
+        names = set(phase.parameters(case.ctx))
+        if epoch:
+            noise = phase.before.keywords["names"]
+            expected = names - norms(case.network) - trained
+            assert set(noise) <= expected and len(noise) == min(6, len(expected))
+            some += len(noise)
+        trained |= names
+    assert some > 6
+    assert len({phase.optimizer.name for phase in phases}) == len(phases) == 8
+    one = case.method("rni", fresh=False).phases(case.ctx)
+    assert {phase.optimizer.name for phase in one} == {"main"}
+
+
 def test_what_every_epoch_trains_and_where_noise_falls(make_case):
     case = make_case("vit-tiny")
     case.ctx.keep_original()
-    phases, noised, sets = case.method("rni").phases(case.ctx), set(), []
+    phases, noised, sets = case.method("rni", noise_on="once", fresh=False).phases(case.ctx), set(), []
     assert [p.epochs for p in phases] == [1, 1, 1, 1, 1, 4]
     for epoch, phase in enumerate(phases):
         before = copy.deepcopy(case.ctx.network)
@@ -70,6 +88,6 @@ def test_with_fewer_than_two_early_epochs_it_would_add_no_noise_and_is_refused(c
 
 
 def test_a_small_network_trains_all_its_tensors_and_noises_each_at_most_once(case):
-    phases = case.method("rni", early_epochs=4).phases(case.ctx)
+    phases = case.method("rni", early_epochs=4, noise_on="once").phases(case.ctx)
     names = [name for phase in phases[1:4] for name in phase.before.keywords["names"]]
     assert len(names) == len(set(names)) == 5

@@ -172,16 +172,19 @@ def test_kga(world):
     world.assert_same(loss, (gap - extra).abs() + 0.3 * kept)
 
 
-def test_kde(world):
-    method = configured("kde", temperature=2.0)
+@pytest.mark.parametrize("form", ["released", "scaled"])
+def test_kde(world, form):
+    method = configured("kde", temperature=2.0, form=form)
+    factor, T = (4, 1) if form == "scaled" else (1, 2)
     world.assert_same(
         method.distance(world.ctx, world.batches["validation"]),
-        4 * world.kl(world.original, world.network, "validation", 2.0),
+        factor * world.kl(world.original, world.network, "validation", 2.0),
     )
     each = []
     for (z, _), (w, _) in zip(world.rows(world.original, "retain"), world.rows(world.network, "retain")):
-        each.append(-(z.softmax(1) * w.log_softmax(1)).sum() / len(z))
-    by_hand = torch.stack(each).mean() + world.ce("retain") + 4 * world.kl(world.original, world.network, "retain", 2.0)
+        each.append(-((z / T).softmax(1) * (w / T).log_softmax(1)).sum() / len(z))
+    distance = world.kl(world.original, world.network, "retain", 2.0)
+    by_hand = torch.stack(each).mean() + world.ce("retain") + factor * distance
     world.assert_same(method.distil(world.ctx, world.batches["retain"]), by_hand)
 
 

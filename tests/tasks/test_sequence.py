@@ -7,7 +7,9 @@ from mubench_ray.models import MODELS
 from mubench_ray.tasks import TASKS
 from mubench_ray.tasks.base import Batch
 from mubench_ray.tasks.sequence import IGNORED
+from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows, UnlearningData
+from mubench_ray.training.meter import Meter
 from tests.tasks.layouts import write_biofact, write_samsum, write_wiki_bio
 
 
@@ -115,6 +117,28 @@ def test_relabel_gives_another_examples_target_and_new_inputs(samsum):
         expected = model.encode(task, {**batch.columns, "target": other["target"]})
         assert torch.equal(other.inputs["targets"], expected["targets"])
     assert torch.equal(task.relabel(batch, torch.zeros(12), keep_true=True)["target"], batch["target"])
+
+
+@pytest.mark.parametrize("keep_true", [False, True])
+def test_a_relabelled_text_is_one_of_what_is_kept(samsum, keep_true):
+    """Not another text that is to be forgotten: a run draws from D_R, each of it as likely."""
+    task, splits = samsum
+    model = MODELS.get("t5-tiny")
+    forget, size = torch.tensor([0, 3, 4, 7]), len(splits.train)
+    retain = torch.tensor([i for i in range(size) if i not in forget.tolist()])
+    sets = {"forget": Rows(splits.train, forget), "retain": Rows(splits.train, retain)}
+    kept, drawn = set(splits.train.columns["target"][retain].tolist()), []
+    for seed in range(60):
+        data = UnlearningData(task, model, sets)
+        ctx = Context(task, model, torch.nn.Identity(), data, seed, Meter(), 1e-3)
+        batch = data.batch(data.rows("forget"), torch.arange(4))
+        drawn += ctx.relabel(batch, keep_true)["target"].tolist()
+    assert set(drawn) <= kept
+    counts = [drawn.count(target) for target in kept]
+    expected = len(drawn) / len(kept)
+    assert sum((count - expected) ** 2 / expected for count in counts) < 2.5 * len(
+        kept
+    )  # chi-squared, far from its tail
 
 
 def test_t5_reads_the_target_one_token_late(samsum):

@@ -24,8 +24,8 @@ def weights(ctx):
     return {name: p.detach().clone() for name, p in ctx.network.named_parameters()}
 
 
-def run(ctx, *phases, observer=None, **options):
-    return Loop(ctx, list(phases), Unlearning(**options), observer).run()
+def run(ctx, *phases, observer=None, finish=None, **options):
+    return Loop(ctx, list(phases), Unlearning(**options), observer, finish=finish).run()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -121,16 +121,117 @@ def test_schedules():
     assert max(triangle) == 1.0 and triangle[0] == 0.25 and triangle[-1] == 0.25
 
 
-def test_the_budget_ends_it_and_after_is_not_run(make_context):
+def test_a_budget_shortens_all_phases_and_leaves_what_comes_last(make_context):
+    def phases(seen):
+        def noted(ctx, batch):
+            seen.append((id(ctx), ctx.epoch[0], len(batch)))
+            return ctx.loss(batch)
+
+        return [
+            Phase("p", "retain", noted, epochs=2, after=lambda ctx: ctx.error("retain")),
+            Phase("q", "forget", noted, epochs=6),
+        ]
+
+    def steps(seen, ctx):
+        return [sum(where == id(ctx) and phase == number for where, phase, _ in seen) for number in (0, 1)]
+
+    full, seen = make_context(), []
+    assert run(full, *phases(seen), batch_size=8, finish=lambda ctx: ctx.error("validation")) is False
+    assert steps(seen, full) == [20, 18]
+    per_step = full.meter.state_dict()["per_example"]
+    reserved = 80 * per_step["error"] + 10 * per_step["error"]
+    for share in (0.3, 0.6):
+        ended = []
+        ctx = make_context(meter=Meter(cap_flos=reserved + share * (full.meter.flos - reserved)))
+        seen.clear()
+
+        def finish(ctx, ended=ended):
+            ended.append((id(ctx), ctx.error("validation")))
+
+        assert run(ctx, *phases(seen), batch_size=8, finish=finish) is True
+        p, q = steps(seen, ctx)
+        assert p == pytest.approx(20 * share, abs=1.01) and q == pytest.approx(18 * share, abs=1.01)
+        assert ctx.meter.flos <= ctx.meter.cap_flos * (1 + 1e-9) and ended[-1][0] == id(ctx)
+        assert ctx.meter.flos > ctx.meter.cap_flos - 2 * 16 * (per_step["p"] + per_step["q"])
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.99])
+def test_of_a_single_phase_as_many_steps_are_left_as_the_budget_pays_for(make_context, share):
+    full, taken = make_context(), []
+    run(full, Phase("p", "paired", lambda ctx, r, f: ctx.loss(r) - ctx.loss(f), epochs=3), batch_size=16)
+    ctx = make_context(meter=Meter(cap_flos=share * full.meter.flos))
+    loss = lambda ctx, r, f: taken.append((id(ctx), len(r) + len(f))) or ctx.loss(r) - ctx.loss(f)  # noqa: E731
+    assert run(ctx, Phase("p", "paired", loss, epochs=3), batch_size=16) is True
+    sizes = [size for where, size in taken if where == id(ctx)]
+    one = full.meter.flos / full.meter.examples
+    rest = ([32, 20] * 8)[:15][len(sizes)]
+    assert one * sum(sizes) <= ctx.meter.cap_flos < one * (sum(sizes) + rest)
+
+
+def test_a_budget_that_reaches_changes_nothing(make_context):
+    cosine = Optimizer(schedule="cosine")
+    ends = []
+    for cap in (None, 1e12):
+        ctx = make_context(meter=Meter(cap_flos=cap))
+        torch.manual_seed(3)
+        assert run(ctx, Phase("p", "retain", cross_entropy, optimizer=cosine), finish=damage) is False
+        ends.append((weights(ctx), ctx.meter.flos, ctx.meter.examples, float(torch.rand(1))))
+    assert all(torch.equal(ends[0][0][name], ends[1][0][name]) for name in ends[0][0])
+    assert ends[0][1:] == ends[1][1:]  # the trial run draws nothing from anybody's stream
+
+
+def damage(ctx):
+    with torch.no_grad():
+        for p in ctx.network.parameters():
+            p.mul_(0.5)
+
+
+def test_a_schedule_falls_to_its_end_within_the_budget(make_context):
     full = make_context()
-    assert run(full, Phase("p", "retain", cross_entropy)) is False
-    cap = full.meter.flos / 2
-    called = []
-    ctx = make_context(meter=Meter(cap_flos=cap))
-    assert (
-        run(ctx, Phase("p", "retain", cross_entropy, after=called.append), Phase("q", "retain", cross_entropy)) is True
+    run(full, Phase("p", "retain", cross_entropy, epochs=10))
+    ctx, rates = make_context(meter=Meter(cap_flos=0.5 * full.meter.flos)), []
+    loop = Loop(
+        ctx, [Phase("p", "retain", cross_entropy, epochs=10, optimizer=Optimizer(schedule="linear"))], Unlearning()
     )
-    assert 0 < ctx.meter.flos <= cap and not called
+    loop.observer = lambda ctx: rates.extend(group["lr"] for o in loop._optimizers.values() for group in o.param_groups)
+    loop.run()
+    assert rates == pytest.approx([0.01 * (1 - step / 15) for step in range(15)])
+
+
+class Ticking(Meter):
+    """A meter whose clock counts examples, those of the phase ``slow`` ten times."""
+
+    ticks = 0
+
+    @property
+    def seconds(self):
+        return float(self.ticks)
+
+    def charge(self, kind, examples, work):
+        result = super().charge(kind, examples, work)
+        self.ticks += examples * (10 if kind == "slow" else 1)
+        return result
+
+
+def test_each_phase_and_the_finish_have_their_share_of_the_seconds(make_context):
+    """The first takes longer than its FLOs say: it is cut, what comes after it and the others are not."""
+    ctx, called = make_context(meter=Ticking(cap_seconds=160)), []
+    steps = {"slow": 0, "fast": 0}
+
+    def noted(name):
+        def loss(c, batch):
+            steps[name] += c is ctx
+            return c.loss(batch)
+
+        return loss
+
+    phases = [
+        Phase("slow", "retain", noted("slow"), after=lambda c: called.append(("after", id(c)))),
+        Phase("fast", "retain", noted("fast")),
+    ]
+    assert run(ctx, *phases, batch_size=8, finish=lambda c: called.append(("finish", id(c)))) is True
+    assert steps["slow"] == 1 and steps["fast"] == 10
+    assert [what for what, where in called if where == id(ctx)] == ["after", "finish"]
 
 
 def test_a_first_step_beyond_the_budget_is_undone(make_context):
@@ -143,10 +244,10 @@ def test_a_first_step_beyond_the_budget_is_undone(make_context):
 
 def test_work_in_a_hook_is_inside_the_budget(make_context):
     full = make_context()
-    run(full, Phase("p", "retain", cross_entropy))
-    ctx = make_context(meter=Meter(cap_flos=full.meter.flos * 1.01))
-    assert run(ctx, Phase("p", "retain", cross_entropy, after=lambda ctx: ctx.error("retain"))) is True
-    assert ctx.meter.flos <= full.meter.flos * 1.01
+    run(full, Phase("p", "retain", cross_entropy, after=lambda ctx: ctx.error("retain")))
+    ctx, found = make_context(meter=Meter(cap_flos=full.meter.flos * 0.99)), []
+    assert run(ctx, Phase("p", "retain", cross_entropy, after=lambda ctx: found.append(ctx.error("retain")))) is True
+    assert ctx.meter.flos <= full.meter.flos * 0.99 and len(found) == 2  # once to know what it costs
 
 
 def test_a_loss_that_is_not_finite_is_diverged(make_context):

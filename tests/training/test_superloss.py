@@ -40,3 +40,19 @@ def test_far_below_tau_stays_finite():
     curriculum(losses).sum().backward()
     assert torch.isfinite(losses.grad).all()
     assert losses.grad[0] == pytest.approx(math.e, rel=1e-3)
+
+
+def test_tau_may_be_the_sum_of_losses_over_that_of_confidences():
+    """MU-Bench's code: what was weighed less counts less."""
+    curriculum, seen = SuperLoss(1.0, "confidence"), ([0.0, 4.0], [1.0, 3.0, 8.0], [0.5])
+    sums = [0.0, 0.0]
+    for batch in seen:
+        tau = sums[0] / sums[1] if sums[1] else sum(batch) / len(batch)
+        losses = torch.tensor(batch, dtype=torch.float64, requires_grad=True)
+        curriculum(losses).sum().backward()
+        confidence = [best_sigma(loss, tau, 1.0) for loss in batch]
+        assert losses.grad.tolist() == pytest.approx(confidence, abs=1e-4)
+        sums = [sums[0] + sum(batch), sums[1] + sum(confidence)]
+    again = SuperLoss(1.0, "confidence")
+    again.load_state_dict(curriculum.state_dict())
+    assert torch.equal(again(torch.ones(2)), curriculum(torch.ones(2)))
