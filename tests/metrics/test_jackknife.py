@@ -73,6 +73,7 @@ def test_trainings_in_no_block_count_as_well(count):
     metric, squares = registered_mean(value=Part("neither", low=-99)), []
     for loss in np.random.default_rng(count).normal(size=(1500, count)):
         found = of(metric, {"test_loss": loss, "trial_fold": np.arange(count), "oracle_fold": []})["value"]
+        assert found.low is not None and found.high is not None
         arm = (found.high - found.low) / 2
         squares.append((arm / t.ppf(0.975, len(blocks(np.arange(count))) - 1)) ** 2)
     assert np.mean(squares) == pytest.approx(1 / count, rel=0.06)

@@ -43,7 +43,8 @@ def test_seeds_that_agree_exactly_still_have_a_width(folder):
     for seed in range(3):
         folder.add(seed=seed, test_accuracy=299 / 300, set_sizes=sizes(test=300))
     (row,) = rows_of(folder)
-    low, high = with_examples(*(np.array([299 / 300]),) * 3, np.array([300.0]))
+    mean = np.array([299 / 300])
+    low, high = with_examples(mean, mean, mean, np.array([300.0]))
     assert (row["test_accuracy_low"], row["test_accuracy_high"]) == pytest.approx((low[0], high[0]))
     assert row["test_accuracy_low"] < 0.99 < 0.9995 < row["test_accuracy_high"] <= 1.0
 
