@@ -31,6 +31,13 @@ def auc_by_chance(members: int, others: int) -> Chance:
     return Chance(0.5, 0.5 - half, 0.5 + half)
 
 
+def two_sided_auc_by_chance(members: int, others: int) -> Chance:
+    """Of the cross-fitted AUC of a likelihood ratio: its folds are fitted to what the other folds show by chance, so that it
+    strays 1.2 times as far as an AUC (standard deviation .048 and .041 at 100 on either side, by simulation)."""
+    half = 1.2 * (auc_by_chance(members, others).high - 0.5)
+    return Chance(0.5, 0.5 - half, 0.5 + half)
+
+
 def advantage_by_chance(members: int, others: int) -> Chance:
     """Of |AUC - 0.5|."""
     spread = (auc_by_chance(members, others).high - 0.5) / _z()

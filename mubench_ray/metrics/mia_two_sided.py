@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mubench_ray.metrics.base import metric
+from mubench_ray.metrics.chance import two_sided_auc_by_chance
 from mubench_ray.metrics.non_members import non_members
 from mubench_ray.metrics.roc import auc
 
@@ -38,7 +39,16 @@ def shape_auc(members: np.ndarray, others: np.ndarray, seed: int = 0) -> float:
     return float(np.mean(areas))
 
 
-@metric("mia_two_sided_auc", direction="neither", high=1.0, ideal=0.5, cites=CITES, heading="two-sided MIA, AUC")
+@metric(
+    "mia_two_sided_auc",
+    direction="neither",
+    high=1.0,
+    ideal=0.5,
+    cites=CITES,
+    heading="two-sided MIA, AUC",
+    remembers="above",
+    chance=two_sided_auc_by_chance,
+)
 def mia_two_sided_auc(
     forget_loss: np.ndarray, test_loss: np.ndarray, seed: float, forgotten_test_loss: np.ndarray | None = None
 ) -> float:
