@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mubench_ray.metrics import compute_all
+from mubench_ray.metrics import METRICS, compute_all
 from mubench_ray.metrics.mia_two_sided import shape_auc
 from mubench_ray.metrics.roc import auc
 
@@ -48,3 +48,12 @@ def test_few_alike_and_infinite_losses():
     assert np.isnan(shape_auc(np.ones(9), np.ones(50)))
     assert shape_auc(np.ones(50), np.ones(50)) == 0.5
     assert shape_auc(np.full(50, np.inf), np.linspace(0, 1, 50)) > 0.9
+
+
+@pytest.mark.parametrize(("members", "others"), [(40, 180), (400, 1000)])
+def test_what_it_reads_by_chance_lies_in_its_declared_range(members, others):
+    chance = METRICS.get("mia_two_sided_auc").chance(members, others)
+    rng = np.random.default_rng(0)
+    found = [shape_auc(rng.exponential(size=members), rng.exponential(size=others), seed) for seed in range(60)]
+    assert np.mean([chance.low <= each <= chance.high for each in found]) >= 0.93
+    assert abs(np.mean(found) - chance.mean) < 0.02
