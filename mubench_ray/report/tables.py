@@ -66,7 +66,7 @@ def by_cell(report: Report) -> dict[str, TextTable]:
     """One table a (task, model, ratio) with every metric of the leaderboard, and which contenders are told apart by one of
     them where that can be said."""
     shown, marks = shown_in("board", report.results.columns), report.marks
-    compared = {column.title for column in shown_in("letters", report.results.columns)}
+    compared = shown_in("letters", report.results.columns)
     lettered = {tuple(row[name] for name in CELL) for row in report.rows if row["group"]}
     tables: dict[str, TextTable] = {}
     for row in report.rows:
@@ -75,7 +75,8 @@ def by_cell(report: Report) -> dict[str, TextTable]:
         apart = [letters_of(row)] if of in lettered else []
         if cell not in tables:
             headings = [column.title + marks.measure(column.of or column.name, *of) for column in shown]
-            headings += [f"told apart by {', '.join(compared)}, from a retrain"] * len(apart)
+            measures = ", ".join(column.title + marks.measure(column.name, *of) for column in compared)
+            headings += [f"told apart by {measures}, from a retrain"] * len(apart)
             tables[cell] = TextTable(["method", *headings, "trials"], [], said=marks.said(*of))
         texts = (doubted(row, column, marks.value(row, column)) for column in shown)
         tables[cell].rows.append([row["label"] + symbols(of_name(row)), *texts, *apart, trial_count(row)])

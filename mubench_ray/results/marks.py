@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mubench_ray.metrics.controls import FORGOTTEN_BY
 from mubench_ray.results.configurations import setting_names, spoken
 from mubench_ray.results.repetitions import without_probes
 from mubench_ray.results.store import Store
@@ -44,8 +45,6 @@ WITHIN = Mark("≈", "within the noise floor", "all of its interval is nearer to
 UNTOLD = Mark("◊", "not told apart", "original and retrain are not told apart by their loss on D_F")
 MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
 
-#: The measure that tells whether a (task, model, ratio) has anything to forget.
-FORGOTTEN_BY = "forget_loss"
 #: What an entry of ``controls.json`` has to say.
 VERDICT = {"task": str, "model": str, "ratio": int | float, "metric": str, "verdict": str}
 
