@@ -30,6 +30,10 @@ SUITE = {
     "methods": ["original", "retrain", {"name": "ft", "epochs": 1}, "neggrad"], "ratios": [5, 10], "seeds": [1, 2], "lrs": 5e-4,
 }  # fmt: skip
 
+#: What of it has been mended since, and is in its second version: its trials are others today.
+MENDED = {"name": "ft", "epochs": 1}
+STILL = {**SUITE, "methods": [each for each in SUITE["methods"] if each != MENDED]}
+
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
@@ -46,14 +50,17 @@ def said(*arguments: object) -> str:
 
 def test_its_ids_are_those_of_today(folder):
     """So that the same command goes on in it; what a mend moves says so with a version."""
-    assert set(make_plan(make_suite(SUITE)).trials) == Store(folder).finished()
+    assert set(make_plan(make_suite(STILL)).trials) < Store(folder).finished()
+    mended = make_plan(make_suite({**SUITE, "methods": MENDED})).trials
+    assert not Store(folder).finished() & mended.keys()
+    assert {trial.versions["method"] for trial in mended.values()} == {METHODS.get("ft").version}
 
 
 def test_it_goes_on_without_running_anything(folder, tmp_path):
     before = {path.name: path.read_bytes() for path in (folder / "trials").iterdir()}
     suite = tmp_path / "suite.yaml"
-    suite.write_text(json.dumps(SUITE))
-    assert "16 of 16 trials had their row already" in said("run", suite, "--out", folder)
+    suite.write_text(json.dumps(STILL))
+    assert "12 of 12 trials had their row already" in said("run", suite, "--out", folder)
     assert {path.name: path.read_bytes() for path in (folder / "trials").iterdir()} == before
 
 
@@ -89,16 +96,16 @@ def test_it_is_a_submission(folder, tmp_path):
 
 def test_rows_of_today_lie_beside_its_own(folder):
     """A third seed joins the lines that are there."""
-    store, plan = Store(folder), make_plan(make_suite({**SUITE, "seeds": 3}))
+    store, plan = Store(folder), make_plan(make_suite({**STILL, "seeds": 3}))
     for trial in plan.trials.values():
         store.write(Outcome(planned_row(trial) | {"status": "ok", "test_accuracy": 0.5}), ["test_accuracy"])
     assert set(make_report(folder).board["planned"].to_pylist()) == {2}  # nobody planned them here
     whole = entered(store, describe_plan(plan))
     store.create(manifest(plan.suite, plan) | {"trials": planned(whole)})
     store.write_text(PLAN, json.dumps(whole))
-    board = make_report(folder).board
-    assert len(board) == 8 and set(board["planned"].to_pylist()) == {3}
-    assert "24 of 24 trials done" in said("status", folder)
+    board = make_report(folder).board.to_pylist()
+    assert len(board) == 8 and {row["planned"] for row in board if row["method"] != "ft"} == {3}
+    assert "22 of 22 trials done" in said("status", folder)
 
 
 def test_a_row_of_it_is_run_again(folder):
@@ -106,7 +113,7 @@ def test_a_row_of_it_is_run_again(folder):
     (row,) = (
         row
         for row in Store(folder).read("trials").to_pylist()
-        if (row["method"], row["ratio"], row["seed"]) == ("ft", 5, 1)
+        if (row["method"], row["ratio"], row["seed"]) == ("neggrad", 5, 1)
     )
     compared = {each.name: each for each in rerun_trial(folder, row)}
     assert (
