@@ -43,10 +43,15 @@ def ran(name, cap=None, **given):
     return happened, ctx, cut
 
 
+#: JiT's one pass over eight examples has no fifth; AMUN's attack is paid whole, here as on any problem this small with a radius that reaches far.
+LONGER = {"jit": {"epochs": 5}, "amun": {"radius": 2.0, "steps": 5}}
+
+
 @pytest.mark.parametrize("name", sorted(set(METHODS.names()) - {"original", "retrain"}))
 def test_a_fifth_of_what_a_method_asks_leaves_it_its_form(name):
-    whole, free, _ = ran(name)
-    happened, ctx, cut = ran(name, cap=free.meter.flos / 5)
+    given = LONGER.get(name, {})
+    whole, free, _ = ran(name, **given)
+    happened, ctx, cut = ran(name, cap=free.meter.flos / 5, **given)
     assert cut and happened == whole
     assert 0.5 * ctx.meter.cap_flos < ctx.meter.flos <= ctx.meter.cap_flos * (1 + 1e-9)
 
