@@ -53,6 +53,7 @@ def test_a_fifth_of_what_a_method_asks_leaves_it_its_form(name):
     whole, free, _ = ran(name, **given)
     happened, ctx, cut = ran(name, cap=free.meter.flos / 5, **given)
     assert cut and happened == whole
+    assert ctx.meter.cap_flos is not None
     assert 0.5 * ctx.meter.cap_flos < ctx.meter.flos <= ctx.meter.cap_flos * (1 + 1e-9)
 
 
