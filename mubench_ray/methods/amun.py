@@ -40,7 +40,8 @@ class Amun(Method):
 
     def phases(self, ctx: Context) -> list[Phase]:
         """The attack, then one phase."""
-        return [Phase("adapt", "mixed", self.adapt, epochs=self.epochs, before=self.attack)]
+        rows = 2 if self.forget else 1
+        return [Phase("adapt", "mixed", self.adapt, epochs=self.epochs, before=self.attack, forget_rows=rows)]
 
     def attack(self, ctx: Context) -> None:
         """Picture and label of every D_F example, and where each example's lie."""

@@ -37,8 +37,10 @@ class AdaptiveDampening(Method):
         return ctx.losses(example).sum()
 
     def dampen(self, ctx: Context) -> None:
-        """Shrink the weights beyond the percentile."""
-        forget, retain = taken(ctx)
+        """Shrink the weights beyond the percentile; where the budget stopped short of D_F's or D_R's first example nothing is known of any."""
+        if (found := taken(ctx)) is None:
+            return
+        forget, retain = found
         everything = whole(ctx, forget, retain)
         ratios = torch.cat([(forget[name] / everything[name]).flatten() for name in forget])
         share = 100 * len(ctx.data.rows("forget")) / sum(len(ctx.data.rows(name)) for name in ("forget", "retain"))

@@ -23,16 +23,19 @@ def importance_phase(
 
 
 def _add(ctx: Context, example: Batch, size: Callable[[Tensor], Tensor]) -> None:
-    total = ctx.state.setdefault("forget importance" if bool(example.forget) else "retain importance", {})
+    part = "forget" if bool(example.forget) else "retain"
+    ctx.state[f"{part} examples"] = ctx.state.get(f"{part} examples", 0) + 1
+    total = ctx.state.setdefault(f"{part} importance", {})
     for name, gradient in ctx.gradients().items():
         total[name] = total.get(name, 0) + size(gradient)
 
 
-def taken(ctx: Context) -> tuple[Importance, Importance]:
-    """(mean over D_F, mean over D_R) of what the pass has added up, which is forgotten."""
-    sums = [(ctx.state.pop(f"{name} importance"), len(ctx.data.rows(name))) for name in ("forget", "retain")]
+def taken(ctx: Context) -> tuple[Importance, Importance] | None:
+    """(mean over D_F, mean over D_R) of what the pass has added up, which is forgotten, over the examples that the budget left it; None where that is none
+    of either."""
+    sums = [(ctx.state.pop(f"{p} importance", {}), ctx.state.pop(f"{p} examples", 0)) for p in ("forget", "retain")]
     forget, retain = ({name: total / count for name, total in added.items()} for added, count in sums)
-    return forget, retain
+    return (forget, retain) if forget and retain else None
 
 
 def whole(ctx: Context, forget: Importance, retain: Importance) -> Importance:

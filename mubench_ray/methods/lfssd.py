@@ -51,6 +51,8 @@ class LossFreeDampening(Method):
         return ctx.outputs(example).float().square().sum()
 
     def dampen(self, ctx: Context) -> None:
-        """Shrink what matters more to D_F."""
-        forget, retain = taken(ctx)
+        """Shrink what matters more to D_F; where the budget stopped short of D_F's or D_R's first example nothing is known to."""
+        if (found := taken(ctx)) is None:
+            return
+        forget, retain = found
         dampen(ctx, forget, whole(ctx, forget, retain), self.alpha, self.dampening)

@@ -38,7 +38,17 @@ class NaturalUnlearning(Method):
     def phases(self, ctx: Context) -> list[Phase]:
         """The partners, then one phase."""
         cosine = Optimizer(schedule="cosine")
-        return [Phase("replace", "mixed", self.hybrids, epochs=self.epochs, optimizer=cosine, before=self.pair)]
+        return [
+            Phase(
+                "replace",
+                "mixed",
+                self.hybrids,
+                epochs=self.epochs,
+                optimizer=cosine,
+                before=self.pair,
+                forget_rows=HYBRIDS,
+            )
+        ]
 
     def pair(self, ctx: Context) -> None:
         """The D_R pictures of every D_F example, places in D_R (|D_F|, HYBRIDS), and where each example's lie."""

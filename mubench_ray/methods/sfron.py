@@ -43,7 +43,7 @@ class SFRon(Method):
         cosine = Optimizer(schedule="cosine")
         return [
             importance_phase(self.summed, torch.square, self.make_mask),
-            Phase("unlearn", "paired", self.step, epochs=self.epochs, optimizer=cosine),
+            Phase("unlearn", "paired", self.step, epochs=self.epochs, optimizer=cosine, kind=self.kind),
         ]
 
     def summed(self, ctx: Context, example: Batch) -> Tensor:
@@ -51,12 +51,18 @@ class SFRon(Method):
         return ctx.losses(example).sum()
 
     def make_mask(self, ctx: Context) -> None:
-        """Which entries the ascent may move."""
-        forget, retain = taken(ctx)
-        ctx.state["mask"] = {
-            name: (forget[name] + LITTLE) / (retain[name] + LITTLE) >= self.threshold for name in forget
-        }
+        """Which entries the ascent may move: none where the budget stopped short of D_F's or D_R's first example."""
+        if found := taken(ctx):
+            forget, retain = found
+            mask = {name: (forget[name] + LITTLE) / (retain[name] + LITTLE) >= self.threshold for name in forget}
+        else:
+            mask = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in ctx.network.named_parameters()}
+        ctx.state["mask"] = mask
         ctx.state |= {"steps": 0, "seen": 0}
+
+    def kind(self, step: int) -> str:
+        """A step with the ascent costs more than one without."""
+        return "ascend and descend" if step % self.period == 0 else "descend"
 
     def step(self, ctx: Context, retain: Batch, forget: Batch) -> Tensor:
         """CE(D_R), every ``period``-th time with the ascent."""

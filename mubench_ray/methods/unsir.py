@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -22,7 +20,7 @@ class Unsir(Method):
     Made for forgotten classes: of a random D_F it impairs every class that it holds, and the repair brings them back. Defaults are the released ones
     (40 steps of Adam at .1 on the noise; Adam at .02 to impair, at half of that to repair, one epoch each). There the noise is trained against f_O in
     train mode, whose BatchNorm statistics it moves, D_R is a sample of 1,000 a class and noise outnumbers it; here f_O stands still, D_R is whole, and
-    there is as much noise as D_F.
+    there is as much noise as D_F. A budget shortens the noise's steps with the rest.
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O")
@@ -40,41 +38,45 @@ class Unsir(Method):
         return no_pixels(task)
 
     def phases(self, ctx: Context) -> list[Phase]:
-        """Noise and impair, then repair."""
+        """Noise, impair, repair."""
         gentle = Optimizer("repair", lr=ctx.learning_rate * self.repair_lr_factor)
         return [
-            Phase("impair", "mixed", self.impair, epochs=self.impair_epochs, before=self.make_noise),
+            Phase("noise", "forget", self.likely, epochs=self.noise_steps, batch_size=AT_ONCE, mode="eval", before=self.draw, update=self.harden),
+            Phase("impair", "mixed", self.impair, epochs=self.impair_epochs),
             Phase("repair", "retain", self.repair, epochs=self.repair_epochs, optimizer=gentle),
-        ]
+        ]  # fmt: skip
 
-    def make_noise(self, ctx: Context) -> None:
-        """The noise of every D_F example, and where each example's lies."""
-        rows, generator = ctx.data.rows("forget"), ctx.generator("noise")
-        batches = [ctx.data.batch(rows, picked) for picked in torch.arange(len(rows)).split(AT_ONCE)]
-        ctx.state["noise"] = torch.cat([self.hardest(ctx, batch, generator) for batch in batches])
+    def draw(self, ctx: Context) -> None:
+        """The noise of every D_F example as it starts, as the network reads it, and where each example's lies."""
+        rows = ctx.data.rows("forget")
+        one = pixels(ctx.data.batch(rows, torch.arange(1)))
+        noise = torch.randn((len(rows), *one.shape[1:]), generator=ctx.generator("noise")).to(one)
         place = torch.zeros(len(rows.examples), dtype=torch.long)
         place[rows.positions] = torch.arange(len(rows))
-        ctx.state["place"] = place.to(ctx.device)
+        ctx.state |= {"noise": noise, "place": place.to(ctx.device), "mean": torch.zeros_like(noise)}
+        ctx.state |= {"square": torch.zeros_like(noise), "steps": noise.new_zeros(len(rows), 1, 1, 1)}
 
-    def hardest(self, ctx: Context, forget: Batch, generator: torch.Generator) -> Tensor:
-        """Noise that f_O is worst at calling by these labels, as the network reads it, (B, C, H, W)."""
-        noise = torch.randn(pixels(forget).shape, generator=generator).to(pixels(forget)).requires_grad_()
-        optimizer = torch.optim.Adam([noise], lr=self.noise_lr)
-        for _ in range(self.noise_steps):
-            ctx.meter.charge("noise", len(forget), self.step(ctx, forget, noise, optimizer))
-        return noise.detach()
+    def likely(self, ctx: Context, forget: Batch) -> Tensor:
+        """-CE(f_O(N), y) + penalty |N|^2."""
+        noise = ctx.state["noise"][ctx.state["place"][forget["index"]]].requires_grad_()
+        ctx.state["now"] = noise
+        batch = with_pixels(forget, noise)
+        losses = ctx.task.losses(ctx.task.outputs(ctx.original, batch), batch)
+        return self.penalty * noise.square().flatten(1).sum(1).mean() - losses.mean()
 
-    def step(self, ctx: Context, forget: Batch, noise: Tensor, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-        """One step of the noise."""
-
-        def work() -> None:
-            batch = with_pixels(forget, noise)
-            likely = ctx.task.losses(ctx.task.outputs(ctx.original, batch), batch).mean()
-            optimizer.zero_grad()
-            (self.penalty * noise.square().flatten(1).sum(1).mean() - likely).backward()
-            optimizer.step()
-
-        return work
+    @torch.no_grad()
+    def harden(self, ctx: Context, forget: Batch) -> None:
+        """A step of Adam on the noise of these examples."""
+        noise, state, place = ctx.state.pop("now"), ctx.state, ctx.state["place"][forget["index"]]
+        assert noise.grad is not None
+        state["steps"][place] += 1
+        state["mean"][place] = torch.lerp(state["mean"][place], noise.grad, 0.1)
+        state["square"][place] = torch.lerp(state["square"][place], noise.grad.square(), 0.001)
+        mean, square = (
+            state[name][place] / (1 - beta ** state["steps"][place])
+            for name, beta in (("mean", 0.9), ("square", 0.999))
+        )
+        state["noise"][place] = noise - self.noise_lr * mean / (square.sqrt() + 1e-8)
 
     def impair(self, ctx: Context, batch: Batch) -> Tensor:
         """CE with noise in the place of D_F's pictures."""

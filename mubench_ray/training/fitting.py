@@ -9,11 +9,10 @@ from itertools import accumulate
 
 @dataclass(frozen=True)
 class Cost:
-    """What one phase costs, in FLOs: its hooks, an example of a step, and how many examples each of its steps takes; ``whole``: shortened last."""
+    """What one phase costs, in FLOs: its hooks and each of its steps; ``whole``: shortened last."""
 
     before: float
-    per_example: float
-    examples: Sequence[int]
+    steps: Sequence[float]
     after: float
     whole: bool = False
 
@@ -36,23 +35,23 @@ def fit(costs: Sequence[Cost], finish: float, cap: float | None) -> Fitted:
     One share of their steps is taken of all phases, rounded to a step that fits and never below one; of those that are ``whole`` only where one step of
     each of the others is too much beside them. Where not even that fits every phase has one step left, and the meter says when it ends.
     """
-    sums = [[0, *accumulate(cost.examples)] for cost in costs]
+    sums = [[0.0, *accumulate(cost.steps)] for cost in costs]
 
     def taken(cost: Cost, share: float, also_whole: bool) -> int:
-        most = len(cost.examples)
+        most = len(cost.steps)
         return most if cost.whole and not also_whole else min(most, max(1, int(share * most + 1e-9)))
 
     def parts(steps: Sequence[int]) -> list[tuple[float, float, float]]:
-        return [(c.before, c.per_example * sums[i][n], c.after) for i, (c, n) in enumerate(zip(costs, steps))]
+        return [(c.before, sums[i][n], c.after) for i, (c, n) in enumerate(zip(costs, steps))]
 
     def total(steps: Sequence[int]) -> float:
         return sum(map(sum, parts(steps))) + finish
 
-    steps = everything = [len(cost.examples) for cost in costs]
+    steps = everything = [len(cost.steps) for cost in costs]
     if cap is not None:
         for also_whole in (False, True):
             # Every share at which a phase gains a step, none at all first: the last that fits.
-            shares = sorted({0.0, *(k / len(c.examples) for c in costs for k in range(1, len(c.examples) + 1))})
+            shares = sorted({0.0, *(k / len(c.steps) for c in costs for k in range(1, len(c.steps) + 1))})
             low, high = 0, len(shares)
             while high - low > 1:
                 middle = (low + high) // 2

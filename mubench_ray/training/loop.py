@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class Loop:
         self._optimizers: dict[str, torch.optim.Optimizer] = {}
         self._taken: dict[str, int] = {}
         #: Steps of each phase and, below, of all that share an optimiser.
-        self._fitted = fit([Cost(0.0, 0.0, self._examples(phase), 0.0) for phase in phases], 0.0, None)
+        self._fitted = fit([Cost(0.0, [0.0] * len(self._examples(phase)), 0.0) for phase in phases], 0.0, None)
         self._totals: dict[str, int] = {}
         self._late = False
 
@@ -96,29 +97,32 @@ class Loop:
                 self.finish(rehearsal.ctx)
         self.ctx.meter.learn(meter)
         costs = [
-            Cost(before, meter.of(phase.name) if examples else 0.0, examples, after, phase.whole)
+            Cost(before, [meter.of(phase.kind_of(n)) * size for n, size in enumerate(sizes)], after, phase.whole)
             for phase in self.phases
-            for examples in [self._examples(phase)]
+            for sizes in [self._examples(phase)]
             for before, after in [hooks[phase.name, phase.before, phase.after]]
         ]
         return costs, meter.flos - spent
 
     def _try(self, number: int, phase: Phase) -> tuple[float, float]:
-        """Take the first step of a phase, without its optimiser's; FLOs of its ``before`` and its ``after``."""
+        """Take the first step of a phase, of each kind of them, without its optimiser's; FLOs of its ``before`` and its ``after``."""
         ctx, start = self.ctx, self.ctx.meter.flos
         if phase.before:
             phase.before(ctx)
         before, frozen = ctx.meter.flos - start, self._freeze(phase)
-        for _, batches in self._batches(number, phase, 0) if self._fitted.steps[number] else ():
-            ctx.epoch = (number, 0)
-            self._seed(number, 0)
-            size = sum(len(batch) for batch in batches)
+        steps = range(self._fitted.steps[number])
+        kinds = {phase.kind_of(step): step for step in reversed(steps if phase.kind else steps[:1])}  # first of each
+        for step, (epoch, batches) in zip(range(max(kinds.values(), default=-1) + 1), self._batches(number, phase, 0)):
+            if kinds[phase.kind_of(step)] != step:
+                continue
+            ctx.epoch = (number, epoch)
+            self._seed(number, step)
+            work = partial(self._up_to_the_optimizer, phase, batches)
             try:
-                ctx.meter.charge(phase.name, size, lambda batches=batches: self._up_to_the_optimizer(phase, batches))
+                ctx.meter.charge(phase.kind_of(step), work_of(phase, batches), work)
             except ValueError as error:
                 self._say_if_alone(phase, batches, error)
                 raise
-            break
         for parameter in frozen:
             parameter.requires_grad_(True)
         ctx.network.zero_grad(set_to_none=True)
@@ -138,15 +142,13 @@ class Loop:
         finite = torch.ones((), dtype=torch.bool, device=ctx.device)
         try:
             for step, (epoch, batches) in zip(range(done or 0, steps), self._batches(number, phase, done or 0)):
-                size = sum(len(batch) for batch in batches)
+                kind, size = phase.kind_of(step), work_of(phase, batches)
                 ctx.epoch = (number, epoch)
                 self._seed(number, step)
                 # What a first step costs is known only after it; if that was too much, it is undone.
-                before = (
-                    None if not meter.capped or meter.knows(phase.name) else copy.deepcopy(ctx.network.state_dict())
-                )
+                before = None if not meter.capped or meter.knows(kind) else copy.deepcopy(ctx.network.state_dict())
                 try:
-                    loss = meter.charge(phase.name, size, lambda batches=batches: self._step(phase, batches))
+                    loss = meter.charge(kind, size, lambda batches=batches: self._step(phase, batches))
                 except BudgetSpent as spent:
                     if before is not None:
                         ctx.network.load_state_dict(before)
@@ -335,11 +337,12 @@ class Loop:
         """Steps of so many passes."""
         return self.ctx.data.steps(phase.driver if phase.on == "paired" else phase.on, self._size(phase), epochs)
 
-    def _examples(self, phase: Phase) -> list[int]:
-        """How many examples each step of the whole phase takes."""
+    def _examples(self, phase: Phase) -> list[float]:
+        """How many examples' work each step of the whole phase is; of a mixed batch with its share of D_F."""
         steps, data, size = self._steps(phase, phase.epochs), self.ctx.data, self._size(phase)
         sizes = [data.sizes(name, size) for name in phase.sets]
-        return [sum(each[step % len(each)] for each in sizes) for step in range(steps)]
+        more = (phase.forget_rows - 1) * data.count("forget") / data.count("mixed") if phase.on == "mixed" else 0.0
+        return [sum(each[step % len(each)] for each in sizes) * (1 + more) for step in range(steps)]
 
     def _size(self, phase: Phase) -> int:
         return phase.batch_size or self.options.batch_size
@@ -375,6 +378,13 @@ class Loop:
             if own and not any(p.requires_grad for p in own):
                 module.eval()
         return frozen
+
+
+def work_of(phase: Phase, batches: tuple[Batch, ...]) -> int:
+    """How many examples' work a step on these batches is."""
+    size = sum(len(batch) for batch in batches)
+    more = phase.forget_rows - 1
+    return size + more * sum(int(batch.forget.sum()) for batch in batches) if more else size
 
 
 def fits(now: dict[str, Any], saved: dict[str, Any]) -> None:

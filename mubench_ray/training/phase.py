@@ -48,6 +48,9 @@ class Phase:
 
     Where the budget does not reach for all that a method asks, every phase is shortened by one share, ``whole`` ones last. What that takes is found by trying a
     step of each on a copy of the context, hooks included: a hook leaves everything but the context as it is.
+
+    Every example of a step is taken to cost what one of the first step does. Where steps are not alike ``kind(step)`` names the kind of each, and every kind's
+    first is counted; where a D_F row is more work than a D_R row, ``forget_rows`` says as much as how many.
     """
 
     name: str
@@ -64,8 +67,14 @@ class Phase:
     before: Callable[[Context], None] | None = None
     after: Callable[[Context], None] | None = None
     whole: bool = False
+    kind: Callable[[int], str] | None = None
+    forget_rows: int = 1
 
     @property
     def sets(self) -> tuple[str, ...]:
         """Names of the sets that a step takes a batch of each."""
         return ("retain", "forget") if self.on == "paired" else (self.on,)
+
+    def kind_of(self, step: int) -> str:
+        """Under which name the meter keeps what an example of this step costs."""
+        return self.name if self.kind is None else f"{self.name}: {self.kind(step)}"

@@ -30,11 +30,9 @@ def test_impair_on_noise_beside_the_rest_then_repair_at_half_the_rate(case):
 
 def test_the_noise_is_hard_for_f_o_and_comes_with_its_own_example_in_any_order(case):
     noise = noise_by_hand(case, 12)
-    case.ctx.keep_original()
-    method = case.method("unsir", noise_steps=12)
-    method.make_noise(case.ctx)
+    case.phases("unsir", take=lambda phases: phases[:1], noise_steps=12)
     state, (x, y) = case.ctx.state, case.set("forget")
-    assert torch.allclose(state["noise"], noise, atol=1e-4)
+    assert (apart := (state["noise"] - noise).abs()).max() < 0.01 and apart.median() < 1e-5  # Adam enlarges rounding
     positions = case.ctx.data.rows("forget").positions
     assert torch.equal(state["noise"][state["place"][positions.flip(0)]], state["noise"].flip(0))
     assert ce(case.original, state["noise"], y) > ce(case.original, x, y)
