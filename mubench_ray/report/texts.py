@@ -58,7 +58,11 @@ def with_doubt(mean: float | None, low: float | None, high: float | None, share:
         return NOTHING
     scale, digits, unit = (100, 1, " %") if share else (1, 3, "")
     text = f"{scale * mean:.{digits}f}{marks}"
-    return text + unit if low is None or high is None else f"{text} ± {scale * longer_arm(mean, low, high):.{digits}f}{unit}"
+    return (
+        text + unit
+        if low is None or high is None
+        else f"{text} ± {scale * longer_arm(mean, low, high):.{digits}f}{unit}"
+    )
 
 
 def longer_arm(mean: float, low: float, high: float) -> float:

@@ -147,7 +147,9 @@ def test_a_folder_of_an_earlier_release_does_not_say_which_metrics_count(folder)
     """Two seeds with no example of 6 right each: the interval was [0, 0]."""
     for seed in range(2):
         folder.add(seed=seed, forget_accuracy=0.0, forget_size=6)
-    declared = {name: {key: entry[key] for key in entry if key != "counts"} for name, entry in describe_metrics().items()}
+    declared = {
+        name: {key: entry[key] for key in entry if key != "counts"} for name, entry in describe_metrics().items()
+    }
     folder.store.write_text("metrics.json", json.dumps(declared))
     (row,) = rows_of(folder)
     assert row["forget_accuracy_low"] == 0.0 and row["forget_accuracy_high"] == pytest.approx(1 - 0.025 ** (1 / 6))
