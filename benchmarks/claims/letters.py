@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mubench_ray.report.comparison import pseudo_values
 from mubench_ray.report.contrasts import told_apart, worse_than
 
 Law = Callable[[np.random.Generator, int, int], np.ndarray]
@@ -115,7 +116,7 @@ def retention_deviations(rng: np.random.Generator, contenders: int, blocks: int)
     others = np.abs(retrains[:, :, None] / retrains[:, None, :] - 1).sum(axis=0)
     unlearned = mean[:, None] + scale[:, None] * rng.normal(size=(3, contenders, blocks))
     own = np.abs(unlearned / retrains[:, None] - 1).sum(axis=0)
-    return np.vstack([others.sum(axis=0) / (blocks - 1), own])
+    return np.vstack([pseudo_values(others), own])
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ class Interval:
 @dataclass(frozen=True)
 class Apart:
     """Whether two samples are told apart: ``p`` of both tests together, told apart at 0.05 and below; ``smallest``, the
-    difference of means that would have been seen with a probability of 80 %, given their spread."""
+    difference of means that would have been seen with a probability of 80 %, given their spread (infinite of none)."""
 
     difference: Interval
     p: float
@@ -107,8 +107,8 @@ def _together(tests: list[tuple[float, float, float, float]], side: Side | None,
             # Few seeds have a spread below the true one more often than not; this is as often above it.
             typical = error * math.sqrt(freedom / float(chdtri(freedom, 0.5)))
             smallest = min(smallest, float(nctdtrinc(freedom, 1 - POWER, edge)) * typical)
-        else:  # all seeds agree exactly
-            of_this, smallest = float(towards <= 0), 0.0
+        else:  # all seeds agree exactly, which does not say how far others would lie from them
+            of_this = float(towards <= 0)
         p = min(p, of_this * sides * (UNPAIRED + PAIRED) / level)
     return Apart(difference, p, smallest)
 

@@ -38,7 +38,7 @@ class Check:
 
     ``original`` and ``retrain`` are its values over seeds; ``difference`` is what was tested, with its p value ``p``: of a
     measure that compares with the retrain, of accuracies on D_F. ``smallest_difference``, in the metric's own unit, is what
-    would have been seen with a probability of 80 % at as many seeds of that spread. ``floor`` is the mean distance of two
+    would have been seen with a probability of 80 % at as many seeds of that spread, None where they have none. ``floor`` is the mean distance of two
     retrains. None where it does not apply.
     """
 
@@ -173,8 +173,11 @@ def _too_few(metric: str, seeds: int) -> Check:
 def _unseen(found: Check, seeds: int, reason: str) -> Check:
     """Not trusted; of few seeds that means nothing."""
     smallest = found.smallest_difference
-    seen = "no difference" if smallest is None else f"{smallest:.3g}"
-    reason += f"; at {seeds} seeds {seen} would have been seen with a probability of 80 %"
+    if smallest is None and found.difference is not None and found.difference.low == found.difference.high:
+        reason += f"; all {seeds} seeds agree exactly, which does not say what difference would have been seen"
+    else:
+        seen = "no difference" if smallest is None else f"{smallest:.3g}"
+        reason += f"; at {seeds} seeds {seen} would have been seen with a probability of 80 %"
     return replace(found, verdict="untrusted" if seeds >= ENOUGH else "not checkable", reason=reason)
 
 

@@ -146,6 +146,8 @@ COLUMNS = (
 COLUMN = {column.name: column for column in COLUMNS}
 ACCURACIES = tuple(column for column in COLUMNS if column.retention)
 RELATIVE = {column.retention for column in ACCURACIES} | {column.name for column in COLUMNS if column.relative}
+#: What accuracies count where ``metrics.json`` does not say it, since an earlier release wrote it.
+COUNTED = {f"{split}_accuracy": split for split in ("forget", "retain", "validation", "test")}
 #: Numbers of a row that are set and not measured.
 GIVEN = ("ratio", "lr")
 
@@ -185,7 +187,7 @@ def _described(name: str, entry: Any, timed: bool) -> Column:
         cites=str(told.get("cites") or ""),
         low=_end(told.get("low"), known.low),
         high=_end(told.get("high"), known.high),
-        counts=str(told.get("counts") or ""),
+        counts=str(told.get("counts", COUNTED.get(name)) or ""),
     )
 
 

@@ -93,7 +93,9 @@ def retrain_reference(results: Results, metric: str) -> np.ndarray:
     """For each trial (N,) the ``metric`` of a retrain with its training seed and forget set; NaN where there is none.
 
     By ``retention_deviation``, the distance to that very retrain, the retrain's own is 0 by definition. There it is that of the
-    other retrains of the same forget set, averaged: each taken as its unlearned model.
+    other retrains of the same forget set, each taken as its unlearned model. Every retrain takes part in the distances of
+    all, so that these vary by less than their mean does: given are the jackknife's pseudo-values of that mean
+    (``pseudo_values``).
     """
     if metric != "retention_deviation":
         groups = group_by(results.trials, REFERENCE)
@@ -107,10 +109,21 @@ def retrain_reference(results: Results, metric: str) -> np.ndarray:
     accuracies = np.where((np.isfinite(accuracies) & (accuracies > 0)).all(axis=0), accuracies, np.nan)
     draws = group_by(results.trials.take(pa.array(once.first)), [*CELL, "forget_seed"])
     for members in draws.members():
+        members = members[np.isfinite(accuracies[:, members]).all(axis=0)]
         of = accuracies[:, members]
-        distance = np.abs(of[:, :, None] / of[:, None, :] - 1).sum(axis=0)
-        np.fill_diagonal(distance, np.nan)
-        there = np.isfinite(distance)
-        count = there.sum(axis=0)
-        found[members] = np.where(count > 0, np.where(there, distance, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+        found[members] = pseudo_values(np.abs(of[:, :, None] / of[:, None, :] - 1).sum(axis=0))
     return found[once.code]
+
+
+def pseudo_values(distance: np.ndarray) -> np.ndarray:
+    """What each of n >= 3 models adds to the mean of ``distance`` (n, n) over pairs of two, the diagonal left out: n times
+    that mean less n - 1 times the mean without it (Tukey's jackknife), (n,). Their mean is the mean itself, and their
+    spread over sqrt(n) its standard error. NaN of fewer.
+
+    Means over the others of each alone, as if independent, told 7 to 8% of contenders of the retrain's own law from it.
+    """
+    n = len(distance)
+    if n < BLOCKS:
+        return np.full(n, np.nan)
+    off = np.where(np.eye(n, dtype=bool), 0.0, distance)
+    return ((off.sum(axis=0) + off.sum(axis=1)) - off.sum() / (n - 1)) / (n - 2)

@@ -127,7 +127,7 @@ def markdown(report: Report, tables: list[tuple[str, TextTable]]) -> str:
         f"# {plain(str(report.results.manifest.get('suite') or report.results.root.name))}",
         "",
         *([f"**Read first.** {plain(' '.join(first))}", ""] if (first := cell_words(report.marks.untold)) else []),
-        f"Means over seeds ± half the 95% interval. {left_out(report)}".strip(),
+        f"Means over seeds ± the longer arm of the 95% interval. {left_out(report)}".strip(),
         "",
     ]
     for caption, table in tables:
@@ -166,7 +166,7 @@ def latex(report: Report, tables: list[tuple[str, TextTable]]) -> str:
         parts += [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{said}{escape(caption)}. Means over seeds $\pm$ half the 95\% interval.{told}}}",
+            rf"\caption{{{said}{escape(caption)}. Means over seeds $\pm$ the longer arm of the 95\% interval.{told}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             head,

@@ -52,13 +52,23 @@ def trial_count(row: Mapping[str, Any]) -> str:
 
 
 def with_doubt(mean: float | None, low: float | None, high: float | None, share: bool = False, marks: str = "") -> str:
-    """``0.981 ± 0.004`` (half the interval's width), the mean alone without an interval, a dash without a mean; in
+    """``0.981 ± 0.004`` (the longer arm of the interval), the mean alone without an interval, a dash without a mean; in
     percent for a ``share``; ``marks`` stand beside the mean."""
     if mean is None:
         return NOTHING
     scale, digits, unit = (100, 1, " %") if share else (1, 3, "")
     text = f"{scale * mean:.{digits}f}{marks}"
-    return text + unit if low is None or high is None else f"{text} ± {scale * (high - low) / 2:.{digits}f}{unit}"
+    return (
+        text + unit
+        if low is None or high is None
+        else f"{text} ± {scale * longer_arm(mean, low, high):.{digits}f}{unit}"
+    )
+
+
+def longer_arm(mean: float, low: float, high: float) -> float:
+    """What stands behind a ±: of an interval that leans to one side, as all do near 0 and 1, half the width would leave
+    out the end of the longer arm."""
+    return max(high - mean, mean - low)
 
 
 def doubted(row: Mapping[str, Any], column: Column, marks: str = "") -> str:
@@ -91,4 +101,4 @@ def written(row: Mapping[str, Any], column: Column, marks: str = "") -> str:
     def said(value: float | None) -> str:
         return duration(value) if column.format == "duration" else fixed(value, 2 if column.format == "times" else 4)
 
-    return said(mean) + marks + ("" if None in (low, high) else f" ± {said((high - low) / 2)}")
+    return said(mean) + marks + ("" if None in (mean, low, high) else f" ± {said(longer_arm(mean, low, high))}")

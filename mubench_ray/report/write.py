@@ -115,7 +115,7 @@ def summary(root: str | Path) -> tuple[list[str], list[dict[str, str]]]:
     """What is to be read before any number (a line for each task, model and ratio whose original and retrain are not told
     apart), and the leaderboard in short, as texts under their headings, for a table on the screen.
 
-    Values are ``mean ± half the 95% interval`` (the mean alone where one seed gives no interval, a dash where no trial
+    Values are ``mean ± the longer arm of the 95% interval`` (the mean alone where one seed gives no interval, a dash where no trial
     was usable); controls come first in each (task, model, ratio). ``legend`` of the texts says what their marks mean.
     """
     results = load(root)

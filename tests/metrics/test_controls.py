@@ -85,6 +85,17 @@ def test_the_smallest_difference_shrinks_with_seeds_and_grows_with_their_spread(
     assert smallest(8, 0.02) == pytest.approx(2 * smallest(8, 0.01))
 
 
+def test_seeds_that_agree_exactly_do_not_say_what_difference_would_have_been_seen():
+    """A TPR at a low FPR is 0 of every seed of both: that said that a difference of 0 would have been seen."""
+    none = dict.fromkeys(range(5), 0.0)
+    found = check_metric("mia_tpr_at_1_percent_fpr", none, none, ideal=0.0, side="above")
+    assert (found.verdict, found.smallest_difference) == ("untrusted", None)
+    assert found.reason.endswith("all 5 seeds agree exactly, which does not say what difference would have been seen")
+    # Equal in each seed, over which they vary: this says it.
+    stated = check(CHANCE, CHANCE).smallest_difference
+    assert stated is not None and stated > 0.001
+
+
 def test_a_distance_from_the_ideal_is_never_0_and_only_one_that_all_retrains_share_accuses():
     def folded(retrain):
         original = {seed: 5.0 + seed / 10 for seed in range(5)}

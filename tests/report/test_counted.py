@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from mubench_ray.metrics import METRICS
+from mubench_ray.metrics.base import describe_metrics
 from mubench_ray.report.counted import distinct_examples
 from mubench_ray.report.grouping import group_by
 from mubench_ray.report.load import load
@@ -140,3 +141,15 @@ def test_of_an_earlier_release_the_stored_examples_say_how_many(folder):
     assert found == pytest.approx([40, 10, 20, 80])
     (row,) = rows_of(folder)
     assert row["test_accuracy_low"] == pytest.approx(0.025 ** (1 / 40))
+
+
+def test_a_folder_of_an_earlier_release_does_not_say_which_metrics_count(folder):
+    """Two seeds with no example of 6 right each: the interval was [0, 0]."""
+    for seed in range(2):
+        folder.add(seed=seed, forget_accuracy=0.0, forget_size=6)
+    declared = {
+        name: {key: entry[key] for key in entry if key != "counts"} for name, entry in describe_metrics().items()
+    }
+    folder.store.write_text("metrics.json", json.dumps(declared))
+    (row,) = rows_of(folder)
+    assert row["forget_accuracy_low"] == 0.0 and row["forget_accuracy_high"] == pytest.approx(1 - 0.025 ** (1 / 6))

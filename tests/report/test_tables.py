@@ -54,7 +54,8 @@ def test_escapes():
 
 
 def test_doubt():
-    assert with_doubt(0.5, 0.4, 0.7) == "0.500 ± 0.150"
+    assert with_doubt(1.0, 0.988, 1.0) == "1.000 ± 0.012"  # half the width would say that .990 lies outside
+    assert with_doubt(0.5, 0.4, 0.7) == "0.500 ± 0.200"
     assert with_doubt(0.5, None, None) == "0.500"
     assert with_doubt(None, None, None) == "–"
     assert with_doubt(0.25, 0.2, 0.3, share=True) == "25.0 ± 5.0 %"
