@@ -11,10 +11,9 @@ from mubench_ray.report.columns import COLUMN, Column, shown_in
 from mubench_ray.report.grouping import group_by, positions
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import CELL
+from mubench_ray.results.schema import CURVE_SHARES
 from mubench_ray.results.store import Store
 
-#: Shares of the retrain's FLOs at which MU-Bench-style curves are read.
-SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 #: What a score costs, and what it costs with tuning.
 (COST,) = (column.name for column in shown_in("cost"))
 (CHARGED,) = (column.name for column in shown_in("charged"))
@@ -65,7 +64,7 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
         "spent": share
     }
     read = {}
-    for at in SHARES:
+    for at in CURVE_SHARES:
         chosen = reached(share, start, at)
         for name, column in values.items():
             of_trials = np.full(len(ids), np.nan)
