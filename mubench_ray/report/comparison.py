@@ -16,6 +16,7 @@ from mubench_ray.report.columns import ACCURACIES
 from mubench_ray.report.contrasts import BLOCKS, told_apart, worse_than
 from mubench_ray.report.grouping import Groups, group_by
 from mubench_ray.report.load import Results
+from mubench_ray.report.noise import mean_of_known, retention_deviations
 from mubench_ray.report.summary import CELL, LINE, REFERENCE, retrain_values
 from mubench_ray.trial import CONTROLS
 
@@ -103,14 +104,8 @@ def retrain_reference(results: Results, metric: str) -> np.ndarray:
     found = np.full(len(once), np.nan)
     if not all(column.name in results.metrics for column in ACCURACIES):
         return found[once.code]
-    accuracies = np.stack([retrain_values(results, column.name)[once.first] for column in ACCURACIES])
-    accuracies = np.where((np.isfinite(accuracies) & (accuracies > 0)).all(axis=0), accuracies, np.nan)
+    parts = [retrain_values(results, column.name)[once.first] for column in ACCURACIES]
     draws = group_by(results.trials.take(pa.array(once.first)), [*CELL, "forget_seed"])
     for members in draws.members():
-        of = accuracies[:, members]
-        distance = np.abs(of[:, :, None] / of[:, None, :] - 1).sum(axis=0)
-        np.fill_diagonal(distance, np.nan)
-        there = np.isfinite(distance)
-        count = there.sum(axis=0)
-        found[members] = np.where(count > 0, np.where(there, distance, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+        found[members] = mean_of_known(retention_deviations([of[members] for of in parts]), axis=0)
     return found[once.code]
