@@ -24,7 +24,7 @@ def distinct_examples(groups: Groups, values: np.ndarray, counts: str, trials: p
     D_R) share the examples that draws from one training set have in common by chance; draws with one seed, of several
     ratios, are counted as one set of their harmonic mean size.
     """
-    sizes = set_sizes(trials, counts)
+    sizes = sizes_of(trials, counts)
     there = np.isfinite(values)
     rows = np.flatnonzero(there & (sizes > 0))
     unknown = groups.count(there) != groups.count(there & (sizes > 0))
@@ -52,7 +52,7 @@ def _worth(unknown: np.ndarray, inverse: np.ndarray) -> np.ndarray:
     return 1 / np.where(unknown | (inverse <= 0), np.nan, inverse)
 
 
-def set_sizes(trials: pa.Table, which: str) -> np.ndarray:
+def sizes_of(trials: pa.Table, which: str) -> np.ndarray:
     """Examples of a set that each trial answered, (N,); NaN where its row does not say. Rows of an earlier release say it
     of D_F and D_R."""
     texts = trials["set_sizes"].combine_chunks().dictionary_encode(null_encoding="encode")

@@ -73,7 +73,7 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
     return read
 
 
-def apart(x: np.ndarray, y: np.ndarray, wanted: np.ndarray, width: float, height: float) -> np.ndarray:
+def without_overlap(x: np.ndarray, y: np.ndarray, wanted: np.ndarray, width: float, height: float) -> np.ndarray:
     """Mask (n,) of the ``wanted`` points whose names, ``width`` x ``height`` in the units of ``x`` and ``y``, can stand
     beside them without covering the name of one taken before."""
     named = np.zeros(len(x), bool)
@@ -99,7 +99,7 @@ def names_that_fit(
     place = np.sqrt(np.maximum(score, 0)) if root else score
     span = np.ptp(np.sqrt(np.maximum(edges, 0)) if root else edges)
     x = np.log(cost)
-    return apart(x, place, wanted, np.ptp(x[drawn]) / 4 or 1.0, span / 14 or 1.0)
+    return without_overlap(x, place, wanted, np.ptp(x[drawn]) / 4 or 1.0, span / 14 or 1.0)
 
 
 def mark_dominated(scopes: pa.Table, columns: list[Column]) -> pa.Table:
