@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mubench_ray.metrics.chance import LEVEL
+
 Side = Literal["above", "below"]
-#: Of every interval.
-LEVEL = 0.95
 #: Levels of the test over all seeds and of the one by pairs; together 5 %.
 UNPAIRED, PAIRED = 0.045, 0.005
 #: Seeds of either below which nothing is tested, and below which two pooled standard deviations are missed too often for

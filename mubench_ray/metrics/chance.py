@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-#: Of every range.
+#: Of every interval and range, here and in reports.
 LEVEL = 0.95
 
 

@@ -18,7 +18,7 @@ from mubench_ray.metrics.apart import ENOUGH, SEEDS, Apart, Interval, Side, mean
 from mubench_ray.metrics.base import METRICS, describe_metrics
 from mubench_ray.metrics.chance import Chance, auc_by_chance, off_ideal
 from mubench_ray.metrics.distances import accuracies, distance, distances
-from mubench_ray.status import USABLE
+from mubench_ray.status import is_usable
 from mubench_ray.trial import CONTROLS
 
 Verdict = Literal["trusted", "untrusted", "not checkable"]
@@ -197,7 +197,7 @@ def gate(rows: Iterable[Mapping[str, Any]], declared: Mapping[str, Any] | None =
     cells: dict[tuple, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: {name: [] for name in CONTROLS})
     for row in rows:
         cell = cells[row["task"], row["model"], row["ratio"], row["sampler"], row["forget_seed"]]
-        if row["method"] in cell and row["status"] in USABLE:
+        if row["method"] in cell and is_usable(row):
             cell[row["method"]].append(row)
     shown = [row for controls in cells.values() for group in controls.values() for row in group]
     names = [name for name in sorted(told) if _number(told[name].get("ideal")) is not None]

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mubench_ray.metrics.chance import LEVEL
 from mubench_ray.metrics.group import Part, group_metric
 
 CITES = "MU-Bench, arXiv 2406.14796; Sekhari et al. 2021, arXiv 2103.03279"
 LOSS_MARGIN = 0.05
 ACCURACY_MARGIN = 0.01
-LEVEL = 0.95
 PARTS = {"capacity": Part("higher", high=100.0, interval=("low", "high"))} | dict.fromkeys(
     ("low", "high"), Part("neither", high=100.0)
 )

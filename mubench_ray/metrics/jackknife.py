@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from mubench_ray.errors import one_line
+from mubench_ray.metrics.chance import LEVEL
 from mubench_ray.metrics.group import GroupMetric
 
-LEVEL = 0.95
 #: Most blocks; a block more is a computation more.
 BLOCKS = 10
 #: Fewer trainings than this say nothing of a spread.
@@ -29,7 +29,7 @@ PAIRED = 16
 
 
 @dataclass(frozen=True)
-class Interval:
+class JackknifeInterval:
     """Both ends of a 95% interval and what it is over; without ends, why there is none."""
 
     low: float | None
@@ -39,7 +39,7 @@ class Interval:
 
 def intervals(
     metric: GroupMetric, observed: Mapping[str, Any], values: Mapping[str, float | None], options: Mapping[str, Any]
-) -> dict[str, Interval]:
+) -> dict[str, JackknifeInterval]:
     """An interval for every part of ``metric`` that has one of the ``values``, computed from ``observed`` as in
     ``compute_group``: a part's own, where the metric gives it, otherwise the jackknife's."""
     found, ends = {}, {end for part in metric.parts.values() for end in part.interval}
@@ -47,26 +47,26 @@ def intervals(
     for name in [name for name in wanted if metric.parts[name].interval]:
         low, high = (values[end] for end in metric.parts[name].interval)
         none = "the metric gives none for so few"
-        found[name] = Interval(low, high, "the metric's own" if None not in (low, high) else none)
+        found[name] = JackknifeInterval(low, high, "the metric's own" if None not in (low, high) else none)
     left = [name for name in wanted if name not in found]
     return found | (_jackknife(metric, observed, {name: values[name] for name in left}, options) if left else {})
 
 
 def _jackknife(
     metric: GroupMetric, observed: Mapping[str, Any], values: Mapping[str, Any], options: Mapping[str, Any]
-) -> dict[str, Interval]:
+) -> dict[str, JackknifeInterval]:
     folds = np.unique(np.concatenate([np.asarray(observed[name], float) for name in ("trial_fold", "oracle_fold")]))
     count = len(folds)
     if count < FOLDS:
         reason = f"fewer than {FOLDS} trainings"
-        return {name: Interval(None, None, reason) for name in values}
+        return {name: JackknifeInterval(None, None, reason) for name in values}
     parts = blocks(folds)
     # What the squares of the moves have to be times, for a mean to get its own variance: (B - 1) / B where blocks take all.
     scale = (count - len(parts[0])) ** 2 / (count * len(parts[0]) * (len(parts) - 1))
     try:
         moved = [metric.compute(**without(metric, observed, part), **options) for part in parts]
     except Exception as error:  # noqa: BLE001 - of a metric of somebody's own, which may not bear fewer models
-        return {name: Interval(None, None, f"with models left out: {one_line(error)}") for name in values}
+        return {name: JackknifeInterval(None, None, f"with models left out: {one_line(error)}") for name in values}
     over = f"{count} trainings, by a jackknife of {len(parts)} blocks"
     return {
         name: _interval(metric, name, value, [float(each[name]) for each in moved], scale, over)
@@ -74,18 +74,20 @@ def _jackknife(
     }
 
 
-def _interval(metric: GroupMetric, name: str, value: float, moved: list[float], scale: float, over: str) -> Interval:
+def _interval(
+    metric: GroupMetric, name: str, value: float, moved: list[float], scale: float, over: str
+) -> JackknifeInterval:
     from scipy.special import stdtrit
 
     left_out = np.array(moved)
     if not np.isfinite(left_out).all():
-        return Interval(None, None, "undefined with models left out")
+        return JackknifeInterval(None, None, "undefined with models left out")
     if np.ptp(left_out) == 0:  # counts of few, or none of them: no width is no certainty
-        return Interval(None, None, "does not move with models left out")
+        return JackknifeInterval(None, None, "does not move with models left out")
     error = np.sqrt(scale * np.square(left_out - left_out.mean()).sum())
     arm = stdtrit(len(moved) - 1, (1 + LEVEL) / 2) * error
     part = metric.parts[name]
-    return Interval(float(max(value - arm, part.low)), float(min(value + arm, part.high)), over)
+    return JackknifeInterval(float(max(value - arm, part.low)), float(min(value + arm, part.high)), over)
 
 
 def blocks(folds: np.ndarray) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ from mubench_ray.report.columns import ACCURACIES
 from mubench_ray.report.contrasts import BLOCKS, told_apart, worse_than
 from mubench_ray.report.grouping import Groups, group_by
 from mubench_ray.report.load import Results
+from mubench_ray.report.noise import retention_deviations
 from mubench_ray.report.summary import CELL, LINE, REFERENCE, retrain_values
 from mubench_ray.trial import CONTROLS
 
@@ -105,13 +106,12 @@ def retrain_reference(results: Results, metric: str) -> np.ndarray:
     found = np.full(len(once), np.nan)
     if not all(column.name in results.metrics for column in ACCURACIES):
         return found[once.code]
-    accuracies = np.stack([retrain_values(results, column.name)[once.first] for column in ACCURACIES])
-    accuracies = np.where((np.isfinite(accuracies) & (accuracies > 0)).all(axis=0), accuracies, np.nan)
+    parts = [retrain_values(results, column.name)[once.first] for column in ACCURACIES]
     draws = group_by(results.trials.take(pa.array(once.first)), [*CELL, "forget_seed"])
     for members in draws.members():
-        members = members[np.isfinite(accuracies[:, members]).all(axis=0)]
-        of = accuracies[:, members]
-        found[members] = pseudo_values(np.abs(of[:, :, None] / of[:, None, :] - 1).sum(axis=0))
+        distance = retention_deviations([of[members] for of in parts])
+        known = np.isfinite(distance).any(axis=0)
+        found[members[known]] = pseudo_values(distance[np.ix_(known, known)])
     return found[once.code]
 
 

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mubench_ray.report.grouping import group_by
-from mubench_ray.results.repetitions import terms, unlike_precision
-from mubench_ray.status import is_usable
+from mubench_ray.results.repetitions import countable, terms, unlike_precision
 
 
 def with_costs(trials: pa.Table, chosen: Mapping[str, Any]) -> pa.Table:
@@ -63,11 +62,6 @@ def bills(trials: pa.Table, chosen: Mapping[str, Any]) -> tuple[np.ndarray, np.n
         elif "tuned" in json.loads(key[0])["contender"]:
             flos[place] = seconds[place] = np.nan
     return flos, seconds
-
-
-def countable(trials: pa.Table) -> np.ndarray:
-    """Mask (N,) of the trials whose metrics count (``status.is_usable``)."""
-    return np.array([is_usable(row) for row in trials.select(["status", "error", "flos"]).to_pylist()], bool)
 
 
 def on_several_terms(trials: pa.Table, among: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from mubench_ray.metrics.base import source
 from mubench_ray.report.grouping import Groups, combine, encode
+from mubench_ray.results.repetitions import countable
 from mubench_ray.results.store import Store
-from mubench_ray.status import USABLE
 
 
 def distinct_examples(groups: Groups, values: np.ndarray, counts: str, trials: pa.Table) -> np.ndarray:
@@ -24,7 +24,7 @@ def distinct_examples(groups: Groups, values: np.ndarray, counts: str, trials: p
     D_R) share the examples that draws from one training set have in common by chance; draws with one seed, of several
     ratios, are counted as one set of their harmonic mean size.
     """
-    sizes = set_sizes(trials, counts)
+    sizes = sizes_of(trials, counts)
     there = np.isfinite(values)
     rows = np.flatnonzero(there & (sizes > 0))
     unknown = groups.count(there) != groups.count(there & (sizes > 0))
@@ -52,25 +52,24 @@ def _worth(unknown: np.ndarray, inverse: np.ndarray) -> np.ndarray:
     return 1 / np.where(unknown | (inverse <= 0), np.nan, inverse)
 
 
-def set_sizes(trials: pa.Table, which: str) -> np.ndarray:
+def sizes_of(trials: pa.Table, which: str) -> np.ndarray:
     """Examples of a set that each trial answered, (N,); NaN where its row does not say. Rows of an earlier release say it
     of D_F and D_R."""
     texts = trials["set_sizes"].combine_chunks().dictionary_encode(null_encoding="encode")
     known = [_size(json.loads(text or "{}"), which) for text in texts.dictionary.to_pylist()]
     sizes = np.array(known, float)[texts.indices.to_numpy(zero_copy_only=False)] if known else np.empty(0)
-    return np.where(np.isfinite(sizes), sizes, _column(trials, f"{which}_size")) if which in DRAWN else sizes
+    return np.where(np.isfinite(sizes), sizes, _column(trials, f"{which}_size")) if which in SIZED else sizes
 
 
 #: Sets of which an own column has the size.
-DRAWN = ("forget", "retain")
+SIZED = ("forget", "retain")
 
 
 def with_set_sizes(trials: pa.Table, store: Store) -> pa.Table:
     """The ``trials`` with the sizes of D_V and D_Test filled in where rows of an earlier release do not say them, by the
     stored examples of one trial of their task."""
     told = trials["set_sizes"].to_pylist()
-    usable = np.isin(trials["status"].to_numpy(zero_copy_only=False).astype(str), USABLE)
-    silent = [place for place in np.flatnonzero(usable).tolist() if told[place] is None]
+    silent = [place for place in np.flatnonzero(countable(trials)).tolist() if told[place] is None]
     tasks, ids = trials["task"].to_pylist(), trials["trial_id"].to_pylist()
     one = {tasks[place]: ids[place] for place in reversed(silent)}
     if not one or not store.files("examples"):

@@ -9,12 +9,13 @@ import pyarrow.compute as pc
 
 from mubench_ray.errors import harmless
 from mubench_ray.report.charts import CHARTS, Panels, drawn_on
-from mubench_ray.report.frontier import ALONG, CHARGED, COST, SHARES
+from mubench_ray.report.frontier import ALONG, CHARGED, COST
 from mubench_ray.report.marks import ALL
 from mubench_ray.report.report import Report
 from mubench_ray.report.styles import figure_spec
 from mubench_ray.results.configurations import spoken
 from mubench_ray.results.marks import legend
+from mubench_ray.results.schema import CURVE_SHARES
 from mubench_ray.trial import CONTROLS, digest
 
 #: At most this many sets of figures are drawn: the average first, then (task, model) pairs by name; a single set where
@@ -112,7 +113,7 @@ def budget_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a share of the retrain's FLOs out of the ``<metric>@<share>`` columns."""
     melted = []
     for row in rows:
-        for share in SHARES:
+        for share in CURVE_SHARES:
             point = {name: row[name] for name in ("label", "method", "ratio", "n")}
             point |= {"share": round(100 * share, 4)} | {f"{name}_marks": row.get(f"{name}_marks") for name in ALONG}
             melted.append(point | {name: row[f"{name}@{share:g}"] for name in ("spent", *ALONG)})

@@ -11,10 +11,9 @@ from mubench_ray.report.columns import COLUMN, Column, shown_in
 from mubench_ray.report.grouping import group_by, positions
 from mubench_ray.report.load import Results
 from mubench_ray.report.summary import CELL
+from mubench_ray.results.schema import CURVE_SHARES
 from mubench_ray.results.store import Store
 
-#: Shares of the retrain's FLOs at which MU-Bench-style curves are read.
-SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 #: What a score costs, and what it costs with tuning.
 (COST,) = (column.name for column in shown_in("cost"))
 (CHARGED,) = (column.name for column in shown_in("charged"))
@@ -65,7 +64,7 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
         "spent": share
     }
     read = {}
-    for at in SHARES:
+    for at in CURVE_SHARES:
         chosen = reached(share, start, at)
         for name, column in values.items():
             of_trials = np.full(len(ids), np.nan)
@@ -74,7 +73,7 @@ def at_shares(results: Results) -> dict[str, np.ndarray]:
     return read
 
 
-def apart(x: np.ndarray, y: np.ndarray, wanted: np.ndarray, width: float, height: float) -> np.ndarray:
+def without_overlap(x: np.ndarray, y: np.ndarray, wanted: np.ndarray, width: float, height: float) -> np.ndarray:
     """Mask (n,) of the ``wanted`` points whose names, ``width`` x ``height`` in the units of ``x`` and ``y``, can stand
     beside them without covering the name of one taken before."""
     named = np.zeros(len(x), bool)
@@ -100,7 +99,7 @@ def names_that_fit(
     place = np.sqrt(np.maximum(score, 0)) if root else score
     span = np.ptp(np.sqrt(np.maximum(edges, 0)) if root else edges)
     x = np.log(cost)
-    return apart(x, place, wanted, np.ptp(x[drawn]) / 4 or 1.0, span / 14 or 1.0)
+    return without_overlap(x, place, wanted, np.ptp(x[drawn]) / 4 or 1.0, span / 14 or 1.0)
 
 
 def mark_dominated(scopes: pa.Table, columns: list[Column]) -> pa.Table:

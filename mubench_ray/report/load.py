@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from mubench_ray.metrics.base import timed_columns
 from mubench_ray.report.columns import ACCURACIES, COLUMN, Column, described
-from mubench_ray.report.costs import countable, on_several_terms, unbilled, uncompared, with_costs
+from mubench_ray.report.costs import on_several_terms, unbilled, uncompared, with_costs
 from mubench_ray.report.counted import with_set_sizes
 from mubench_ray.report.grouping import positions
 from mubench_ray.results.marks import read_verdicts
 from mubench_ray.results.plans import missing
-from mubench_ray.results.repetitions import named, read_trials
+from mubench_ray.results.repetitions import countable, named, read_trials
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
 

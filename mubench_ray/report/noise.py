@@ -45,7 +45,7 @@ def noise_floor(results: Results) -> pa.Table:
     for name, values in retrained.items():
         if name == "retention_deviation":
             parts = [retrained[column.name] for column in ACCURACIES if column.name in retrained]
-            spread = [_retention_deviation([accuracy[rows] for accuracy in parts]) for rows in members]
+            spread = [mean_of_known(retention_deviations([of[rows] for of in parts])) for rows in members]
         elif name in compare:
             accuracy = retrained.get(GAPS.get(name, ""))
             spread = [math.nan if accuracy is None else mean_absolute_difference(accuracy[rows]) for rows in members]
@@ -62,14 +62,20 @@ def _retrains(results: Results, metric: str, once: Groups) -> np.ndarray:
     return once.mean(np.where(is_retrain, results.values(metric), np.nan))
 
 
-def _retention_deviation(parts: list[np.ndarray]) -> float:
-    """Mean over ordered pairs i != j of the sum over splits of |A_i / A_j - 1|; NaN with fewer than two retrains or a
+def retention_deviations(accuracies: list[np.ndarray]) -> np.ndarray:
+    """RetDev (n, n) of n retrains, each held to every other as its own, by their ``accuracies`` on the splits, (n,) each:
+    sum over splits of |A_i / A_j - 1|. NaN on the diagonal, where a retrain lacks one or got nothing right, or with a
     split missing."""
-    if len(parts) < len(ACCURACIES):
-        return float("nan")
-    table = np.stack(parts)
-    table = table[:, np.isfinite(table).all(axis=0) & (table > 0).all(axis=0)]
-    n = table.shape[1]
-    if n < 2:
-        return float("nan")
-    return float(np.abs(table[:, :, None] / table[:, None, :] - 1).sum() / (n * (n - 1)))
+    table = np.stack(accuracies)
+    known = (np.isfinite(table) & (table > 0)).all(axis=0) & (len(table) == len(ACCURACIES))
+    table = np.where(known, table, np.nan)
+    found = np.abs(table[:, :, None] / table[:, None, :] - 1).sum(axis=0)
+    np.fill_diagonal(found, np.nan)
+    return found
+
+
+def mean_of_known(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Mean of the finite ``values``; NaN where there are none."""
+    there = np.isfinite(values)
+    count = there.sum(axis=axis)
+    return np.where(count > 0, np.where(there, values, 0).sum(axis=axis) / np.maximum(count, 1), np.nan)

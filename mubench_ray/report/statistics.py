@@ -33,7 +33,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betaincinv, ndtri, stdtrit
 
-LEVEL = 0.95
+from mubench_ray.metrics.chance import LEVEL
+
 #: Fewer training seeds or forget draws than this, where they are crossed, claim no interval: two say next to nothing of
 #: a variance (Student's t with one degree of freedom is 12.7).
 LEVELS = 3

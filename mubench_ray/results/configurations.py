@@ -91,7 +91,7 @@ def setting_names(configurations: Iterable[str]) -> dict[str, tuple[str, str]]:
         for text, setting in settings.items()
     }
     # Numbers are said in few digits: what they do not tell apart a digest does.
-    models = told_apart({text: (tasks[text], models[text], canonical(settings[text])) for text in settings}, models)
+    models = with_digests({text: (tasks[text], models[text], canonical(settings[text])) for text in settings}, models)
     return {text: (tasks[text], models[text]) for text in settings}
 
 
@@ -108,10 +108,10 @@ def contender_names(configurations: Iterable[str], titles: Mapping[str, str]) ->
         )
         for text, each in contenders.items()
     }
-    return told_apart({text: (names[text], canonical(contenders[text])) for text in contenders}, names)
+    return with_digests({text: (names[text], canonical(contenders[text])) for text in contenders}, names)
 
 
-def told_apart(keys: Mapping[str, tuple[str, ...]], names: Mapping[str, str]) -> dict[str, str]:
+def with_digests(keys: Mapping[str, tuple[str, ...]], names: Mapping[str, str]) -> dict[str, str]:
     """The names, with a digest of the last part of their key where keys have all other parts in common."""
     owners: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for *shown, content in keys.values():

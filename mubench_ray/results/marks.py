@@ -13,7 +13,7 @@ from typing import Any
 
 from mubench_ray.metrics.controls import FORGOTTEN_BY
 from mubench_ray.results.configurations import setting_names, spoken
-from mubench_ray.results.repetitions import without_probes
+from mubench_ray.results.repetitions import configured, with_all_columns, without_probes
 from mubench_ray.results.store import Store
 from mubench_ray.status import Status
 from mubench_ray.trial import CONTROLS
@@ -129,8 +129,11 @@ class TrialMarks:
 
     @cached_property
     def _cells(self) -> dict[str, tuple[str, str]]:
-        stored = self._store.read("trials", columns=["configuration"])["configuration"].unique().to_pylist()
-        mended = {text: known for text in stored if text and (known := without_probes(text))}
+        column = self._store.read("trials", columns=["configuration"])["configuration"]
+        mended = {text: known for text in column.unique().to_pylist() if text and (known := without_probes(text))}
+        if column.null_count:  # rows of an earlier release: by their ids
+            rows = configured(with_all_columns(self._store.read("trials")), self._store)
+            mended |= dict(zip(*(rows[name].to_pylist() for name in ("trial_id", "configuration")), strict=True))
         # A verdict is of named tasks and models, and names depend on what else the folder holds.
         names = setting_names(set(mended.values()))
         return {text: names[of] for text, of in mended.items()}
@@ -147,12 +150,12 @@ class TrialMarks:
 
     def cell(self, row: Mapping[str, Any]) -> tuple[str, str, float]:
         """The (task, model, ratio) of a row under which its verdicts are kept."""
-        named = self._cells.get(row["configuration"], (row["task"], row["model"]))
+        named = self._cells.get(row.get("configuration") or row.get("trial_id"), (row["task"], row["model"]))
         return *named, -1.0 if row["ratio"] is None else float(row["ratio"])
 
     def name(self, row: Mapping[str, Any]) -> str:
         """The method of a trial or of a score with its marks; of a score those of the trials that it is of."""
-        known: list[tuple] = [(row[name],) for name in ("trial_id", "configuration") if row[name] is not None]
+        known: list[tuple] = [(row[name],) for name in ("trial_id", "configuration") if row.get(name) is not None]
         known.append((row["task"], row["method"]))
         found = next((of for key in known if (of := self._names.get((*key, row["ratio"]))) is not None), ())
         return row["method"] + symbols(found)

@@ -22,7 +22,7 @@ from mubench_ray.results.observations import differ, with_observations
 from mubench_ray.results.plans import of_plan, read_plan
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
-from mubench_ray.status import USABLE
+from mubench_ray.status import is_usable
 from mubench_ray.trial import CONTROLS, canonical
 
 
@@ -67,8 +67,9 @@ def without_contradictions(trials: pa.Table, timed: set[str]) -> tuple[pa.Table,
         return trials, []
     numbers = [field.name for field in trials.schema if pa.types.is_floating(field.type) and field.name not in timed]
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in trials.filter(pc.field("trial_id").isin(twice) & pc.field("status").isin(USABLE)).to_pylist():
-        found[row["trial_id"]].append(row)
+    for row in trials.filter(pc.field("trial_id").isin(twice)).to_pylist():
+        if is_usable(row):
+            found[row["trial_id"]].append(row)
     refused, cells, names = [], set(), setting_names(set(trials["configuration"].to_pylist()))
     for trial_id, rows in found.items():
         fault = next((fault for pair in combinations(rows, 2) if (fault := difference(*pair, numbers))), None)
@@ -166,6 +167,11 @@ def unlike_precision(trials: pa.Table) -> np.ndarray:
     return differ.astype(bool) & (trials["method"].to_numpy(zero_copy_only=False) != "retrain")
 
 
+def countable(trials: pa.Table) -> np.ndarray:
+    """Mask (N,) of the trials whose metrics count (``status.is_usable``)."""
+    return np.array([is_usable(row) for row in trials.select(["status", "error", "flos"]).to_pylist()], bool)
+
+
 #: What tells rows of one configuration apart.
 REPETITION = ["configuration", "ratio", "after", "seed", "training_seed", "forget_seed"]
 
@@ -173,7 +179,7 @@ REPETITION = ["configuration", "ratio", "after", "seed", "training_seed", "forge
 def once_each(trials: pa.Table) -> pa.Table:
     """Of rows that repeat one another (a control that two suites with different budgets have both run, a trial that a later version made anew) the one
     that counts, and of those the latest: one repetition is one value, whoever ran it."""
-    counted = trials.append_column("counts", _one_of(trials["status"], USABLE))
+    counted = trials.append_column("counts", pa.array(countable(trials)))
     by = [("counts", "descending"), ("finished_at", "descending"), ("trial_id", "ascending")]
     order = call_function("sort_indices", [counted], pc.SortOptions(sort_keys=by))
     control = _one_of(trials["method"], CONTROLS)

@@ -77,6 +77,9 @@ CURVE_METRICS = [
     f"{split}_{what}" for split in ("test", "forget", "retain", "validation") for what in ("accuracy", "loss")
 ]
 
+#: Shares of the retrain's FLOs at which a curve is evaluated and read.
+CURVE_SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+
 _metadata = {"mubench_schema_version": str(SCHEMA_VERSION)}
 
 CURVES = pa.schema(

@@ -37,6 +37,7 @@ from mubench_ray.results.schema import (
     READ_VERSIONS,
     RECORD_KEY,
     SCHEMA_VERSION,
+    TRIAL_COLUMNS,
     table_of,
     trials_schema,
 )
@@ -245,7 +246,8 @@ class Store:
         return ids
 
     def read(self, table: str, columns: list[str] | None = None, filter: Any = None) -> pa.Table:
-        """A whole table (one of TABLES); empty when nothing was written yet."""
+        """A whole table (one of TABLES); empty when nothing was written yet. Of ``columns`` those that the files of an earlier
+        release lack are null."""
         self.check(must_exist=True)
 
         def look(files: list[str]) -> pa.Table:
@@ -255,7 +257,11 @@ class Store:
             if not files:
                 empty = SCHEMAS.get(table) or trials_schema([])
                 return empty.empty_table().select(columns or empty.names)
-            dataset = ds.dataset(files, schema=self._schema(table, files), format="parquet", filesystem=self.place.fs)
+            schema = self._schema(table, files)
+            for known in SCHEMAS.get(table) or TRIAL_COLUMNS:  # of an earlier release some are asked for in vain
+                if known.name in (columns or ()) and known.name not in schema.names:
+                    schema = schema.append(known.with_nullable(True))
+            dataset = ds.dataset(files, schema=schema, format="parquet", filesystem=self.place.fs)
             return dataset.to_table(columns=columns, filter=filter)
 
         return self._undisturbed(table, look)

@@ -9,14 +9,11 @@ import numpy as np
 import torch
 
 from mubench_ray.randomness import torch_generator
-from mubench_ray.results.schema import CURVE_METRICS
+from mubench_ray.results.schema import CURVE_METRICS, CURVE_SHARES
 from mubench_ray.training.context import Context
 from mubench_ray.training.data import Rows
 from mubench_ray.training.evaluate import evaluate
 from mubench_ray.trial import Trial
-
-#: Shares of the retrain's FLOs at which the curve is evaluated.
-CURVE_SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 class Curve:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mubench_ray.metrics.cost_curve import score_at_cost
-from mubench_ray.report.frontier import apart, at_shares, dominated, names_that_fit
+from mubench_ray.report.frontier import at_shares, dominated, names_that_fit, without_overlap
 from mubench_ray.report.load import load
 
 
@@ -60,8 +60,14 @@ def test_no_curves_no_shares(folder):
 
 def test_names_that_would_cover_each_other_are_left_out():
     x, y = np.array([0.0, 0.1, 5.0, 10.0, np.nan]), np.array([0.0, 0.01, 0.0, 1.0, 1.0])
-    assert apart(x, y, np.ones(5, bool), 2.0, 0.1).tolist() == [True, False, True, True, False]
-    assert apart(x, y, np.array([False, True, True, True, True]), 2.0, 0.1).tolist() == [False, True, True, True, False]
+    assert without_overlap(x, y, np.ones(5, bool), 2.0, 0.1).tolist() == [True, False, True, True, False]
+    assert without_overlap(x, y, np.array([False, True, True, True, True]), 2.0, 0.1).tolist() == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_names_fit_on_the_axes_that_are_drawn():

@@ -17,7 +17,10 @@ from mubench_ray.cli import app
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run import describe_plan, manifest
 from mubench_ray.methods import METHODS
+from mubench_ray.report.live import snapshot
 from mubench_ray.report.report import make_report
+from mubench_ray.results.controls import hold_to_controls
+from mubench_ray.results.marks import TrialMarks
 from mubench_ray.results.plans import PLAN, entered, planned
 from mubench_ray.results.score import score
 from mubench_ray.results.store import Outcome, Store
@@ -29,10 +32,8 @@ SUITE = {
     "name": "earlier", "tasks": {"name": "digits", "subset": 120}, "models": "cnn-small", "training": {"epochs": 2},
     "methods": ["original", "retrain", {"name": "ft", "epochs": 1}, "neggrad"], "ratios": [5, 10], "seeds": [1, 2], "lrs": 5e-4,
 }  # fmt: skip
-
-#: What of it has been mended since, and is in its second version: its trials are others today.
-MENDED = {"name": "ft", "epochs": 1}
-STILL = {**SUITE, "methods": [each for each in SUITE["methods"] if each != MENDED]}
+#: The part of it whose outcomes have not moved since; ft is of another version now.
+UNMOVED = {**SUITE, "methods": ["original", "retrain", "neggrad"]}
 
 
 @pytest.fixture
@@ -50,16 +51,19 @@ def said(*arguments: object) -> str:
 
 def test_its_ids_are_those_of_today(folder):
     """So that the same command goes on in it; what a mend moves says so with a version."""
-    assert set(make_plan(make_suite(STILL)).trials) < Store(folder).finished()
-    mended = make_plan(make_suite({**SUITE, "methods": MENDED})).trials
-    assert not Store(folder).finished() & mended.keys()
-    assert {trial.versions["method"] for trial in mended.values()} == {METHODS.get("ft").version}
+    store = Store(folder)
+    ids = {row["trial_id"]: row["method"] for row in store.read("trials").to_pylist()}
+    today = {trial.id: trial.method for trial in make_plan(make_suite(SUITE)).trials.values()}
+    assert {name: ids.get(name) for name in today if today[name] != "ft"} == {
+        name: method for name, method in ids.items() if method != "ft"
+    }
+    assert METHODS.get("ft").version > 1 and not {name for name in today if today[name] == "ft"} & ids.keys()
 
 
 def test_it_goes_on_without_running_anything(folder, tmp_path):
     before = {path.name: path.read_bytes() for path in (folder / "trials").iterdir()}
     suite = tmp_path / "suite.yaml"
-    suite.write_text(json.dumps(STILL))
+    suite.write_text(json.dumps(UNMOVED))
     assert "12 of 12 trials had their row already" in said("run", suite, "--out", folder)
     assert {path.name: path.read_bytes() for path in (folder / "trials").iterdir()} == before
 
@@ -76,6 +80,20 @@ def test_its_report_has_one_line_a_configuration(folder):
         own = [row for row in rows if (row["method"], row["ratio"]) == (line["method"], line["ratio"])]
         assert line["test_accuracy"] == pytest.approx(statistics.mean(row["test_accuracy"] for row in own))
     assert len(board) == 8
+
+
+def test_its_marks(folder):
+    """Its rows say no configuration, and its verdicts are of named tasks."""
+    hold_to_controls(Store(folder))
+    marks = TrialMarks(Store(folder))
+    (row,) = [each for each in Store(folder).read("trials").to_pylist() if trial_of(each) == ("retrain", 5, 1)]
+    assert "configuration" not in row and marks.cell(row) == ("digits[120]", "cnn-small", 5.0)
+    assert marks.said(row) and marks.name(row) == "retrain°"
+    assert snapshot(folder)["done"] == 16
+
+
+def trial_of(row: dict) -> tuple:
+    return row["method"], row["ratio"], row["seed"]
 
 
 def test_its_scores(folder):
@@ -96,15 +114,16 @@ def test_it_is_a_submission(folder, tmp_path):
 
 def test_rows_of_today_lie_beside_its_own(folder):
     """A third seed joins the lines that are there."""
-    store, plan = Store(folder), make_plan(make_suite({**STILL, "seeds": 3}))
+    store, plan = Store(folder), make_plan(make_suite({**UNMOVED, "seeds": 3}))
     for trial in plan.trials.values():
         store.write(Outcome(planned_row(trial) | {"status": "ok", "test_accuracy": 0.5}), ["test_accuracy"])
     assert set(make_report(folder).board["planned"].to_pylist()) == {2}  # nobody planned them here
     whole = entered(store, describe_plan(plan))
     store.create(manifest(plan.suite, plan) | {"trials": planned(whole)})
     store.write_text(PLAN, json.dumps(whole))
-    board = make_report(folder).board.to_pylist()
-    assert len(board) == 8 and {row["planned"] for row in board if row["method"] != "ft"} == {3}
+    board = make_report(folder).board
+    found = {(row["method"], row["planned"]) for row in board.to_pylist()}
+    assert len(board) == 8 and found == {("original", 3), ("retrain", 3), ("neggrad", 3), ("ft", 2)}
     assert "22 of 22 trials done" in said("status", folder)
 
 
