@@ -150,7 +150,7 @@ class TrialMarks:
 
     def cell(self, row: Mapping[str, Any]) -> tuple[str, str, float]:
         """The (task, model, ratio) of a row under which its verdicts are kept."""
-        named = self._cells.get(row.get("configuration") or row.get("trial_id"), (row["task"], row["model"]))
+        named = self._cells.get(row.get("configuration") or row.get("trial_id") or "", (row["task"], row["model"]))
         return *named, -1.0 if row["ratio"] is None else float(row["ratio"])
 
     def name(self, row: Mapping[str, Any]) -> str:
