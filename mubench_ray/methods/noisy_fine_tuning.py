@@ -38,7 +38,7 @@ class NoisyFineTuning(Method):
 
     epochs: float = uniform(1, 10, default=10)
     epsilon: float = field(default=1.0, metadata={"space": Space("log_uniform", 0.1, 1000.0, searched=False)})
-    delta: float = field(default=1e-5, metadata={"space": Space("log_uniform", 1e-8, 1e-2, searched=False)})
+    delta: float = field(default=1e-5, metadata={"space": Space("log_uniform", 1e-8, 1e-2, searched=False, most=0.5)})
     radius: float = log_uniform(0.001, 10.0, default=0.1)
     clip: float = log_uniform(0.001, 100.0, default=10.0)
     rate: float = log_uniform(1e-5, 1e-1, default=1e-3)

@@ -74,8 +74,7 @@ def retention_deviations(accuracies: list[np.ndarray]) -> np.ndarray:
     return found
 
 
-def mean_of_known(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+def mean_of_known(values: np.ndarray) -> float:
     """Mean of the finite ``values``; NaN where there are none."""
     there = np.isfinite(values)
-    count = there.sum(axis=axis)
-    return np.where(count > 0, np.where(there, values, 0).sum(axis=axis) / np.maximum(count, 1), np.nan)
+    return float(values[there].mean()) if there.any() else float("nan")

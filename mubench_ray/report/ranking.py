@@ -27,7 +27,7 @@ from mubench_ray.report.columns import Column, shown_in
 from mubench_ray.report.marks import listed
 from mubench_ray.report.report import Report
 from mubench_ray.report.summary import CELL
-from mubench_ray.report.texts import Block, TextTable, cell_name
+from mubench_ray.report.texts import NOTHING, Block, TextTable, cell_name
 from mubench_ray.results.marks import UNCHECKED, UNTRUSTED
 
 GROUPS = 3
@@ -136,7 +136,11 @@ def ranking_table(report: Report, column: Column) -> TextTable:
         named = [*why[:NAMED], *([f"{len(why) - NAMED} more"] if len(why) > NAMED else [])]
         caption += f", over {sum(ranked.values())} of {len(ranked)} (task, model, ratio). Untrusted: {'; '.join(named)}"
     rows = [
-        [marks.name(s.label), *map(str, (s.rank, s.g1, s.g2, s.g3, s.failed, s.undefined))]
+        [
+            marks.name(s.label),
+            str(s.rank) if any(s.counts) or s.failed else NOTHING,
+            *map(str, (*s.counts, s.failed, s.undefined)),
+        ]
         for s in rank(report.board, report.noise, name, column.direction == "higher")
     ]
     return TextTable(["method", "rank", "G1", "G2", "G3", "F", "n/a"], rows, caption, marks.said())

@@ -19,14 +19,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Fitted:
-    """``steps`` of every phase; whether they are ``complete``, as the method asks; by which share of the run's cost each phase ends its ``steps_by`` and its
-    ``after_by``; FLOs of the ``finish``."""
+    """``steps`` of every phase; whether they are ``complete``, as the method asks; FLOs of the ``finish``; by which share of the run's cost each phase
+    ends its steps (``steps_by``)."""
 
     steps: list[int]
     complete: bool
     finish: float
     steps_by: list[float]
-    after_by: list[float]
 
 
 def fit(costs: Sequence[Cost], finish: float, cap: float | None) -> Fitted:
@@ -65,15 +64,12 @@ def fit(costs: Sequence[Cost], finish: float, cap: float | None) -> Fitted:
         for place in sorted(short, key=lambda place: (steps[place] + 1) / everything[place]):
             longer = [n + (place == other) for other, n in enumerate(steps)]
             steps = longer if total(longer) <= cap else steps
-    spent, whole, steps_by, after_by = 0.0, total(steps), [], []
+    spent, whole, steps_by = 0.0, total(steps), []
     if not whole:  # nothing is known of what it costs
-        return Fitted(steps, steps == everything, finish, [1.0] * len(steps), [1.0] * len(steps))
+        return Fitted(steps, steps == everything, finish, [1.0] * len(steps))
     for before, stepping, after in parts(steps):
-        spent += before + stepping
-        steps_by.append(spent / whole)
-        spent += after
-        after_by.append(spent / whole)
-    if not finish and after_by:  # nothing comes after the last phase: its time is all there is
-        after_by[-1] = 1.0
-        steps_by[-1] = 1.0 if not costs[-1].after else steps_by[-1]
-    return Fitted(steps, steps == everything, finish, steps_by, after_by)
+        steps_by.append((spent + before + stepping) / whole)
+        spent += before + stepping + after
+    if not finish and costs and not costs[-1].after:  # nothing comes after the last phase: its time is all there is
+        steps_by[-1] = 1.0
+    return Fitted(steps, steps == everything, finish, steps_by)

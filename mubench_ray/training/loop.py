@@ -135,9 +135,10 @@ class Loop:
         """Whether what comes after the phase may follow; ``done`` steps of it, and what comes before them, are behind us."""
         ctx, meter = self.ctx, self.ctx.meter
         steps, whole = self._fitted.steps[number], len(self._examples(phase))
-        ctx.share, meter.share = steps / whole if whole else 1.0, self._fitted.steps_by[number]
+        ctx.share = steps / whole if whole else 1.0
         if done is None and not self._hook(phase.before):
             return False
+        meter.share = self._fitted.steps_by[number]
         frozen = self._freeze(phase)
         finite = torch.ones((), dtype=torch.bool, device=ctx.device)
         try:
@@ -174,7 +175,6 @@ class Loop:
             for parameter in frozen:
                 parameter.requires_grad_(True)
             ctx.network.zero_grad(set_to_none=True)
-        meter.share = self._fitted.after_by[number]
         return self._hook(phase.after)
 
     def _say_if_alone(self, phase: Phase, batches: tuple[Batch, ...], error: ValueError) -> None:
@@ -192,9 +192,11 @@ class Loop:
     def _hook(
         self, hook: Callable[[Context], None] | None, when: str = "after a method's change of the weights"
     ) -> bool:
-        """Whether a phase's ``before`` or ``after``, or the finish, stayed within the budget."""
+        """Whether a phase's ``before`` or ``after``, or the finish, stayed within the budget. It may take all seconds that are left: it cannot be shortened,
+        as a phase can."""
         if hook is None:
             return True
+        self.ctx.meter.share = 1.0
         try:
             hook(self.ctx)
         except BudgetSpent:

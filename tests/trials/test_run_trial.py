@@ -183,14 +183,14 @@ def test_missing_data_is_a_failed_row(tiny, artifacts, monkeypatch, tmp_path):
 
 
 def stub(monkeypatch, name, at, error):
-    """A method of 9 steps over D_R, of which the step ``at`` raises."""
+    """A method of 9 steps over D_R, of which the step ``at`` raises; the first is tried before."""
     taken = []
 
     def loss(ctx, batch):
         taken.append(len(batch))
-        if len(taken) == at + 1:
+        if len(taken) == at + 2:
             raise error
-        return ctx.loss(batch) * (torch.nan if at < 0 and len(taken) == -at else 1.0)
+        return ctx.loss(batch) * (torch.nan if at < 0 and len(taken) == 1 - at else 1.0)
 
     Stub.named(monkeypatch, name, lambda ctx: [Phase(name, "retain", loss, epochs=1)])
     return taken
@@ -216,8 +216,12 @@ def test_a_row_without_a_network_says_what_it_had_spent(tiny, artifacts, monkeyp
 
 
 def test_what_fails_at_a_methods_end_has_spent_its_steps(tiny, artifacts, monkeypatch):
+    finished = []
+
     def finish(self, ctx):
-        raise MemoryError("too much")
+        finished.append(ctx)
+        if len(finished) > 1:  # it is tried before, on a copy
+            raise MemoryError("too much")
 
     stub(monkeypatch, "endslate", 99, None)
     monkeypatch.setattr(METHODS.get("endslate"), "finish", finish)
@@ -228,8 +232,8 @@ def test_what_fails_at_a_methods_end_has_spent_its_steps(tiny, artifacts, monkey
 
 @pytest.mark.parametrize("method", ["ft", "salun", "ssd", "iu", "eu_k"])
 def test_a_budget_that_allows_no_step_leaves_no_numbers(tiny, artifacts, method):
-    """By less than a step of any kind, and (salun, ssd) by what is enough to look at gradients, not to move a weight."""
-    for share in (1e-6, 0.05 if method in ("salun", "ssd") else 1e-6):
+    """By less than a step of any kind, and (ssd) by what is enough to look at gradients, not to see one of D_F."""
+    for share in (1e-6, 1.5e-3 if method == "ssd" else 1e-6):
         wanted = [Wanted.now("relearn_benign", {"steps": 1, "every": 1})]
         planned = trial(tiny, method, budget={"flos": share})
         outcome = run_trial(planned, artifacts, wanted=wanted)
@@ -239,7 +243,7 @@ def test_a_budget_that_allows_no_step_leaves_no_numbers(tiny, artifacts, method)
         assert outcome.examples is None and outcome.curve == [] and not outcome.observations
         assert not is_usable(row) and losses(row, {"retain_gap": 1.0}) is None
         assert row["flos"] <= share * row["retrain_flos"]
-    assert row["flos"] > 0 or method not in ("salun", "ssd")
+    assert row["flos"] > 0 or method != "ssd"
 
 
 def test_a_budget_of_a_step_gives_the_methods_own_numbers(tiny, artifacts):

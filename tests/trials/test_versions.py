@@ -31,7 +31,7 @@ class Mine(Method):
 
 
 def trials(**changes) -> dict[str, Trial]:
-    found = make_plan(make_suite({**BASE, "methods": ["original", "retrain", "ft"], **changes})).trials
+    found = make_plan(make_suite({**BASE, "methods": ["original", "retrain", "neggrad"], **changes})).trials
     return {trial.method: trial for trial in found.values()}
 
 
@@ -40,12 +40,12 @@ def test_nothing_above_one_stands_in_no_id():
     assert all(recipe.versions == {} for trial in trials().values() for recipe in (trial.original, trial.retrain))
 
 
-#: Whose version is raised, and which ids of ft's trial it moves.
+#: Whose version is raised, and which ids of neggrad's trial it moves.
 AFFECTED = {
-    "task": (lambda: TASKS.get("digits"), {"original", "retrain", "ft"}, {"original", "retrain"}),
-    "model": (lambda: MODELS.get("cnn-small"), {"original", "retrain", "ft"}, {"original", "retrain"}),
-    "sampler": (lambda: SAMPLERS.get("class_balanced"), {"original", "retrain", "ft"}, {"retrain"}),
-    "method": (lambda: METHODS.get("ft"), {"ft"}, set()),
+    "task": (lambda: TASKS.get("digits"), {"original", "retrain", "neggrad"}, {"original", "retrain"}),
+    "model": (lambda: MODELS.get("cnn-small"), {"original", "retrain", "neggrad"}, {"original", "retrain"}),
+    "sampler": (lambda: SAMPLERS.get("class_balanced"), {"original", "retrain", "neggrad"}, {"retrain"}),
+    "method": (lambda: METHODS.get("neggrad"), {"neggrad"}, set()),
 }
 
 
@@ -57,7 +57,7 @@ def test_a_raised_version_moves_what_it_affects(kind, monkeypatch):
     after = trials()
     assert {name for name in before if before[name].id != after[name].id} == moved_trials
     kinds = {"original": lambda trial: trial.original.id, "retrain": lambda trial: trial.retrain.id}
-    assert {name for name, of in kinds.items() if of(before["ft"]) != of(after["ft"])} == moved_recipes
+    assert {name for name, of in kinds.items() if of(before["neggrad"]) != of(after["neggrad"])} == moved_recipes
 
 
 def test_the_loops_version_only_where_a_set_ends_with_a_batch_of_one():
@@ -66,9 +66,11 @@ def test_the_loops_version_only_where_a_set_ends_with_a_batch_of_one():
     assert trials(**cut, training={"batch_size": 16})["retrain"].versions == {}
     retrained = trials(**cut, training={"batch_size": 71})
     assert retrained["retrain"].versions == {"retrain": versions.LOOP}
-    assert retrained["ft"].original.versions == {} and retrained["ft"].retrain.versions == {"training": versions.LOOP}
+    assert retrained["neggrad"].original.versions == {} and retrained["neggrad"].retrain.versions == {
+        "training": versions.LOOP
+    }
     unlearned = trials(**cut, unlearning={"batch_size": 71})
-    assert unlearned["ft"].versions == {"unlearning": versions.LOOP} and unlearned["retrain"].versions == {}
+    assert unlearned["neggrad"].versions == {"unlearning": versions.LOOP} and unlearned["retrain"].versions == {}
 
 
 def test_the_loops_version_where_a_method_draws_sets_of_its_own():
@@ -183,7 +185,7 @@ def test_the_step_before_has_versions_of_its_own():
         "sequence": True,
         "training": {"batch_size": 71},
     }
-    plan = make_plan(make_suite({**BASE, **cut, "methods": ["ft"]}))
+    plan = make_plan(make_suite({**BASE, **cut, "methods": ["neggrad"]}))
     for trial in plan.trials.values():
         assert set(plan.needs(trial)) <= plan.trials.keys() | plan.recipes.keys()
         if trial.after:
@@ -220,7 +222,9 @@ def checkpoint(tmp_path, monkeypatch):
 @pytest.mark.parametrize("key", ["pretrained", "original"])
 def test_one_checkpoint_is_one_trial_however_its_path_is_spelled(checkpoint, key):
     """Three trials, three originals and three lines once."""
-    found = [trials(models={"name": "cnn-small", key: name})["ft"] for name in ("ck", "./ck", "ck/", str(checkpoint))]
+    found = [
+        trials(models={"name": "cnn-small", key: name})["neggrad"] for name in ("ck", "./ck", "ck/", str(checkpoint))
+    ]
     assert len({trial.id for trial in found}) == len({trial.configuration for trial in found}) == 1
     assert len({recipe.id for trial in found for recipe in (trial.original, trial.retrain)}) == 2
     assert json.loads(found[2].configuration)["setting"][key if key == "pretrained" else "original_checkpoint"] == "ck"
@@ -237,7 +241,7 @@ def test_a_plan_looks_at_a_checkpoint_once_and_the_next_plan_again(checkpoint, m
     assert looks == ["ck"]
     (checkpoint / "model.safetensors").write_bytes(b"other, longer")
     after = trials(models=models, seeds=[1, 2, 3])
-    assert looks == ["ck", "ck"] and before["ft"].id != after["ft"].id
+    assert looks == ["ck", "ck"] and before["neggrad"].id != after["neggrad"].id
 
 
 def test_an_edited_base_class_is_another_method(tmp_path, registered):
