@@ -15,6 +15,8 @@ from mubench_ray.metrics.base import metric
 SALUN = "SalUn: Fan et al. 2024, arXiv 2310.12508; Song & Mittal 2021, arXiv 2003.10595"
 #: Values of one feature that are told apart. The time of a support vector machine grows with the square of the examples.
 BINS = 1000
+#: Neighbours that lie farther apart are told apart, too: between them the kernel exp(-(x - y)^2) changes.
+WIDTH = 0.02
 
 
 def non_member_share(retain: np.ndarray, test: np.ndarray, forget: np.ndarray, seed: int = 0) -> float:
@@ -44,13 +46,15 @@ def non_member_share(retain: np.ndarray, test: np.ndarray, forget: np.ndarray, s
 
 def merged(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points (P, K) that stand for ``features`` (N, K), and which of them each is, (N,): the distinct ones or, of one
-    feature with more than BINS, means of N / BINS neighbours each."""
+    feature with more than BINS, means of at most N / BINS neighbours each, which lie within WIDTH of each other."""
     points, place = np.unique(features, axis=0, return_inverse=True)
     place = place.reshape(-1)
     if features.shape[1] > 1 or len(points) <= BINS:
         return points, place
+    order = np.argsort(features[:, 0], kind="stable")
+    ranked, cell = np.arange(len(features)) * BINS // len(features), np.floor(features[order, 0] / WIDTH)
     place = np.empty(len(features), int)
-    place[np.argsort(features[:, 0], kind="stable")] = np.arange(len(features)) * BINS // len(features)
+    place[order] = np.cumsum(np.diff(ranked, prepend=0).astype(bool) | np.diff(cell, prepend=cell[0]).astype(bool))
     return (np.bincount(place, features[:, 0]) / np.bincount(place))[:, None], place
 
 
