@@ -54,7 +54,7 @@ def test_an_edited_plugin_is_another_model_though_its_class_is_ours(tiny, tmp_pa
 
 def test_from_a_checkpoint_another_version_counts(tiny, tmp_path):
     get_model("vit-tiny").build(TASKS.get("digits")()).save_pretrained(tmp_path / "folder")
-    suite = {**tiny, "methods": ["original", "ft"], "ratios": 10}
+    suite = {**tiny, "methods": ["original", "neggrad"], "ratios": 10}
     start = {"name": "vit-tiny", "pretrained": str(tmp_path / "folder")}
     two = with_weights(2, str(tmp_path / "folder"))
     assert str(two).startswith("2:")  # and what lies there
