@@ -45,7 +45,7 @@ def letters(apart: np.ndarray) -> list[str]:
 
 def compare(results: Results, metric: str, higher: bool) -> pa.Table:
     """``LINE``; ``group``, the letters of every contender by ``metric``, ``a`` for the best, empty for controls and
-    where fewer than BLOCKS blocks are there; ``told_from_retrain``, whether it lies on the worse side of a retrain, null
+    for what has fewer than BLOCKS blocks; ``told_from_retrain``, whether it lies on the worse side of a retrain, null
     for controls and with too few blocks of both.
 
     Unlearning seeds are averaged; where there is one training seed and one draw, they are the blocks.
@@ -69,7 +69,8 @@ def compare(results: Results, metric: str, higher: bool) -> pa.Table:
         flat = Groups(place * width + block, np.arange(len(members) * width))
         table = flat.mean(sign * values[rows]).reshape(len(members), width)
         best_first = np.argsort(np.nanmean(table, axis=1), kind="stable")
-        if len(members) > 1:
+        best_first = best_first[np.isfinite(table[best_first]).sum(axis=1) >= BLOCKS]
+        if len(best_first) > 1:
             groups[members[best_first]] = letters(told_apart(table[best_first], units))
         if not units:  # one retrain alone says nothing of retrains
             continue

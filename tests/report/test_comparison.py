@@ -74,6 +74,16 @@ def test_blocks_are_training_seeds_and_draws(folder):
         assert {name: group for name, (group, _) in found(folder, ratio=ratio).items()} == {"ft": "a", "ga": "b"}
 
 
+def test_what_has_too_few_blocks_of_its_own_has_no_letter(folder):
+    """One usable trial of five shared every letter, as if it had been compared."""
+    for seed in range(5):
+        for method, value in (("ft", 0.1), ("salun", 0.9)):
+            folder.add(method=method, seed=seed, training_seed=seed, retention_deviation=value + 0.01 * seed)
+    folder.add(method="neggrad", seed=0, training_seed=0, retention_deviation=0.5)
+    rows = compare(load(folder.root), "retention_deviation", higher=False).to_pylist()
+    assert {row["method"]: row["group"] for row in rows} == {"ft": "a", "salun": "b", "neggrad": ""}
+
+
 def test_the_unlearning_seeds_of_one_model_compare_but_not_with_retrains(folder):
     for seed in range(4):
         for method, value in (("ft", 0.1), ("ga", 0.5), ("retrain", 0.0)):
