@@ -75,10 +75,16 @@ class Marks:
 
     def within(self, row: Mapping[str, Any], column: Column) -> bool:
         """Whether a difference to the retrain, in a row of the leaderboard, is smaller than that of two retrains: its
-        whole interval is. A mean near 0 with a wide interval says nothing, and one seed has no interval."""
+        whole interval is. A mean near 0 with a wide interval says nothing, and one seed has no interval; a retrain's own
+        difference is no finding."""
         floor = self._floor.get(tuple(row[name] for name in CELL), {}).get(column.of)
         low, high = (row.get(f"{column.name}{edge}") for edge in ("_low", "_high"))
-        return None not in (floor, low, high) and -floor - 1e-12 <= low and high <= floor + 1e-12
+        return (
+            row["method"] != "retrain"
+            and None not in (floor, low, high)
+            and -floor - 1e-12 <= low
+            and high <= floor + 1e-12
+        )
 
     def value(self, row: Mapping[str, Any], column: Column) -> str:
         """The marks of a value in a row of the leaderboard; a difference has those of what it is of."""

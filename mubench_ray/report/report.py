@@ -98,7 +98,7 @@ def with_within(board: pa.Table, columns: list[Column], marks: Marks) -> pa.Tabl
     """Add ``within``: the differences to the retrain that lie within the noise floor, each row's."""
     differences = [column for column in columns if column.of and column.name in board.column_names]
     edges = [column.name + edge for column in differences for edge in ("_low", "_high")]
-    rows = board.select([*CELL, *edges]).to_pylist()
+    rows = board.select([*CELL, "method", *edges]).to_pylist()
     found = [", ".join(column.name for column in differences if marks.within(row, column)) for row in rows]
     return board.append_column("within", pa.array(found, pa.string()))
 

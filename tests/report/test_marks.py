@@ -314,6 +314,7 @@ def test_a_wide_interval_around_nothing_is_not_within_the_floor(written):
     assert [report.marks.within(found[label], column) for label in ("ft", "salun")] == [True, False]
     alone = found["ft"] | {f"{column.name}_low": None, f"{column.name}_high": None}  # one seed
     assert not report.marks.within(alone, column)
+    assert not report.marks.within(found["retrain"], column)  # from itself
 
 
 def test_over_several_cells_what_holds_in_one_is_told():
