@@ -116,8 +116,9 @@ def test_the_rows_of_two_workers_are_those_of_one_also_when_a_worker_is_killed(d
         assert (one["workers"], two["workers"]) == (1, 2)
         for column, value in one.items():
             if column not in CIRCUMSTANCES:
-                # Rounding may move an example across a bin of the attack by histograms.
-                near = 0.02 if column == "mia_two_sided_auc" else 1e-3
+                # SCRUB begins where f_U is f_O: its first gradient is rounding alone, of which Adam makes steps, so that an example may change sides.
+                counted = trial.method == "scrub" and not column.endswith("_loss")
+                near = 0.02 if counted or column == "mia_two_sided_auc" else 1e-3
                 expected = pytest.approx(value, rel=1e-3, abs=near) if isinstance(value, float) else value
                 assert two[column] == expected, (trial.method, column)
         assert two["flos"] == pytest.approx(one["flos"], rel=1e-9)
