@@ -25,6 +25,8 @@ STATUSES = tuple(status.value for status in Status)
 USABLE = (Status.OK.value, Status.TRUNCATED.value)
 #: The reason of a truncated row without numbers: what its budget left is the network that it started from.
 NO_STEP = "the budget allowed no step"
+#: How a row's mark begins that says why its seconds are held against no retrain's.
+UNCOMPARED = "seconds are neither compared with the retrain's nor capped"
 #: What ``--retry-failed`` runs again.
 RETRIED = (Status.OUT_OF_MEMORY.value, Status.FAILED.value)
 #: Of which another try would come to the same end.

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mubench_ray.report.grouping import group_by
+from mubench_ray.report.grouping import group_by, numbers
 from mubench_ray.results.repetitions import countable, terms, unlike_precision
+from mubench_ray.status import UNCOMPARED
 
 
 def with_costs(trials: pa.Table, chosen: Mapping[str, Any]) -> pa.Table:
@@ -29,9 +30,9 @@ def with_costs(trials: pa.Table, chosen: Mapping[str, Any]) -> pa.Table:
     unlike = unlike_precision(trials)
     for name in ("retrain_seconds", "retrain_time_efficiency"):
         if name in trials.column_names and unlike.any():
-            trials = _with(trials, name, np.where(unlike, np.nan, _numbers(trials, name)))
-    flos, seconds = _numbers(trials, "flos"), _numbers(trials, "seconds")
-    retrain_flos, retrain_seconds = _numbers(trials, "retrain_flos"), _numbers(trials, "retrain_seconds")
+            trials = _with(trials, name, np.where(unlike, np.nan, numbers(trials, name)))
+    flos, seconds = numbers(trials, "flos"), numbers(trials, "seconds")
+    retrain_flos, retrain_seconds = numbers(trials, "retrain_flos"), numbers(trials, "retrain_seconds")
     if np.isfinite(retrain_flos).any():
         trials = _with(trials, "flos_efficiency", _ratio(retrain_flos, flos))
     of_tuning = bills(trials, chosen)
@@ -70,7 +71,7 @@ def on_several_terms(trials: pa.Table, among: np.ndarray) -> np.ndarray:
 
 
 def uncompared(trials: pa.Table) -> list[str]:
-    """A line for every (task, model) of which some seconds are not given, and why."""
+    """A line for every (task, model) of which some seconds are not given, and why, and for every other mark of its rows."""
     told: dict[tuple[str, str], list[str]] = {}
     usable = countable(trials)
     mixed = np.flatnonzero(on_several_terms(trials, usable) & usable)
@@ -90,7 +91,8 @@ def uncompared(trials: pa.Table) -> list[str]:
     marked = trials.select(["task", "model", "marks"]).filter(pc.field("marks").is_valid()).to_pylist()
     counted = Counter((row["task"], row["model"], mark) for row in marked for mark in json.loads(row["marks"]))
     for (task, model, mark), number in sorted(counted.items()):
-        told.setdefault((task, model), []).append(f"of {number} trials {mark}; RTE by FLOs compares them")
+        instead = "; RTE by FLOs compares them" if mark.startswith(UNCOMPARED) else ""
+        told.setdefault((task, model), []).append(f"of {number} trials {mark}{instead}")
     return [f"{task}, {model}: {line}." for (task, model), lines in sorted(told.items()) for line in lines]
 
 
@@ -105,10 +107,6 @@ def unbilled(chosen: Mapping[str, Any]) -> list[str]:
                 f"{trials} of {choice['trials']} search trials and {networks} of their networks left no bill."
             )
     return told
-
-
-def _numbers(trials: pa.Table, name: str) -> np.ndarray:
-    return trials[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)
 
 
 def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mubench_ray.metrics.base import source
-from mubench_ray.report.grouping import Groups, combine, encode
+from mubench_ray.report.grouping import Groups, combine, encode, numbers
 from mubench_ray.results.repetitions import countable
 from mubench_ray.results.store import Store
 
@@ -34,7 +34,7 @@ def distinct_examples(groups: Groups, values: np.ndarray, counts: str, trials: p
     if not {"D_F", "D_R"} & (source(f"{counts}_correct") or set()):
         return _worth(unknown, _shared(of_task, owner, inverse, total))
     of_set, task_of_set = combine(of_task, encode(trials["forget_seed"])[rows])
-    whole = _column(trials, "forget_size")[rows] + _column(trials, "retain_size")[rows]
+    whole = numbers(trials, "forget_size")[rows] + numbers(trials, "retain_size")[rows]
     common = np.where(np.isfinite(whole), 1 / np.where(whole > 0, whole, np.nan), inverse)
     # Var = p (1 - p) (sum over sets of w^2 / n + sum over pairs of sets of w w' / N), with w the shares of the mean.
     apart = _shared(of_set, owner[task_of_set], inverse - common, total)
@@ -58,7 +58,7 @@ def sizes_of(trials: pa.Table, which: str) -> np.ndarray:
     texts = trials["set_sizes"].combine_chunks().dictionary_encode(null_encoding="encode")
     known = [_size(json.loads(text or "{}"), which) for text in texts.dictionary.to_pylist()]
     sizes = np.array(known, float)[texts.indices.to_numpy(zero_copy_only=False)] if known else np.empty(0)
-    return np.where(np.isfinite(sizes), sizes, _column(trials, f"{which}_size")) if which in SIZED else sizes
+    return np.where(np.isfinite(sizes), sizes, numbers(trials, f"{which}_size")) if which in SIZED else sizes
 
 
 #: Sets of which an own column has the size.
@@ -87,7 +87,3 @@ def with_set_sizes(trials: pa.Table, store: Store) -> pa.Table:
 
 def _size(sizes: dict[str, Any], which: str) -> float:
     return float(sizes.get(which) or np.nan)
-
-
-def _column(trials: pa.Table, name: str) -> np.ndarray:
-    return trials[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)

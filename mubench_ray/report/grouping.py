@@ -71,6 +71,11 @@ def encode(column: pa.ChunkedArray) -> np.ndarray:
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
+def numbers(table: pa.Table, name: str) -> np.ndarray:
+    """A column as float64 (N,); NaN for null."""
+    return table[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)
+
+
 def positions(values: pa.ChunkedArray | pa.Array, within: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """Where each of the values (N,) first stands ``within``; -1 where it does not."""
     places = pc.call_function("index_in", [values], pc.SetLookupOptions(value_set=within))

@@ -17,7 +17,7 @@ from mubench_ray.metrics.base import timed_columns
 from mubench_ray.report.columns import ACCURACIES, COLUMN, Column, described
 from mubench_ray.report.costs import on_several_terms, unbilled, uncompared, with_costs
 from mubench_ray.report.counted import with_set_sizes
-from mubench_ray.report.grouping import positions
+from mubench_ray.report.grouping import numbers, positions
 from mubench_ray.results.marks import read_verdicts
 from mubench_ray.results.plans import missing
 from mubench_ray.results.repetitions import countable, named, read_trials
@@ -66,7 +66,7 @@ class Results:
     def values(self, name: str) -> np.ndarray:
         """A metric of every trial as float64 (N,); NaN where the trial has none, is not usable or was measured by an older version of the metric than
         others were, and for times where the terms differ on which they were spent."""
-        values = self.trials[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(float)
+        values = numbers(self.trials, name)
         counts = self.usable & np.isfinite(values) & ~self.outdated.get(name, np.zeros(len(values), bool))
         return np.where(counts & ~self.on_several_terms if self.column[name].timed else counts, values, np.nan)
 

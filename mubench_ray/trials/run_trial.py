@@ -17,7 +17,7 @@ from mubench_ray.errors import Diverged, MubenchError
 from mubench_ray.metrics import METRICS
 from mubench_ray.results.storage import StorageLost
 from mubench_ray.results.store import Outcome
-from mubench_ray.status import NO_STEP, Status
+from mubench_ray.status import NO_STEP, UNCOMPARED, Status
 from mubench_ray.training.distributed import WorkerLost, World
 from mubench_ray.training.meter import Meter
 from mubench_ray.trial import Trial
@@ -98,7 +98,7 @@ def _unlearn(
         "retrain_seconds": prepared.retrain_seconds,
     }
     if prepared.unlike is not None:
-        row["marks"] = json.dumps([f"seconds are neither compared with the retrain's nor capped: {prepared.unlike}"])
+        row["marks"] = json.dumps([f"{UNCOMPARED}: {prepared.unlike}"])
     if prepared.method.start == "retrain" and retrain is not None and retrain.terms is not None:
         row |= retrain.terms  # its seconds are those of its training
 

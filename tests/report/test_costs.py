@@ -188,6 +188,12 @@ def test_what_rows_say_of_their_retrains_seconds_is_told_once(folder):
     assert reason.startswith("digits, cnn-small: of 3 trials seconds are neither compared") and "RTE by FLOs" in reason
 
 
+def test_a_mark_of_something_else_says_nothing_of_costs(folder):
+    fill(folder, {"ft": {"marks": json.dumps(["f_U has no finite loss on 3 of 122 examples of D_F"])}}, lrs=1e-3)
+    (reason,) = load(folder.root).refused
+    assert reason == "digits, cnn-small: of 3 trials f_U has no finite loss on 3 of 122 examples of D_F."
+
+
 def test_workers_are_terms_too(folder):
     fill(folder, methods="ft", lrs=1e-3)
     fill(folder, {"ft": {"workers": 4}}, methods="ft", seeds=[4], lrs=1e-3)
