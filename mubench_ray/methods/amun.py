@@ -7,7 +7,18 @@ import math
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, integer, log_uniform, method, uniform
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Phase,
+    Taxonomy,
+    choice,
+    integer,
+    log_uniform,
+    method,
+    uniform,
+)
 from mubench_ray.methods.pixels import ascent, joined, no_pixels, picked, pixels, span
 from mubench_ray.tasks.base import Batch, Task
 
@@ -27,6 +38,12 @@ class Amun(Method):
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(1e-3, 1e-5, 0.01, "no paper runs it so: the generic range of Adam (docs/add-a-method.md)"),
+        "sgd": LearningRate(
+            0.01, 1e-5, 0.1, "its released code, SGD at .01, which tries 1e-5 to 1e-1 (arXiv 2503.00917)"
+        ),
+    }
 
     epochs: float = uniform(1, 10, default=10)
     radius: float = log_uniform(0.01, 2.0, default=0.04)

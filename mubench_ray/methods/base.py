@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 from torch import Tensor, nn
 
 from mubench_ray.errors import MubenchError, did_you_mean
+from mubench_ray.methods.learning_rates import GENERIC, LearningRate, of_all_optimizers
 from mubench_ray.registry import Registry
 from mubench_ray.tasks.base import Task
 from mubench_ray.training.context import Context, kl
@@ -21,6 +22,7 @@ from mubench_ray.trial import Unlearning
 __all__ = [
     "METHODS",
     "Context",
+    "LearningRate",
     "Method",
     "Optimizer",
     "Phase",
@@ -34,6 +36,10 @@ __all__ = [
     "share",
     "uniform",
 ]
+
+
+#: Share of a range, from either end, in which a best value is at the edge.
+EDGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,18 @@ class Space:
         if self.kind == "choice":
             return "in {" + ", ".join(map(str, self.choices)) + "}"
         return f"{self.kind}[{self.low:g}, {self.high:g}]"
+
+    def at_edge(self, value: Any) -> bool:
+        """Whether a search that found this value best might find a better one beyond its end: of numbers to choose from it is the first or the last, of a
+        range it lies within EDGE of an end, on the range's own scale. An end that no value may lie beyond (a share's 0 and 1) is none."""
+        if self.kind == "choice":
+            numbers = [c for c in self.choices if isinstance(c, int | float) and not isinstance(c, bool)]
+            return 1 < len(numbers) == len(self.choices) and value in (min(numbers), max(numbers))
+        scale = math.log if self.kind == "log_uniform" else float
+        low, high, at = scale(self.low), scale(self.high), scale(value)
+        least = self.low if self.least is None else self.least
+        further = self.kind == "log_uniform" or least < self.low, self.high < self.most
+        return (further[0] and at <= low + EDGE * (high - low)) or (further[1] and at >= high - EDGE * (high - low))
 
     def check(self, name: str, value: Any) -> Any:
         """The value in its declared type; raises MubenchError naming the value and the range."""
@@ -158,6 +176,8 @@ class Method:
     start: ClassVar[Literal["original", "retrain"]] = "original"
     #: Whether it takes gradient steps with the trial's learning rate.
     uses_lr: ClassVar[bool] = True
+    #: Default and range of the trial's learning rate by optimiser, with their source; ``@method`` fills in what is not declared.
+    learning_rates: ClassVar[Mapping[str, LearningRate]] = GENERIC
     #: Raised where the method's outcome moved (same trial, other numbers): everywhere, on targets that are sequences, or with SuperLoss. Enters the ids of
     #: those trials once above 1.
     version: ClassVar[int] = 1
@@ -291,6 +311,7 @@ def method(name: str, *aliases: str, title: str, cites: str) -> Callable[[type[C
                     f"method {name}: hyperparameter {f.name!r} declares no space; use uniform, share, log_uniform, integer or choice."
                 )
         cls.name, cls.title, cls.cites = name, title, cites
+        cls.learning_rates = of_all_optimizers(name, cls.learning_rates) if cls.uses_lr else {}
         METHODS.add(name, cls, aliases)
         return cls
 

@@ -11,7 +11,18 @@ from scipy.optimize import minimize_scalar, root_scalar
 from torch import Tensor
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Space, Taxonomy, log_uniform, method, uniform
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Optimizer,
+    Phase,
+    Space,
+    Taxonomy,
+    log_uniform,
+    method,
+    uniform,
+)
 from mubench_ray.methods.layers import normal
 from mubench_ray.tasks.base import Batch
 
@@ -34,6 +45,17 @@ class NoisyFineTuning(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    learning_rates = {
+        "adam": LearningRate(
+            1e-3, 1e-5, 0.1, "no paper runs it so: the repair is a training after noise, as CFW's (docs/fidelity.md)"
+        ),
+        "sgd": LearningRate(
+            0.1,
+            1e-4,
+            0.5,
+            "its released configurations, one cycle of SGD: .1, searched from 1e-4 to .5 (arXiv 2506.06985)",
+        ),
+    }
     without_lora = "clips and noises all weights, which LoRA keeps as they are"
 
     epochs: float = uniform(1, 10, default=10)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, method, share, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Phase, Taxonomy, choice, method, share, uniform
+from mubench_ray.methods.learning_rates import MU_BENCH
 from mubench_ray.methods.rand_label import in_turns
 from mubench_ray.tasks.base import Batch
 
@@ -21,6 +22,15 @@ class SalUn(Method):
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O", parameters="sparse")
+    learning_rates = {
+        "adam": LearningRate(1e-4, 1e-5, 0.01, MU_BENCH),
+        "sgd": LearningRate(
+            0.013,
+            1e-5,
+            0.1,
+            "its authors' README for CIFAR-10 (arXiv 2310.12508); the range that Deep Unlearn searches",
+        ),
+    }
     version = 2
 
     epochs: float = uniform(1, 10, default=10)
