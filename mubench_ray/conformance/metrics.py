@@ -201,6 +201,7 @@ def observe(rng: np.random.Generator, size: int, further: Iterable[str] = ()) ->
     """Random but consistent observations of one trial and its retrain, ``size`` examples a set; ``further`` arrays (N,) lie in [0, 1]."""
     observed: dict[str, Any] = {"ratio": 5.0, "seed": 42, "seconds": rng.uniform(0.1, 9), "flos": rng.uniform(1e8, 9e9)}
     observed |= {"retrain_seconds": rng.uniform(1, 9), "retrain_flos": rng.uniform(1e9, 9e9)}
+    observed |= {"certificate_epsilon": rng.uniform(0, 9), "certificate_delta": rng.uniform(0, 1e-2)}
     for whose in ("", "retrain_"):
         shift = rng.normal(0, 2)
         for split in (*SPLITS, "forgotten_test", "forgotten_validation"):

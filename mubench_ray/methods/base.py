@@ -215,6 +215,10 @@ class Method:
     def finish(self, ctx: Context) -> None:
         """What happens to the weights at the very end."""
 
+    def certificate(self, ctx: Context) -> tuple[float, float] | None:
+        """The (epsilon, delta)-unlearning that it guarantees of f_U once it has ended; None where it, or the run that the budget left it, guarantees none."""
+        return None
+
     @classmethod
     def refusal(cls, task: type[Task]) -> str | None:
         """Why the method cannot apply to a task, or None."""
