@@ -201,7 +201,6 @@ def observe(rng: np.random.Generator, size: int, further: Iterable[str] = ()) ->
     """Random but consistent observations of one trial and its retrain, ``size`` examples a set; ``further`` arrays (N,) lie in [0, 1]."""
     observed: dict[str, Any] = {"ratio": 5.0, "seed": 42, "seconds": rng.uniform(0.1, 9), "flos": rng.uniform(1e8, 9e9)}
     observed |= {"retrain_seconds": rng.uniform(1, 9), "retrain_flos": rng.uniform(1e9, 9e9)}
-    observed |= {"certificate_epsilon": rng.uniform(0, 9), "certificate_delta": rng.uniform(0, 1e-2)}
     for whose in ("", "retrain_"):
         shift = rng.normal(0, 2)
         for split in (*SPLITS, "forgotten_test", "forgotten_validation"):
@@ -230,7 +229,8 @@ def observe(rng: np.random.Generator, size: int, further: Iterable[str] = ()) ->
     observed |= {f"{whose}relearn_forget_accuracy": rng.uniform(0, 1, 6) for whose in ("", "retrain_")}
     observed |= {"relearn_shares": np.array([1.0, 5.0, 10.0]), "relearn_share_steps": np.arange(6.0)}
     observed |= {f"{whose}relearn_share_accuracy": rng.uniform(0, 1, (3, 6)) for whose in ("", "retrain_")}
-    return observed | {name: rng.uniform(0, 1, size) for name in sorted(further)}
+    observed |= {name: rng.uniform(0, 1, size) for name in sorted(further)}
+    return observed | {"certificate_epsilon": rng.uniform(0, 9), "certificate_delta": rng.uniform(0, 1e-2)}
 
 
 def observe_group(rng: np.random.Generator, trials: int = 24, oracles: int = 24, size: int = 30) -> dict[str, Any]:
