@@ -55,6 +55,8 @@ class Space:
     searched: bool = True
     least: float | None = None
     most: float = math.inf
+    #: Whether 0 itself is refused, where nothing else is below ``least``.
+    positive: bool = False
     #: The default of one that came later: it goes unsaid, so that trials from before it keep their ids.
     unsaid: Any = None
 
@@ -89,7 +91,7 @@ class Space:
         if self.kind == "integer" and value != int(value):
             raise MubenchError(f"{name} = {value!r} is not a whole number.")
         least = self.low if self.least is None else self.least
-        if self.kind == "log_uniform" and value <= 0:
+        if (self.kind == "log_uniform" or self.positive) and value <= 0:
             raise MubenchError(f"{name} = {value:g} is not above 0.")
         if self.kind != "log_uniform" and value < least:
             raise MubenchError(f"{name} = {value:g} is below {least:g}.")
@@ -119,9 +121,9 @@ def uniform(low: float, high: float, default: float, searched: bool = True, late
     return _hyperparameter(Space("uniform", low, high, searched=searched), default, later)
 
 
-def share(low: float, high: float, default: float) -> Any:
-    """A share, searched uniformly between ``low`` and ``high``; by hand it may be set from 0 to 1, and no other."""
-    return _hyperparameter(Space("uniform", low, high, least=0.0, most=1.0), default)
+def share(low: float, high: float, default: float, positive: bool = False) -> Any:
+    """A share, searched uniformly between ``low`` and ``high``; by hand it may be set from 0 (``positive``: from above 0) to 1, and no other."""
+    return _hyperparameter(Space("uniform", low, high, least=0.0, most=1.0, positive=positive), default)
 
 
 def log_uniform(low: float, high: float, default: float) -> Any:
