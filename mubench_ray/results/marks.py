@@ -70,7 +70,7 @@ def chosen_at_edge(store: Store) -> dict[tuple[str, float], list[str]]:
     found: dict[tuple[str, float], list[str]] = {}
     for choice in store.read_object("search/chosen.json").get("choices") or []:
         if isinstance(choice, dict) and choice.get("edges"):
-            names = found.setdefault((choice.get("configuration"), choice.get("ratio")), [])
+            names = found.setdefault((str(choice.get("configuration")), float(choice.get("ratio") or 0.0)), [])
             names += [name for name in choice["edges"] if name not in names]
     return found
 
