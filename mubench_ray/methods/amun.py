@@ -19,7 +19,7 @@ from mubench_ray.methods.base import (
     method,
     uniform,
 )
-from mubench_ray.methods.pixels import ascent, joined, no_pixels, picked, pixels, span
+from mubench_ray.methods.pixels import joined, no_pixels, own_ascent, picked, pixels, span, with_pixels
 from mubench_ray.tasks.base import Batch, Task
 
 #: Pictures that are attacked at a time, at most, and the parts that D_F is attacked in, at least, where it has as many examples.
@@ -73,7 +73,13 @@ class Amun(Method):
 
     def attack(self, ctx: Context, forget: Batch) -> Tensor:
         """Find the pictures of a part of D_F; no gradient of f_U is left."""
-        ctx.state["found"] = self.crossed(ctx, forget)
+        rows = ctx.world.rows(len(forget))
+        if rows is None:
+            ctx.state["found"] = self.crossed(ctx, forget)
+        else:  # each process goes its own pictures' way, however long that is
+            with ctx.world.split(forget, rows) as own:
+                found = self.crossed(ctx, own)
+            ctx.state["found"] = ctx.world.gather(found, rows, len(forget))
         return torch.zeros((), device=ctx.device, requires_grad=True)
 
     def keep(self, ctx: Context, forget: Batch) -> None:
@@ -104,7 +110,9 @@ class Amun(Method):
 
         while len(left):
             for _ in range(self.steps):
-                gradient, log_probs = ascent(ctx, ctx.original, picked(forget, left), black + at * (white - black))
+                gradient, log_probs = own_ascent(
+                    ctx, ctx.original, with_pixels(picked(forget, left), black + at * (white - black))
+                )
                 called = log_probs.argmax(1)
                 over = called != true[left]
                 if radius > math.sqrt(start[0].numel()):  # nothing lies further away
