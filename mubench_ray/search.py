@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.methods import METHODS
+from mubench_ray.methods import METHODS, LearningRate
 from mubench_ray.methods.base import Space
 from mubench_ray.metrics import METRICS
 from mubench_ray.metrics.base import SPLITS, reads, source
+from mubench_ray.metrics.selection import OBJECTIVES as OBJECTIVES
 from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.randomness import numpy_generator
 from mubench_ray.status import is_usable
-
-#: Deep Unlearn's four losses and their weights.
-OBJECTIVES = {"retain_gap": 1 / 3, "forget_gap": 1 / 3, "validation_gap": 1 / 3, "indisc_validation": 1.0}
 
 
 @dataclass(frozen=True)
@@ -53,22 +51,35 @@ class Ranges:
         said = {name: value for name, value in values.items() if value != self.spaces[name].unsaid}
         return Configuration({**self.fixed.hyperparameters, **said}, lr)
 
+    def at_edge(self, chosen: Configuration) -> list[str]:
+        """What of a chosen configuration lies at the edge of what was searched (``Space.at_edge``)."""
+        values = {**chosen.hyperparameters, "lr": chosen.lr}
+        return [name for name, space in self.spaces.items() if name in values and space.at_edge(values[name])]
+
 
 def ranges(
-    method: str, given: Mapping[str, Any], lrs: Sequence[float | None], searched: str | Sequence[str], grid: bool
+    method: str,
+    given: Mapping[str, Any],
+    lrs: Sequence[float | None] | LearningRate,
+    searched: str | Sequence[str],
+    grid: bool,
 ) -> Ranges:
     """What is searched of a method: ``searched`` is ``all``, ``lr`` or names; what a suite sets by hand stays as it is.
 
-    The learning rate is searched among ``lrs`` in a grid, else log-uniformly between the smallest and the largest.
+    The learning rate is searched among ``lrs`` in a grid, else log-uniformly between the smallest and the largest; or, where they are the method's own,
+    through its range.
     """
     cls = METHODS.get(method)
     given = cls.with_preset(given)
     everything = {name for name, space in cls.spaces().items() if space.searched}
     names = everything if searched == "all" else {searched} if isinstance(searched, str) else set(searched)
     spaces = {name: space for name, space in cls.spaces().items() if name in names and name not in given}
-    fixed = Configuration(cls.configure(given).hyperparameters(), lrs[0] if cls.uses_lr else None)
-    if cls.uses_lr and len(set(lrs)) > 1 and (searched == "all" or "lr" in names):
-        choices = tuple(sorted({lr for lr in lrs if lr is not None}))
+    rates = [lrs.default] if isinstance(lrs, LearningRate) else list(lrs)
+    fixed = Configuration(cls.configure(given).hyperparameters(), rates[0] if cls.uses_lr else None)
+    if isinstance(lrs, LearningRate) and (searched == "all" or "lr" in names):
+        spaces["lr"] = Space("log_uniform", lrs.low, lrs.high)
+    elif cls.uses_lr and len(set(rates)) > 1 and (searched == "all" or "lr" in names):
+        choices = tuple(sorted({lr for lr in rates if lr is not None}))
         spaces["lr"] = Space("choice", choices=choices) if grid else Space("log_uniform", choices[0], choices[-1])
     return Ranges(spaces, fixed)
 

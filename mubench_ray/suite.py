@@ -6,13 +6,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
 from mubench_ray.forget import SAMPLERS, Sampler
 from mubench_ray.forget.from_file import FromFile
-from mubench_ray.methods import METHODS, Method
+from mubench_ray.methods import METHODS, LearningRate, Method
 from mubench_ray.metrics.base import reads
 from mubench_ray.models import MODELS
 from mubench_ray.observations import OBSERVATIONS
@@ -39,6 +49,25 @@ Listed = BeforeValidator(_listed)
 Named = BeforeValidator(_named)
 Ratio = Annotated[float, Field(gt=0, lt=100)]
 Rate = Annotated[float, Field(gt=0)]
+#: Tags of what learning rates are: no parts of a key, and said in no message.
+OWN, GRID = "each method's own", "a grid"
+
+
+def _which_rates(value: Any) -> str:
+    """A text that is no number can only be meant as ``default``."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return OWN
+    return GRID
+
+
+#: A grid, or ``default``: of every method its own.
+Rates = Annotated[
+    Annotated[Literal["default"], Tag(OWN)] | Annotated[list[Rate], Listed, Field(min_length=1), Tag(GRID)],
+    Discriminator(_which_rates),
+]
 #: What numpy and scikit-learn take as a seed.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -93,12 +122,12 @@ class ModelEntry(Part):
 
 
 class MethodEntry(BaseModel):
-    """A method; every further key is one of its hyperparameters. ``lrs`` replaces the suite's grid for it."""
+    """A method; every further key is one of its hyperparameters. ``lrs`` replaces the suite's learning rates for it."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str
-    lrs: Annotated[list[Rate], Listed] | None = None
+    lrs: Rates | None = None
 
     @field_validator("name")
     @classmethod
@@ -229,7 +258,8 @@ class Suite(Part):
     #: Percent of D to forget; none where the sampler takes a whole that the data gives (a class), whose ratio is what it is.
     ratios: Annotated[list[Ratio], Listed] = RATIOS
     seeds: Annotated[list[Seed], Listed] = Field(default=SEEDS, min_length=1)
-    lrs: Annotated[list[Rate], Listed] = Field(default=LRS, min_length=1)
+    #: Learning rates that every method runs at, or ``default``: each at its own for the trial's optimiser, and a search goes through its own range.
+    lrs: Rates = LRS
     #: The ratios are steps of one sequence of deletions (2, 4, 6: forget 2 %, then 2 % more, then 2 % more), a row a step.
     sequence: bool = False
     sampler: Annotated[SamplerEntry, Named] = SamplerEntry()
@@ -270,6 +300,18 @@ class Suite(Part):
         ]
         content = {name: value for name, value in content.items() if name != "probes"}
         return content | {"observations": [*_listed(content.get("observations") or []), *entries]}
+
+    def rate_of(self, entry: MethodEntry) -> LearningRate | None:
+        """The method's own learning rate and its range, where the suite asks for those."""
+        own = METHODS.get(entry.name).learning_rates
+        return own[self.unlearning.optimizer] if own and (entry.lrs or self.lrs) == "default" else None
+
+    def lrs_of(self, entry: MethodEntry) -> list[float | None]:
+        """The learning rates that a method runs at; one None where it takes no gradient steps."""
+        if not METHODS.get(entry.name).uses_lr:
+            return [None]
+        own, given = self.rate_of(entry), entry.lrs or self.lrs
+        return [own.default] if own else [float(lr) for lr in given]
 
     def workers_of(self, model: str) -> int:
         """How many processes share a trial of this model: all entries of the model say the same."""
@@ -438,7 +480,7 @@ def check_search(suite: Suite, search: Search, where: str) -> None:
 def _explain(fault: ErrorDetails) -> str:
     """One pydantic fault as: key = value: what is wrong."""
     key = ""
-    for part in fault["loc"]:
+    for part in (part for part in fault["loc"] if part not in (OWN, GRID)):
         key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
     if fault["type"] == "extra_forbidden":
         name = str(fault["loc"][-1])

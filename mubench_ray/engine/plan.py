@@ -16,7 +16,7 @@ from torch import nn
 from mubench_ray.engine.forget_sets import forget_sets
 from mubench_ray.errors import SuiteError
 from mubench_ray.forget import Scored
-from mubench_ray.methods import METHODS, Method
+from mubench_ray.methods import METHODS, LearningRate, Method
 from mubench_ray.models import MODELS
 from mubench_ray.models.base import check_checkpoint
 from mubench_ray.observations.base import Kind
@@ -99,7 +99,12 @@ class Combination:
     @property
     def lrs(self) -> list[float | None]:
         """Its grid of learning rates; one None where it takes no gradient steps."""
-        return list(self.entry.lrs or self.suite.lrs) if self.method.uses_lr else [None]
+        return self.suite.lrs_of(self.entry)
+
+    @property
+    def rate(self) -> LearningRate | None:
+        """The method's own learning rate, whose range a search goes through, where the suite asks for it."""
+        return self.suite.rate_of(self.entry)
 
     @property
     def budget_epochs(self) -> float | None:
@@ -172,7 +177,8 @@ class Combination:
     def tuned_trial(self, forget: ForgetSet, seed: int, training_seed: int, configuration: Configuration) -> Trial:
         """A trial of the combination with what the suite's search chose for it; the id is that of ``trial``."""
         trial, search = self.trial(forget, seed, training_seed, configuration), search_of(self.suite)
-        tuned = how(search.model_dump(), self.entry.model_extra or {}, self.lrs)
+        rates = [f"{self.rate.low:g} to {self.rate.high:g}"] if self.rate else self.lrs
+        tuned = how(search.model_dump(), self.entry.model_extra or {}, rates)
         # What an objective reads of an observation is as the observation was made.
         if self.searched_observations:
             tuned["observations"] = [each.model_dump(mode="json") for each in self.searched_observations]
@@ -270,7 +276,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
     for task, model in [(entry, model) for entry in suite.tasks for model in suite.models_of(entry)]:
         training = resolve_training(suite, task, model)
         if reason := MODELS.get(model.name).refusal(TASKS.get(task.name)):
-            counts = [1 if not METHODS.get(m.name).uses_lr else len(m.lrs or suite.lrs) for m in suite.methods]
+            counts = [len(suite.lrs_of(entry)) for entry in suite.methods]
             left_out.append(LeftOut(f"{task.name} x {model.name}", sum(map(trials, counts)), reason))
             continue
         check_checkpoints(task, model)

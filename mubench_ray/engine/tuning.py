@@ -187,6 +187,7 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
     ends = Counter(row["status"] for trial in subject.tried if (row := rows.get(trial)))
     seed, training_seed = next(seed_pairs(suite))
     reported = subject.combination.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
+    searched = searched_ranges(subject.combination) or Ranges({}, subject.chosen)
     return {
         "configuration": reported.configuration,
         "task": subject.combination.task.name,
@@ -198,6 +199,8 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
         "forget_seed": subject.forget.seed,
         "hyperparameters": subject.chosen.hyperparameters,
         "lr": subject.chosen.lr,
+        "searched": {name: str(space) for name, space in searched.spaces.items()},
+        "edges": searched.at_edge(subject.chosen) if best is not None else [],
         "losses": dict(zip(objectives, found)) if found is not None else None,
         "loss": sum(found) if found is not None else None,
         "configurations": len(subject.judged),
@@ -215,7 +218,11 @@ def searched_ranges(combination: Combination) -> Ranges | None:
     search = search_of(combination.suite)
     grid = search.strategy == "grid"
     searched = ranges(
-        combination.entry.name, combination.entry.model_extra or {}, combination.lrs, search.hyperparameters, grid
+        combination.entry.name,
+        combination.entry.model_extra or {},
+        combination.rate or combination.lrs,
+        search.hyperparameters,
+        grid,
     )
     return searched if searched.spaces else None
 

@@ -44,6 +44,7 @@ BOARD = [
     "n",
     "planned",
     "truncated",
+    "at_edge",
     "untrusted",
     "unchecked",
     "within",

@@ -63,8 +63,8 @@ def tuned(found: str, row: Row, chosen: Mapping[str, Any], suite: Mapping[str, A
     return found
 
 
-def how(search: Mapping[str, Any], given: Mapping[str, Any], lrs: Iterable[float | None]) -> dict[str, Any]:
-    """What tells tuned contenders of one method apart: the search, what was set by hand, and the grid of learning rates."""
+def how(search: Mapping[str, Any], given: Mapping[str, Any], lrs: Iterable[float | str | None]) -> dict[str, Any]:
+    """What tells tuned contenders of one method apart: the search, what was set by hand, and the grid of learning rates, or the method's own range."""
     names = ("strategy", "trials", "sweeps", "seeds", "hyperparameters", "objectives", "points", "generation")
     found = {name: search[name] for name in names if search.get(name) is not None}
     found |= {"given": dict(given)} if given else {}
