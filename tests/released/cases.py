@@ -1,10 +1,10 @@
 """Small fixed problems, made of nothing but seeds, that released code and this package are both run on.
 
-A network of 120 weights, its original and a moved copy of it, pictures of D_F, D_R and D_V as bytes and as a network reads them, labels, wrong labels, and token
-targets with a prompt that does not count. ``authors.json`` holds what released code made of them.
+A network of 112 weights, its original and a moved copy of it, pictures of D_F, D_R and D_V as bytes and as a network reads them, labels, wrong labels,
+and token targets with a prompt that does not count. ``authors.json`` holds what released code made of them.
 
-To record another figure, run the released function on these tensors in a script of your own, outside the tree, and keep ``vector(network)`` after its step: the
-network is called as ``network(pixels)`` and gives logits. Nothing of that code is committed.
+To record another figure, run the released function on these tensors in a script of your own, outside the tree, and keep ``vector(network)`` after its
+step: the network is called as ``network(pixels)`` and gives logits. Nothing of that code is committed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def network(name: str = "moved") -> Network:
     with torch.no_grad():
         for i, (key, p) in enumerate(made.named_parameters()):
             fan = 1.0 if p.dim() == 1 else p[0].numel() ** 0.5
-            p.copy_((drawn(*p.shape, seed=seed + i) / fan) if "norm" not in key else 1 + drawn(*p.shape, seed=seed + i) / 5)
+            p.copy_(
+                (drawn(*p.shape, seed=seed + i) / fan) if "norm" not in key else 1 + drawn(*p.shape, seed=seed + i) / 5
+            )
             p.copy_((p * 1024).round() / 1024)
         made.norm.running_mean.copy_(torch.tensor([0.125, -0.25]))
         made.norm.running_var.copy_(torch.tensor([0.75, 1.5]))

@@ -1,170 +1,24 @@
-"""Every method beside the step that its authors' code, or MU-Bench's, takes from the same weights on the same batches: ``authors.json`` keeps what that code made
-of ``cases``, whose it is and what had to be mended. Equal to 1e-6, or equal with each named departure switched on and different without any one of them."""
+"""What methods measure, draw or make before they take a step, beside what released code measures, draws and makes: masks, importances, labels, pictures,
+weights of gradients, certificates. ``authors.json`` keeps the figures of that code."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from mubench_ray.methods import METHODS, assd, natmu
+from mubench_ray.methods import assd, natmu
 from mubench_ray.methods.munba import weights
 from mubench_ray.methods.noisy_fine_tuning import certified, divergence, rounds
 from mubench_ray.training.superloss import SuperLoss
 from tests.released import cases
-from tests.released.ours import (
-    Departure,
-    World,
-    all_tokens_alike,
-    changed,
-    configured,
-    every_place_counts,
-    first_batch_lost,
-    forget_first,
-    labelled,
-    mean_in_the_sigmoid,
-    one_step_after_the_other,
-    retain_first,
-    true_label_where_nothing_is_crossed,
-    whole_batches_squared,
-)
+from tests.released.departures import Departure, all_tokens_alike, changed, configured, first_batch_lost
+from tests.released.ours import KEPT, RELEASED, World
 
-KEPT = json.loads((Path(__file__).parent / "authors.json").read_text())
-RELEASED = KEPT["released"]
 ATOL = 1e-6
-SGD = {"momentum": 0.9, "weight_decay": 5e-4}
-TRAIN = Departure("train mode", {"mode": "train"})
-RETAIN_FIRST = Departure("order of the two forward passes", change=retain_first, statistics=True)
-FORGET_FIRST = Departure("order of the two forward passes", change=forget_first, statistics=True)
-ANY_LABEL = Departure("the true label may be drawn", change=labelled(cases.wrong_labels("any")))
-#: There D_R is one batch, so that no rest of it follows.
-BARGAIN = Departure("one batch", change=lambda world, method, phases: phases[:1])
-NEXT_LABEL = Departure("the class after the true one", change=labelled(cases.wrong_labels("next")))
-
-
-@dataclass(frozen=True)
-class Step:
-    """A run of ours, what of ``authors.json`` it is held to, and what has to be switched on for that."""
-
-    key: str
-    method: str
-    given: dict[str, Any] = field(default_factory=dict)
-    departures: tuple[Departure, ...] = ()
-    start: str = "moved"
-    options: dict[str, Any] = field(default_factory=dict)
-    text: str | None = None
-    #: Draws handed to both.
-    shared: tuple[Departure, ...] = ()
-    #: How the released loss reads in ours, where it is not the same number.
-    loss: bool = True
-
-
-STEPS = [
-    Step("mu_bench/neggrad", "neggrad", {"epochs": 1}),
-    Step("mu_bench/grad_diff", "grad_diff", {"epochs": 1}, (FORGET_FIRST,)),
-    Step("mu_bench/rand_label", "rand_label", {"epochs": 1}, (NEXT_LABEL,)),
-    Step("mu_bench/bad_t", "bad_t", {"epochs": 1}, (Departure("sum of both terms", rate=2.0), RETAIN_FIRST), loss=False),
-    Step("mu_bench/scrub", "scrub", {"epochs": 1, "msteps": 1}, (Departure("preset", METHODS.get("scrub").presets["mu_bench"] | {"epochs": 1, "msteps": 1}),)),
-    Step("mu_bench/npo", "npo", {"epochs": 1, "gamma": 0.0}, (Departure("mean of the batch in the sigmoid", change=mean_in_the_sigmoid),)),
-    Step("mu_bench/delete", "delete", {"epochs": 1}),
-    Step("mu_bench/l1_sparse", "l1_sparse", {"epochs": 2, "alpha": 0.01}),
-    Step("mu_bench/npo_text", "npo", {"epochs": 1, "gamma": 0.0}, (Departure("mean over tokens", {"reduction": "mean"}), Departure("mean of the batch in the sigmoid", change=mean_in_the_sigmoid)), text="uneven"),
-    Step("rl/passes", "rand_label", {"epochs": 1}, (Departure("form", {"form": "passes"}), ANY_LABEL), options=SGD),
-    Step("salun/passes", "salun", {"epochs": 1}, (ANY_LABEL,), options=SGD),
-    Step("salun/ga", "neggrad", {"epochs": 2}, options=SGD),
-    Step("l1_sparse", "l1_sparse", {"epochs": 2, "alpha": 0.01}),
-    Step("scrub/step", "scrub", {"epochs": 1, "msteps": 1, "gamma": 0.9, "rewind": False}, (TRAIN,)),
-    Step("scrub/negrad_loops", "neggrad_plus", {"epochs": 1, "alpha": 0.9}, (TRAIN,), loss=False),
-    Step("scrub/negrad_notebook", "neggrad_plus", {"epochs": 1, "alpha": 0.9}),
-    Step("bad_t", "bad_t", {"epochs": 1, "temperature": 2.0}, (Departure("form", {"form": "mixed"}), Departure("mean over the classes", rate=1 / cases.CLASSES)), loss=False),
-    Step("delete", "delete", {"epochs": 2}, start="original", options={"momentum": 0.9}),
-    Step("ssd", "ssd", {"alpha": 2.0}, start="original"),
-    Step("ssd/whole_batches", "ssd", {"alpha": 2.0}, (Departure("whole batches squared", change=whole_batches_squared),), start="original"),
-    Step("lfssd", "lfssd", {"alpha": 1.1}, start="original"),
-    Step("npo/authors", "npo", {"epochs": 1, "gamma": 1.0}, (Departure("all tokens of a batch alike", change=all_tokens_alike),), text="uneven"),
-    Step("npo/authors_even", "npo", {"epochs": 1, "gamma": 1.0}, text="even"),
-    Step("npo/open_unlearning", "npo", {"epochs": 1, "gamma": 0.0}, text="uneven"),
-    Step("grad_diff/open_unlearning_nll", "grad_diff", {"epochs": 1}, (Departure("all tokens of a batch alike", change=all_tokens_alike),), text="uneven"),
-    Step("grad_diff/open_unlearning_nll_even", "grad_diff", {"epochs": 1}, text="even"),
-    Step("grad_diff/open_unlearning_kl", "grad_diff", {"epochs": 1, "retain": "kl"}, (Departure("all tokens of a batch alike", change=all_tokens_alike), Departure("every place counts", change=every_place_counts)), text="uneven"),
-    Step("sfron", "sfron", {"epochs": 3, "period": 2, "alpha": 5.0, "clip": 0.5}, (Departure("two steps", change=one_step_after_the_other),), start="original"),
-    Step("munba", "munba", {"epochs": 1}, shared=(ANY_LABEL, BARGAIN), options={"clip": 1.0}),
-    Step("boundary_shrink", "boundary_shrink", {"epochs": 2}, start="original", options={"momentum": 0.9}),
-    Step("boundary_shrink/near", "boundary_shrink", {"epochs": 2, "bound": 0.005}, (Departure("the true label where no boundary is crossed", change=true_label_where_nothing_is_crossed),), start="original", options={"momentum": 0.9}),
-]  # fmt: skip
-
-
-def taken(step: Step, departures: tuple[Departure, ...]) -> tuple[torch.Tensor, list[float], torch.Tensor]:
-    """Where our run ends, its losses, and where it started."""
-    world = World(step.start, step.text)
-    before = world.vector()
-    method = configured(step.method, step.given, departures)
-    losses = world.run(method, changed((*step.shared, *departures)), **step.options)
-    return world.vector(), losses, before
-
-
-def theirs(step: Step, before: torch.Tensor) -> torch.Tensor:
-    """Where released code ends; of logits that are weights after a step of length 1."""
-    kept = RELEASED[step.key]
-    if step.text:
-        gradients = [kept[f"gradient_{name}"] for name in ("forget", "retain")]
-        parts = [torch.zeros(rows) if g is None else torch.tensor(g) for g, rows in zip(gradients, (4 * 42, 3 * 42))]
-        return before - torch.cat(parts).double()
-    return torch.tensor(kept["after"], dtype=torch.float64)
-
-
-def test_the_problem_is_the_one_that_released_code_ran_on():
-    """Else every figure would be of something else."""
-    for name in ("original", "moved", "other"):
-        assert cases.vector(cases.network(name)) == pytest.approx(KEPT["problem"][f"network {name}"], abs=1e-7)
-    assert {f"pixels {name}": int(image.sum()) for name, (image, _) in cases.pictures().items()}.items() <= KEPT[
-        "problem"
-    ].items()
-    logits = sum(cases.logits(a, b).double().sum() for a in ("forget", "retain") for b in ("original", "moved"))
-    assert float(logits) == pytest.approx(KEPT["problem"]["logits"], abs=1e-4)
-
-
-def test_every_figure_says_whose_it_is():
-    assert all(
-        len(kept["commit"]) == 40 and kept["repository"] and kept["function"] and kept["settings"]
-        for kept in RELEASED.values()
-    )
-
-
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.key)
-def test_with_its_departures_ours_ends_where_released_code_ends(step):
-    end, losses, before = taken(step, step.departures)
-    expected = theirs(step, before)
-    weights = len(cases.vector(cases.network(), buffers=False)) if not step.text else len(end)
-    assert float((expected - before)[:weights].abs().max()) > 1e-3, "the released step moved nothing"
-    if step.key == "sfron":  # ours has one more forward pass, on D_R, in the step that is taken apart
-        end, expected = end[:weights], expected[:weights]
-    assert torch.allclose(end, expected, atol=ATOL, rtol=1e-6), float((end - expected).abs().max())
-    kept = RELEASED[step.key].get("loss")
-    if step.loss and kept is not None:
-        assert losses == pytest.approx(kept if isinstance(kept, list) else [kept], rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("step", "departure"),
-    [pytest.param(step, d, id=f"{step.key}: {d.name}") for step in STEPS for d in step.departures],
-)
-def test_without_a_departure_it_does_not(step, departure):
-    """So that each one is needed, and named."""
-    end, _, before = taken(step, tuple(d for d in step.departures if d is not departure))
-    apart = (end - theirs(step, before)).abs()
-    weights = len(cases.vector(cases.network(), buffers=False)) if not step.text else len(end)
-    assert float(apart.max()) > 10 * ATOL
-    assert (float(apart[:weights].max()) <= ATOL) == departure.statistics
-
-
-# Masks, importances, pictures, weights of gradients: what is no step.
 
 
 def bits(mask: dict[str, torch.Tensor]) -> str:
@@ -206,7 +60,9 @@ def test_mu_benchs_npo_is_gradient_ascent():
     ascent.run(configured("neggrad", {"epochs": 1}), changed((Departure("", change=all_tokens_alike),)))
     npo.run(configured("npo", {"epochs": 1, "gamma": 0.0}))
     up = ascent.vector() - start
-    mu_bench = theirs(Step("mu_bench/npo_text", "npo", text="uneven"), start) - start
+    mu_bench = torch.zeros_like(up)
+    gradient = torch.tensor(RELEASED["mu_bench/npo_text"]["gradient_forget"], dtype=torch.float64)
+    mu_bench[: len(gradient)] = -gradient
     ours = npo.vector() - start
     like, unlike = (float(F.cosine_similarity(up, way, dim=0)) for way in (mu_bench, ours))
     assert like > 1 - 1e-9 and float(mu_bench.norm() / up.norm()) == pytest.approx(1.0, abs=0.02)
@@ -229,8 +85,8 @@ def test_superloss_weighs_and_centres_as_mu_benchs():
 
 
 def test_scrubs_rates_and_rewind():
-    """The rates are its authors'. The rewind is theirs, but for the network from before the first epoch, which it could name and no file holds, and for equals, of
-    which theirs takes the first and ours the latest."""
+    """The rates are its authors'. The rewind is theirs, but for the network from before the first epoch, which it can name and of which there is no file,
+    and for equals, of which theirs takes the first and ours the latest."""
     kept = RELEASED["scrub/rates_and_rewind"]
     world = World()
     phases = configured("scrub", {"epochs": 12, "msteps": 1}).phases(world.ctx)
@@ -249,9 +105,13 @@ def test_scrubs_rates_and_rewind():
 def test_what_ssd_and_lfssd_measure_and_assds_alpha(monkeypatch):
     for name in ("ssd", "lfssd"):
         world = World("original")
-        world.run(configured(name, {}), lambda w, m, p: [torch.utils.data.dataset and p[0].__class__(**{**p[0].__dict__, "after": None})])
+        world.run(configured(name, {}), lambda w, m, p: [replace(p[0], after=None)])
         kept, state = RELEASED[name], world.ctx.state
-        sums = (state["forget"], state["all"]) if name == "ssd" else (state["forget importance"], state["retain importance"])
+        sums = (
+            (state["forget"], state["all"])
+            if name == "ssd"
+            else (state["forget importance"], state["retain importance"])
+        )
         forget, other = (torch.cat([t.flatten() for t in part.values()]) for part in sums)
         everything = (other if name == "ssd" else forget + other) / (cases.FORGET + cases.RETAIN)
         for ours, of in ((forget / cases.FORGET, "importance_forget"), (everything, "importance_all")):
@@ -279,7 +139,7 @@ def test_jit_sums_its_batch(monkeypatch):
                 monkeypatch.setattr(torch, "randn", lambda *_, **__: next(draws)[forget["index"]])
                 return loss(ctx, forget)
 
-            return [phases[0].__class__(**{**phases[0].__dict__, "loss": with_noise})]
+            return [replace(phases[0], loss=with_noise)]
 
         world.ctx.lr = cases.LR * rate
         world.run(configured("jit", {"samples": 3, "sigma": 0.3}), in_order)
@@ -336,6 +196,23 @@ def test_natmus_hybrids():
     assert (hybrids[0, 0, :, 0] + 1e-3).floor().tolist() == kept["first_hybrid_rows"]
 
 
+def test_boundary_expand_widens_trains_and_cuts_off(monkeypatch):
+    """The shadow class's first weights are those drawn there."""
+    kept, world = RELEASED["boundary_expand"], World()
+    drawn = torch.tensor(kept["shadow"])[None]
+    monkeypatch.setattr("mubench_ray.methods.boundary_expand.normal", lambda weight, std, generator: drawn)
+    method = configured("boundary_expand", {"epochs": 2})
+    world.run(method, momentum=0.9)
+    method.finish(world.ctx)
+    assert torch.allclose(world.vector(), torch.tensor(kept["after"], dtype=torch.float64), atol=ATOL, rtol=1e-6)
+
+
+def test_mu_benchs_sample_of_what_is_kept_holds_what_is_forgotten():
+    """Its numbers are those of rows of D_R, and the rows that they pick are D's. Ours are of D_R, which the conformance suite looks after."""
+    kept = RELEASED["mu_bench/bad_t_sample"]
+    assert kept["sampled"] == 100 and kept["of_forget"] == 31 and kept["largest"] < 300
+
+
 def test_unsirs_noise_is_trained_against_a_network_that_stands_still(monkeypatch):
     """Its authors' network stands in train mode: there the noise is another, and BatchNorm's statistics are the noise's."""
     world = World("original")
@@ -345,7 +222,7 @@ def test_unsirs_noise_is_trained_against_a_network_that_stands_still(monkeypatch
             method.draw(ctx)
             ctx.state["noise"] = cases.drawn(cases.FORGET, 3, 8, 8, seed=210)
 
-        return [phases[0].__class__(**{**phases[0].__dict__, "before": draw})]
+        return [replace(phases[0], before=draw)]
 
     world.run(configured("unsir", {"noise_steps": 10}), given)
     noise = world.ctx.state["noise"]
@@ -365,8 +242,8 @@ def test_sfrons_mask():
 
 
 def test_a_noisy_step_and_its_certificate():
-    """The step is theirs, and the Renyi divergence at order 1 of their noise is the one that they ask for. What they call its epsilon takes it for the same at every
-    order, where it grows with the order."""
+    """The step is theirs, and the Renyi divergence of their noise at order 1 is the one that they ask for. What they call its epsilon takes it for the
+    same at every order, where it grows with the order."""
     kept = RELEASED["noisy_fine_tuning"]
     for row in kept["certificates"]:
         ball = (row["radius"], row["clip"], row["rate"], row["decay"])
@@ -384,7 +261,7 @@ def test_a_noisy_step_and_its_certificate():
 
         noise = iter([cases.drawn(*p.shape, seed=220 + i) for i, p in enumerate(w.ctx.network.parameters())])
         monkey.setattr("mubench_ray.methods.noisy_fine_tuning.normal", lambda p, sigma, generator: sigma * next(noise))
-        return [phases[0].__class__(**{**phases[0].__dict__, "before": pull})]
+        return [replace(phases[0], before=pull)]
 
     with pytest.MonkeyPatch.context() as monkey:
         world.run(method, given)
@@ -420,7 +297,7 @@ def test_ius_step_inverts_and_the_released_one_does_not():
 def test_ffs_information_is_the_models_and_the_released_one_that_of_the_labels():
     """sum_y p_y (grad log p_y)^2 here, (grad log p of the true label)^2 there."""
     world = World()
-    world.run(configured("ff", {}), lambda w, m, p: [p[0].__class__(**{**p[0].__dict__, "after": None})])
+    world.run(configured("ff", {}), lambda w, m, p: [replace(p[0], after=None)])
     fisher = world.ctx.state["fisher"]
     ours = torch.cat([fisher[name].flatten() for name, _ in world.ctx.network.named_parameters()]) / cases.RETAIN
     network, batch = cases.network().eval(), world.batch("retain")
