@@ -77,8 +77,8 @@ def test_superloss_weighs_and_centres_as_mu_benchs():
         losses = (3 * cases.drawn(5, seed=90 + i).abs()).requires_grad_()
         (sigma,) = torch.autograd.grad(weighing(losses).sum(), losses)
         assert sigma.tolist() == pytest.approx(batch["confidence"], abs=0.02)
-        assert batch["tau"] == pytest.approx(float(losses.mean()) if i == 0 else total / count, rel=1e-6)
-        total, count = total + float(losses.sum()), count + sum(batch["confidence"])
+        assert batch["tau"] == pytest.approx(float(losses.detach().mean()) if i == 0 else total / count, rel=1e-6)
+        total, count = total + float(losses.detach().sum()), count + sum(batch["confidence"])
         (plain,) = torch.autograd.grad(mean(losses).sum(), losses)
         assert i == 0 or float((plain - sigma).abs().max()) > 1e-3
         assert weighing.total / weighing.count == pytest.approx(total / count, rel=0.01)
@@ -270,7 +270,7 @@ def test_a_noisy_step_and_its_certificate():
 
 
 def test_ius_step_inverts_and_the_released_one_does_not():
-    """(I + mean g g^T) step = v holds for ours; the release's recursion misses it by a fifth and more."""
+    """(I + mean g g^T) step = v holds for ours; the release's recursion misses it by 87 times the length of v."""
     world = World()
     before = world.vector()[:112]
     network = cases.network().eval()
@@ -291,7 +291,7 @@ def test_ius_step_inverts_and_the_released_one_does_not():
     def missed(step):
         return float((step + retain.T @ (retain @ step) / len(retain) - v).norm() / v.norm())
 
-    assert missed(ours) < 1e-4 < 0.05 < missed(released)
+    assert missed(ours) < 1e-4 < 10 < missed(released)
 
 
 def test_ffs_information_is_the_models_and_the_released_one_that_of_the_labels():

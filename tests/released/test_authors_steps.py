@@ -5,6 +5,7 @@ any one of them."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def weights_of(step: Step) -> int:
 
 ONE, TWO = {"epochs": 1}, {"epochs": 2}
 NPO = {"epochs": 1, "gamma": 0.0}
-SFRON = {"epochs": 3, "period": 2, "alpha": 50.0, "clip": 3.0}
+SFRON = {"epochs": 3, "period": 2, "alpha": 500.0, "clip": 0.5}
 STEPS = [
     Step("mu_bench/neggrad", "neggrad", ONE),
     Step("mu_bench/grad_diff", "grad_diff", ONE, (FORGET_FIRST,)),
@@ -193,3 +194,10 @@ def test_without_a_departure_it_does_not(step, departure):
     apart = (end - theirs(step, before)).abs()
     assert float(apart.max()) > 10 * ATOL
     assert (float(apart[: weights_of(step)].max()) <= ATOL) == departure.statistics
+
+
+def test_every_departure_has_its_row_in_the_docs():
+    page = (Path(__file__).parents[2] / "docs" / "fidelity.md").read_text()
+    section = page.split("## Beside the authors' code, step by step")[1].replace(" ", "")
+    named = {d.name for step in STEPS for d in step.departures if not d.statistics}
+    assert {name for name in named if name.replace(" ", "") not in section} == set()
