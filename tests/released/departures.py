@@ -23,12 +23,13 @@ from tests.released.ours import Change, World
 
 @dataclass(frozen=True)
 class Departure:
-    """What released code does otherwise: ``given`` hyperparameters, a factor of the learning rate, or a named ``change`` of a run."""
+    """What released code does otherwise: ``given`` hyperparameters, a factor of the learning rate, ``options`` of the trial, or a named ``change``."""
 
     name: str
     given: dict[str, Any] = field(default_factory=dict)
     rate: float = 1.0
     change: Change | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     #: Whether it moves BatchNorm's statistics alone.
     statistics: bool = False
 
@@ -90,6 +91,37 @@ def retain_first(world: World, method: Any, phases: list[Phase]) -> list[Phase]:
         return loss
 
     return [replace(phase, loss=loss_of(phase)) for phase in phases]
+
+
+def forget_weighed_first(world: World, method: Any, phases: list[Phase]) -> list[Phase]:
+    """GradDiff with SuperLoss: D_F's losses enter tau before D_R's."""
+
+    def loss(ctx: Context, retain: Batch, forget: Batch) -> Tensor:
+        left = ctx.loss(forget)
+        return method.gamma * ctx.loss(retain) - left
+
+    return [replace(phase, loss=loss) for phase in phases]
+
+
+def retain_weighed_first(world: World, method: Any, phases: list[Phase]) -> list[Phase]:
+    """Bad-T with SuperLoss: D_R's divergences enter tau before D_F's."""
+
+    def loss(ctx: Context, retain: Batch, forget: Batch) -> Tensor:
+        kept = ctx.divergence(retain, ctx.original, temperature=method.temperature)
+        return (kept + ctx.divergence(forget, ctx.incompetent, temperature=method.temperature)) / 2
+
+    return [replace(phase, loss=loss) for phase in phases]
+
+
+def every_class_weighed_apart(world: World, method: Any, phases: list[Phase]) -> None:
+    """SuperLoss weighs each class's term of a KL, not each example's sum of them, and the mean is over both."""
+    ctx = world.ctx
+
+    def kl(batch: Batch, teacher: Tensor, student: Tensor, factor: float = 1.0) -> Tensor:
+        assert ctx.curriculum is not None
+        return factor * ctx.curriculum(F.kl_div(student, teacher, log_target=True, reduction="none").flatten()).mean()
+
+    ctx.kl = kl
 
 
 def mean_in_the_sigmoid(world: World, method: Any, phases: list[Phase]) -> None:

@@ -22,6 +22,7 @@ from mubench_ray.training.data import Rows, UnlearningData
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.meter import Meter
 from mubench_ray.training.phase import Phase
+from mubench_ray.training.superloss import SuperLoss
 from mubench_ray.trial import Unlearning
 from tests.released import cases
 
@@ -133,6 +134,9 @@ class World:
         **options: Any,
     ) -> list[float]:
         """The losses of the steps of the method's phases, as the loop runs them."""
+        unlearning = Unlearning(**{**PLAIN, **options})
+        if unlearning.superloss is not None:
+            self.ctx.curriculum = SuperLoss(unlearning.superloss, unlearning.superloss_tau)
         phases = method.phases(self.ctx)
         phases = change(self, method, phases) or phases
         losses: list[float] = []
@@ -145,7 +149,7 @@ class World:
 
             return replace(phase, loss=loss)
 
-        Loop(self.ctx, [kept(p) for p in phases], Unlearning(**{**PLAIN, **options})).run()
+        Loop(self.ctx, [kept(p) for p in phases], unlearning).run()
         return losses
 
     def vector(self) -> Tensor:

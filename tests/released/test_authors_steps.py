@@ -18,12 +18,15 @@ from tests.released.departures import (
     all_tokens_alike,
     changed,
     configured,
+    every_class_weighed_apart,
     every_place_counts,
     forget_first,
+    forget_weighed_first,
     labelled,
     mean_in_the_sigmoid,
     one_step_after_the_other,
     retain_first,
+    retain_weighed_first,
     true_label_where_nothing_is_crossed,
     whole_batches_squared,
 )
@@ -49,6 +52,10 @@ EVERY_PLACE = Departure("prompt, padding and the last place count", change=every
 WHOLE_BATCHES = Departure("gradients of whole batches squared", change=whole_batches_squared)
 TWO_STEPS = Departure("two steps, one after the other", change=one_step_after_the_other)
 TRUE_LABEL = Departure("the true label where no boundary is crossed", change=true_label_where_nothing_is_crossed)
+CLASSES_APART = Departure("each class's term weighed apart", change=every_class_weighed_apart)
+FORGET_WEIGHED_FIRST = Departure("D_F's losses weighed first", change=forget_weighed_first)
+RETAIN_WEIGHED_FIRST = Departure("D_R's divergences weighed first", change=retain_weighed_first)
+TAU = Departure("tau of the confidences", options={"superloss_tau": "confidence"})
 #: BatchNorm's running statistics know which of the two came last.
 RETAIN_FIRST = Departure("D_R's forward pass first", change=retain_first, statistics=True)
 FORGET_FIRST = Departure("D_F's forward pass first", change=forget_first, statistics=True)
@@ -87,6 +94,7 @@ def weights_of(step: Step) -> int:
 
 ONE, TWO = {"epochs": 1}, {"epochs": 2}
 NPO = {"epochs": 1, "gamma": 0.0}
+SUPERLOSS = {"superloss": 10.0}
 SFRON = {"epochs": 3, "period": 2, "alpha": 500.0, "clip": 0.5}
 STEPS = [
     Step("mu_bench/neggrad", "neggrad", ONE),
@@ -98,6 +106,24 @@ STEPS = [
     Step("mu_bench/npo_text", "npo", NPO, (TOKENS_MEAN, IN_THE_SIGMOID), text="uneven"),
     Step("mu_bench/delete", "delete", ONE),
     Step("mu_bench/l1_sparse", "l1_sparse", {"epochs": 2, "alpha": 0.01}),
+    Step("mu_bench/superloss_neggrad", "neggrad", TWO, (TAU,), options=SUPERLOSS, loss=False),
+    Step("mu_bench/superloss_delete", "delete", TWO, (TAU,), options=SUPERLOSS, loss=False),
+    Step(
+        "mu_bench/superloss_grad_diff",
+        "grad_diff",
+        TWO,
+        (TAU, FORGET_WEIGHED_FIRST),
+        options=SUPERLOSS,
+        loss=False,
+    ),
+    Step(
+        "mu_bench/superloss_bad_t",
+        "bad_t",
+        TWO,
+        (TAU, SUM_OF_TERMS, CLASSES_APART, RETAIN_WEIGHED_FIRST),
+        options=SUPERLOSS,
+        loss=False,
+    ),
     Step("rl/passes", "rand_label", ONE, (PASSES, ANY_LABEL), options=SGD),
     Step("salun/passes", "salun", ONE, (ANY_LABEL,), options=SGD),
     Step("salun/mixed", "salun", TWO, (MIXED, ANY_LABEL), options=SGD),
@@ -139,7 +165,8 @@ def taken(step: Step, departures: tuple[Departure, ...]) -> tuple[torch.Tensor, 
     world = World(step.start, step.text)
     before = world.vector()
     method = configured(step.method, step.given, departures)
-    losses = world.run(method, changed((*step.shared, *departures)), **step.options)
+    options = {**step.options, **{name: value for d in departures for name, value in d.options.items()}}
+    losses = world.run(method, changed((*step.shared, *departures)), **options)
     return world.vector(), losses, before
 
 
