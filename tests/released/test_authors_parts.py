@@ -116,13 +116,15 @@ def test_what_ssd_and_lfssd_measure_and_assds_alpha(monkeypatch):
         everything = (other if name == "ssd" else forget + other) / (cases.FORGET + cases.RETAIN)
         for ours, of in ((forget / cases.FORGET, "importance_forget"), (everything, "importance_all")):
             assert torch.allclose(ours, torch.tensor(kept[of]), rtol=1e-4, atol=1e-6)
-    expected, ends = torch.tensor(RELEASED["assd"]["after"], dtype=torch.float64), []
+    expected, ends, alphas, plain = torch.tensor(RELEASED["assd"]["after"], dtype=torch.float64), [], [], assd.dampen
+    monkeypatch.setattr(assd, "dampen", lambda *given: (alphas.append(given[3]), plain(*given)))
     for _ in range(2):
         world = World("original")
         world.run(configured("assd", {"dampening": 1.0}))
         ends.append(float((world.vector() - expected).abs().max()))
         monkeypatch.setattr(assd, "whole", lambda ctx, forget, retain: retain)  # D_R in the place of D
     assert ends[0] > 1e-3 and ends[1] <= ATOL
+    assert alphas[1] == pytest.approx(RELEASED["assd"]["alpha"], rel=1e-4) and alphas[0] < alphas[1]
 
 
 def test_jit_sums_its_batch(monkeypatch):
@@ -236,7 +238,7 @@ def test_unsirs_noise_is_trained_against_a_network_that_stands_still(monkeypatch
 
 
 def test_sfrons_mask():
-    world = World("original")
+    world = World()
     world.run(configured("sfron", {}), lambda w, m, p: p[:1])
     assert bits(world.ctx.state["mask"]) == RELEASED["sfron"]["mask"]
 

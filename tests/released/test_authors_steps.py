@@ -95,7 +95,7 @@ def weights_of(step: Step) -> int:
 ONE, TWO = {"epochs": 1}, {"epochs": 2}
 NPO = {"epochs": 1, "gamma": 0.0}
 SUPERLOSS = {"superloss": 10.0}
-SFRON = {"epochs": 3, "period": 2, "alpha": 500.0, "clip": 0.5}
+SFRON = {"epochs": 5, "period": 2, "alpha": 25.0, "clip": 0.5}
 STEPS = [
     Step("mu_bench/neggrad", "neggrad", ONE),
     Step("mu_bench/grad_diff", "grad_diff", ONE, (FORGET_FIRST,)),
@@ -146,7 +146,7 @@ STEPS = [
         "grad_diff/open_unlearning_kl", "grad_diff", ONE | {"retain": "kl"}, (TOKENS_ALIKE, EVERY_PLACE), text="uneven"
     ),
     Step("grad_diff/open_unlearning_kl_even", "grad_diff", ONE | {"retain": "kl"}, (EVERY_PLACE,), text="even"),
-    Step("sfron", "sfron", SFRON, (TWO_STEPS,), start="original", parameters=True),
+    Step("sfron", "sfron", SFRON, (TWO_STEPS,), parameters=True),
     Step("munba", "munba", ONE, shared=(ANY_LABEL, BARGAIN), options={"clip": 1.0}),
     Step("boundary_shrink", "boundary_shrink", TWO, start="original", options=MOMENTUM),
     Step(
