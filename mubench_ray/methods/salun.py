@@ -19,7 +19,7 @@ class SalUn(Method):
     ``form="passes"``: every epoch a pass over D_F, then one over D_R, as its authors run it on CIFAR-10 and SVHN. ``mixed``: one shuffled pass over both,
     as they run it on CIFAR-100 and Tiny ImageNet, and MU-Bench and Deep Unlearn everywhere.
 
-    Every batch counts towards the mask (released code loses the first). The labels are redrawn every epoch and never the true one.
+    Every batch counts towards the mask (MU-Bench's code loses the first). The labels are redrawn every epoch and never the true one.
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O", parameters="sparse")

@@ -36,10 +36,11 @@ COMPARED = "validation of D_F's classes"
 class Scrub(Method):
     """Max pass -KL_T(f_O || f_U) on D_F in the first ``msteps`` epochs, min pass gamma CE + alpha KL_T on D_R in every epoch.
 
-    The learning rate falls to a tenth after each of ``decay_after`` and BatchNorm keeps f_O's statistics (``mode``), as its authors run it. ``rewind``
-    (SCRUB+R) ends with the weights, of all epochs' ends, whose error on D_F is nearest the final error on D_V, on the classes of D_F where the task has any.
-    ``form="two_phase"``: all max passes first, then all min passes; with CE + KL at T = 1 and neither rewind nor decay it is what MU-Bench's code runs
-    (``preset: mu_bench``). The KL of the paper's released code is scaled by T^2, as here.
+    The learning rate falls to a tenth after each of ``decay_after``, as its authors have it, and BatchNorm keeps f_O's statistics; their own step, of which
+    Deep Unlearn has a copy, is in train mode (``mode="train"``). ``rewind`` (SCRUB+R) ends with the weights, of all epochs' ends, whose error on D_F is
+    nearest the final error on D_V, on the classes of D_F where the task has any. ``form="two_phase"``: all max passes first, then all min passes; with
+    CE + KL at T = 1 and neither rewind nor decay it is what MU-Bench's code runs (``preset: mu_bench``). The KL of the paper's released code is scaled by
+    T^2, as here.
     """
 
     taxonomy = Taxonomy(corrupts="gradient", retains="loss + representation", measured_by="f_O")
