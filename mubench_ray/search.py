@@ -227,9 +227,9 @@ def grid_sweep(searched: Ranges, per_range: int, most: int | None, seed: int) ->
 def grid_point(axes: Mapping[str, Sequence[Any]], number: int) -> dict[str, Any]:
     """The ``number``-th point of a grid, whose last axis runs fastest."""
     found = {}
-    for name, values in reversed(axes.items()):
-        number, at = divmod(number, len(values))
-        found[name] = values[at]
+    for name in reversed(list(axes)):
+        number, at = divmod(number, len(axes[name]))
+        found[name] = axes[name][at]
     return {name: found[name] for name in axes}
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -16,9 +16,7 @@ from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.schema import Listed, Part, Seed
 from mubench_ray.search import OBJECTIVES, OPTIONS, asked, check_norm, check_objectives, options_of
 from mubench_ray.tasks import TASKS
-
-if TYPE_CHECKING:
-    from mubench_ray.suite import MethodEntry, Suite
+from mubench_ray.trial import Unlearning
 
 Scale = Literal["linear", "log", "integer"]
 KINDS: dict[str, Literal["uniform", "log_uniform", "integer"]] = {
@@ -29,8 +27,8 @@ KINDS: dict[str, Literal["uniform", "log_uniform", "integer"]] = {
 
 
 class SearchSpace(Part):
-    """Where one name is searched: among ``values`` (a list in a suite file stands for them), or from ``low`` to ``high``, or up to the ``training_share`` of the
-    epochs that an original of the task is trained for, rounded up; on the ``scale`` that the hyperparameter itself has, unless one is said."""
+    """Where one name is searched: among ``values`` (a list in a suite file stands for them), or from ``low`` to ``high``, or up to the ``training_share``
+    of the epochs that an original of the task is trained for, rounded up; on the ``scale`` that the hyperparameter itself has, unless one is said."""
 
     values: list[Any] | None = Field(default=None, min_length=1)
     low: float | None = None
@@ -100,9 +98,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "deep_unlearn_released": DEEP_UNLEARN | {"seeds": [0, 1, 2], "seeds_shared": True},
 }
 #: What a preset sets beside a method, where the suite does not: Deep Unlearn's code runs Bad-T alone with Adam.
-SET_BY_PRESET: dict[str, dict[str, dict[str, Any]]] = dict.fromkeys(
-    ("deep_unlearn", "deep_unlearn_released"), {"bad_t": {"optimizer": "adam"}}
-)
+SET_BY_PRESET: dict[str, dict[str, dict[str, Any]]] = {
+    name: {"bad_t": {"optimizer": "adam"}} for name in ("deep_unlearn", "deep_unlearn_released")
+}
 #: Those parts of a preset of which a suite may replace single names.
 NAMEWISE = ("spaces", "of_tasks", "of_methods")
 
@@ -110,8 +108,8 @@ NAMEWISE = ("spaces", "of_tasks", "of_methods")
 class Search(Part):
     """A search on equal terms before the reported trials: the same number of configurations for every method, on seeds that are not reported.
 
-    ``preset`` fills in what a paper does: ``mu_bench`` (the best learning rate of the grid), ``deep_unlearn`` (three sweeps of 100 configurations, one on each of
-    three selection seeds) or ``deep_unlearn_released`` (the same on the seeds that its code takes, 0, 1 and 2, which it reports too).
+    ``preset`` fills in what a paper does: ``mu_bench`` (the best learning rate of the grid), ``deep_unlearn`` (three sweeps of 100 configurations, one on
+    each of three selection seeds) or ``deep_unlearn_released`` (the same on the seeds that its code takes, 0, 1 and 2, which it reports too).
     """
 
     preset: Literal["mu_bench", "deep_unlearn", "deep_unlearn_released"] | None = None
@@ -198,86 +196,79 @@ class Search(Part):
         return of + (", each judged on its own sweep's seed alone" if self.sweeps_on == "own_seed" else "")
 
 
-def with_preset_methods(search: Search, methods: list[MethodEntry]) -> list[MethodEntry]:
-    """The entries of a suite's methods with what the search's preset sets beside them, where the suite does not."""
-    added = SET_BY_PRESET.get(search.preset or "", {})
-    found = []
-    for entry in methods:
-        new = {
-            name: value for name, value in added.get(entry.name, {}).items() if name not in (entry.model_extra or {})
-        }
-        found.append(type(entry).model_validate(entry.model_dump() | new) if new else entry)
-    return found
+def set_by_preset(search: Search, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the search's preset sets beside a method that the suite neither sets (``given``) nor searches."""
+    known = asked(METHODS.get(method), search.hyperparameters) | given.keys()
+    added = SET_BY_PRESET.get(search.preset or "", {}).get(method, {})
+    return {name: value for name, value in added.items() if name not in known}
 
 
-def check_search(suite: Suite, search: Search, where: str) -> None:
-    """Raises SuiteError where a search would see what is reported, or cannot be."""
-    reported = {*suite.seeds, *(suite.training_seeds or [])}
-    if not search.seeds_shared and (shared := sorted(reported & set(search.seeds))):
+#: An entry of a suite's methods: its name, and what is set beside it.
+Entry = tuple[str, Mapping[str, Any]]
+
+
+def check_search(
+    search: Search,
+    where: str,
+    methods: Sequence[Entry],
+    reported: Collection[int],
+    observed: Collection[str],
+    unlearning: Unlearning,
+) -> None:
+    """Raises SuiteError where a search would see what is reported (the ``reported`` seeds), or cannot be; ``observed`` are the observations of the suite."""
+    if not search.seeds_shared and (shared := sorted(set(reported) & set(search.seeds))):
         raise SuiteError(
-            f"{where}: search.seeds: {shared[0]} is a reporting seed too; selection needs seeds of its own (or, as in Deep Unlearn's code and with a mark beside "
-            "every number, seeds_shared: true)."
+            f"{where}: search.seeds: {shared[0]} is a reporting seed too; selection needs seeds of its own (or, as in Deep Unlearn's code and with a mark "
+            "beside what is tuned so, seeds_shared: true)."
         )
-    looked_at = {entry.name for entry in suite.observations}
     for objective in search.objectives:
         for name, kind in OBSERVATIONS:
-            if kind.asked and name not in looked_at and any(map(kind.is_given, reads(objective))):
+            if kind.asked and name not in observed and any(map(kind.is_given, reads(objective))):
                 raise SuiteError(
                     f"{where}: search.objectives: {objective} reads what observation {name} gives, which the suite does not ask for: name it under "
                     "observations, or take another objective."
                 )
-    if suite.sequence:
-        raise SuiteError(
-            f"{where}: search: a sequence of deletions cannot be searched; tune the method without it first."
-        )
-    check_names(suite, search, where)
-    check_twice(suite, search, where)
+    check_names(search, where, methods)
+    check_twice(search, where, methods, unlearning)
 
 
-def check_names(suite: Suite, search: Search, where: str) -> None:
-    """Raises SuiteError for a searched name that no method of the suite has, and for the space of one that nobody searches."""
-    methods = [METHODS.get(entry.name) for entry in suite.methods]
-    given = [search.hyperparameters] if isinstance(search.hyperparameters, str) else search.hyperparameters
-    known = {name for method in methods for name in method.spaces()}
-    for name in given:
-        if name not in {"all", "lr", *OPTIONS, *known}:
+def check_names(search: Search, where: str, methods: Sequence[Entry]) -> None:
+    """Raises SuiteError for a searched name that no method of the suite has, and for the space of one that is searched of none."""
+    known = {"all", "lr", *OPTIONS, *(space for name, _ in methods for space in METHODS.get(name).spaces())}
+    given = search.hyperparameters
+    for name in [given] if isinstance(given, str) else given:
+        if name not in known:
             raise SuiteError(
-                f"{where}: search.hyperparameters: no method of the suite has {name!r}. {did_you_mean(name, {'all', 'lr', *OPTIONS, *known})}"
+                f"{where}: search.hyperparameters: no method of the suite has {name!r}. {did_you_mean(name, known)}"
             )
+    searched = {each for name, _ in methods for each in asked(METHODS.get(name), search.hyperparameters)}
     preset = PRESETS.get(search.preset or "", {})
-    searched = {name for method in methods for name in asked(method, search.hyperparameters)}
-    told = {"spaces": search.spaces}
-    told |= {f"of_tasks.{name}": spaces for name, spaces in search.of_tasks.items()}
-    told |= {f"of_methods.{name}": spaces for name, spaces in search.of_methods.items()}
-    for key, spaces in told.items():
-        of: Mapping[str, Any] = preset
-        for part in key.split("."):
-            of = of.get(part, {})
-        for name in spaces.keys() - searched - of.keys():
+    told: list[tuple[str, Spaces, Mapping[str, Any]]] = [("spaces", search.spaces, preset.get("spaces", {}))]
+    for key, scopes in (("of_tasks", search.of_tasks), ("of_methods", search.of_methods)):
+        told += [(f"{key}.{name}", spaces, preset.get(key, {}).get(name, {})) for name, spaces in scopes.items()]
+    for key, spaces, of_preset in told:
+        for name in sorted(spaces.keys() - searched - of_preset.keys()):
             raise SuiteError(
-                f"{where}: search.{key}: {name!r} is not searched of any method of the suite. {did_you_mean(name, searched)}"
-                " Or name it in search.hyperparameters."
+                f"{where}: search.{key}: {name!r} is searched of no method of the suite; name it in search.hyperparameters. {did_you_mean(name, searched)}"
             )
 
 
-def check_twice(suite: Suite, search: Search, where: str) -> None:
+def check_twice(search: Search, where: str, methods: Sequence[Entry], unlearning: Unlearning) -> None:
     """Raises SuiteError for two entries of one method between which a search may find no difference."""
 
-    def settled(entry: MethodEntry) -> dict[str, Any]:
+    def settled(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """What the search leaves as it is, by name."""
-        method, given = METHODS.get(entry.name), entry.model_extra or {}
-        own = options_of(method, given)
-        options = {name: getattr(suite.unlearning, name) for name in OPTIONS}
-        free = asked(method, search.hyperparameters) - own.keys()
-        return {n: v for n, v in options.items() if n not in free and n not in method.spaces()} | given | own
+        method = METHODS.get(name)
+        free = asked(method, search.hyperparameters) | method.spaces().keys()
+        options = {option: getattr(unlearning, option) for option in OPTIONS if option not in free}
+        return options | dict(given) | options_of(method, given)
 
-    for number, entry in enumerate(suite.methods):
-        for other in suite.methods[:number]:
-            if other.name != entry.name:
-                continue
-            ours, theirs = settled(entry), settled(other)
-            if not any(ours[key] != theirs[key] for key in ours.keys() & theirs.keys()):
-                raise SuiteError(
-                    f"{where}: methods[{number}]: a search may choose the same for both entries of {entry.name}: give one hyperparameter another value in "
-                    "each, or tune them in suites of their own."
-                )
+    for number, (name, ours) in enumerate(methods):
+        for other, theirs in methods[:number]:
+            if other == name:
+                one, two = settled(name, ours), settled(name, theirs)
+                if not any(one[key] != two[key] for key in one.keys() & two.keys()):
+                    raise SuiteError(
+                        f"{where}: methods[{number}]: a search may choose the same for both entries of {name}: give one hyperparameter another value in "
+                        "each, or tune them in suites of their own."
+                    )

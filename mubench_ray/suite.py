@@ -18,7 +18,7 @@ from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.registry import load_plugin
 from mubench_ray.schema import Listed, Named, Part, Rate, Ratio, Seed, listed
 from mubench_ray.search import options_of
-from mubench_ray.search_schema import Search, check_search, with_preset_methods
+from mubench_ray.search_schema import Search, check_search, set_by_preset
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Budget, Unlearning
 
@@ -72,8 +72,8 @@ class ModelEntry(Part):
 
 
 class MethodEntry(BaseModel):
-    """A method; every further key is one of its hyperparameters, or of ``batch_size``, ``weight_decay`` and ``optimizer`` in the place of ``unlearning``'s. ``lrs``
-    replaces the suite's grid for it."""
+    """A method; every further key is one of its hyperparameters, or of ``batch_size``, ``weight_decay`` and ``optimizer`` in the place of ``unlearning``'s.
+    ``lrs`` replaces the suite's grid for it."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -274,14 +274,14 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
             f"{where}: keep: adapters keeps what LoRA trains, and unlearning.lora is not set; use all or none."
         )
     if suite.search:
-        suite = suite.model_copy(update={"methods": with_preset_methods(suite.search, suite.methods)})
+        suite = suite.model_copy(update={"methods": [preset(suite.search, entry) for entry in suite.methods]})
     for number, entry in enumerate(suite.methods):
         try:
             entry.configured()
         except MubenchError as error:
             raise SuiteError(f"{where}: methods[{number}]: {error}") from error
     if suite.search:
-        check_search(suite, suite.search, where)
+        check_searched(suite, suite.search, where)
     if suite.halves:
         check_halves(suite, where)
     return suite
@@ -329,6 +329,23 @@ def check_sampler(suite: Suite, where: str) -> Suite:
             "name one."
         )
     return suite
+
+
+def preset(search: Search, entry: MethodEntry) -> MethodEntry:
+    """The entry, with what the search's preset sets beside it."""
+    added = set_by_preset(search, entry.name, entry.model_extra or {})
+    return MethodEntry.model_validate(entry.model_dump() | added) if added else entry
+
+
+def check_searched(suite: Suite, search: Search, where: str) -> None:
+    """Raises SuiteError where a search would see what is reported, or cannot be."""
+    if suite.sequence:
+        raise SuiteError(
+            f"{where}: search: a sequence of deletions cannot be searched; tune the method without it first."
+        )
+    methods = [(entry.name, entry.model_extra or {}) for entry in suite.methods]
+    reported, observed = {*suite.seeds, *(suite.training_seeds or [])}, {entry.name for entry in suite.observations}
+    check_search(search, where, methods, reported, observed, suite.unlearning)
 
 
 def check_halves(suite: Suite, where: str) -> None:

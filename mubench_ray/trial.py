@@ -166,9 +166,9 @@ class Trial(Frozen):
     ``half`` makes it one of a shadow pool: D is then that random half of the training set.
     ``budget_epochs`` is given where the checkpoint itself is the original and nothing can be retrained: the passes over D_R that stand for the
     retrain's cost, as the task declares them.
-    ``tuned`` says how the method was tuned, where it was; ``lr``, ``hyperparameters`` and those of ``unlearning`` that it lists as ``options`` are then what was
-    chosen for this ratio. ``sequence`` says
-    that it is a step of a sequence of deletions, the first one too. Neither decides anything of the outcome, and neither is a part of the id.
+    ``tuned`` says how the method was tuned, where it was; ``lr``, ``hyperparameters`` and those of ``unlearning`` that it lists as ``options`` are then what
+    was chosen for this ratio. ``sequence`` says that it is a step of a sequence of deletions, the first one too. Neither decides anything of the outcome,
+    and neither is a part of the id.
     """
 
     task: str

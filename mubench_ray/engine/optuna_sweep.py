@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import optuna
@@ -30,9 +31,11 @@ class OptunaSweep(Sweep):
         space = {name: domain(each) for name, each in searched.spaces.items()}
         modes = ["min"] * len(objectives)
         # An empty space has one configuration, which needs no searcher.
-        sampler = optuna.samplers.NSGAIIISampler(seed=seed) if by == "nsga3" else None
-        seeded = {"sampler": sampler} if sampler else {"seed": seed}
-        self._searcher = OptunaSearch(space, metric=objectives, mode=modes, **seeded) if space else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.NSGAIIISampler(seed=seed) if by == "nsga3" else None
+        own = None if sampler else seed
+        self._searcher = OptunaSearch(space, objectives, modes, sampler=sampler, seed=own) if space else None
 
     def ask(self) -> list[Configuration]:
         """The next generation."""
