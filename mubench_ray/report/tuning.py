@@ -15,6 +15,9 @@ from mubench_ray.results.marks import legend
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
 
+#: What a strategy is called where it is not its name.
+STRATEGIES = {"nsga3": "NSGA-III"}
+
 
 def tuning_block(report: Report) -> Block:
     """A row a method and cell: how many configurations were tried and usable, the chosen one, its loss, what became of its trials, and the cost of all of
@@ -49,8 +52,9 @@ def tuning_block(report: Report) -> Block:
     weights = (search.get("objectives") or {}).items()
     join, by = (", ", "the Euclidean norm of ") if search.get("chosen_by") == "norm" else (" + ", "")
     objectives = join.join(f"{weight:.3g} {name}{marks.measure(name)}" for name, weight in weights)
+    strategy = str(search.get("strategy", ""))
     told = (
-        f"{str(search.get('strategy', '')).capitalize()} search on the selection seeds {seeds_of(report, search)}, on D_V and never on "
+        f"{STRATEGIES.get(strategy, strategy.capitalize())} search on the selection seeds {seeds_of(report, search)}, on D_V and never on "
         f"D_Test; judged by {by}{objectives} (lower is better; of a metric where higher is better its distance to the best value counts){one_of(search)}. "
         f"In all {trials:,} search trials, {flos:.2e} FLOs of unlearning, those that diverged, failed or ran out of memory with what they had spent by then"
     )
