@@ -99,10 +99,15 @@ def show_plan(plan: Plan, trials: bool) -> None:
     if suite.search:
         from mubench_ray.engine.tuning import planned_search
 
-        how = f"{suite.search.strategy} search"
-        console.print(
-            f"{how}: at most {planned_search(suite):,} trials before those, on seeds of their own {suite.search.seeds}"
+        search = suite.search
+        shared = sorted({*suite.seeds, *(suite.training_seeds or [])} & set(search.seeds))
+        own = (
+            f"seeds {search.seeds}, of which {shared} are reported too"
+            if shared
+            else f"seeds of their own {search.seeds}"
         )
+        console.print(f"{search.strategy} search: at most {planned_search(suite):,} trials before those, on {own}")
+        console.print(f"chosen: {search.told}")
     for part in plan.left_out:
         console.print(styled(("left out", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
     for part in plan.unobservable:

@@ -1,22 +1,23 @@
 """Search on equal terms: which configurations of a method are tried, how each is judged, which one is chosen. Plain Python.
 
-Deep Unlearn (arXiv 2410.01276) tunes every method with 3 sweeps of 100 trials on four losses:
-|RA - RA_r| / 3 + |FA - FA_r| / 3 + |VA - VA_r| / 3 + Disc(D_V). MU-Bench (arXiv 2406.14796) takes the best learning rate of its grid.
+Deep Unlearn (arXiv 2410.01276) tunes every method with 3 sweeps of 100 trials on four losses, |RA - RA_r| / 3, |FA - FA_r| / 3, |VA - VA_r| / 3 and Disc(D_V);
+its code takes the trial for which their Euclidean norm is smallest. MU-Bench (arXiv 2406.14796) takes the best learning rate of its grid.
 Nothing that is judged here reads D_Test.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.methods import METHODS, LearningRate
+from mubench_ray.methods import METHODS, LearningRate, Method
 from mubench_ray.methods.base import Space
 from mubench_ray.metrics import METRICS
 from mubench_ray.metrics.base import SPLITS, reads, source
@@ -24,37 +25,109 @@ from mubench_ray.metrics.selection import OBJECTIVES as OBJECTIVES
 from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.randomness import numpy_generator
 from mubench_ray.status import is_usable
+from mubench_ray.trial import CONTROLS, Unlearning
+
+#: By what the best configuration is found: the smallest sum of its losses, or their smallest Euclidean norm.
+CHOSEN_BY: dict[str, Callable[[Sequence[float]], float]] = {"sum": sum, "norm": lambda losses: math.hypot(*losses)}
+#: Options of the trial that may be set beside a method, and searched, like its hyperparameters (one of its own of that name comes first), and where they are
+#: searched unless a suite says where: batch sizes and decay as in Deep Unlearn.
+OPTIONS = {
+    "batch_size": Space("choice", choices=(64, 128, 256)),
+    "weight_decay": Space("log_uniform", 1e-5, 1e-1),
+    "optimizer": Space("choice", choices=("adam", "sgd")),
+}
+#: Those that only gradient steps read.
+OF_STEPS = ("weight_decay", "optimizer")
+#: A grid of at most so many points is thinned by a permutation of them all (4 bytes each); of a larger one points are drawn until enough of them differ.
+PERMUTED = 2**24
+#: More points than this are no grid that anybody runs as a whole.
+WHOLE = 10**6
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a search decides: a method's hyperparameters, all of them, and its learning rate (None where it takes no gradient steps)."""
+    """What a search decides: a method's hyperparameters, all of them, its learning rate (None where it takes no gradient steps), and those options of the trial
+    that are searched."""
 
     hyperparameters: dict[str, Any]
     lr: float | None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """The searched part of a method: a space for each hyperparameter (and for ``lr``), and the values of what is not searched."""
+    """The searched part of a method: a space for each hyperparameter (for ``lr`` and for options of the trial too), and the values of what is not searched.
+
+    ``own`` are the method's own spaces, which say what a hyperparameter may be wherever it is searched.
+    """
 
     spaces: dict[str, Space]
     fixed: Configuration
+    own: Mapping[str, Space] = field(default_factory=dict)
+
+    @property
+    def options(self) -> list[str]:
+        """The searched options of the trial."""
+        return sorted(name for name in self.spaces if name in OPTIONS and name not in self.own)
 
     def configuration(self, drawn: Mapping[str, Any]) -> Configuration:
         """The whole configuration of drawn values; raises MubenchError for one out of range."""
-        values = {name: self.spaces[name].check(name, value) for name, value in drawn.items()}
+        values = {name: self.own.get(name, self.spaces[name]).check(name, value) for name, value in drawn.items()}
         # One value, one text, as in ``Method.configure``.
         known = self.fixed.hyperparameters
         values = {name: known[name] if value == known.get(name) else value for name, value in values.items()}
         lr = values.pop("lr", self.fixed.lr)
-        said = {name: value for name, value in values.items() if value != self.spaces[name].unsaid}
-        return Configuration({**self.fixed.hyperparameters, **said}, lr)
+        options = {name: values.pop(name) for name in self.options if name in values}
+        said = {name: value for name, value in values.items() if value != self.own.get(name, self.spaces[name]).unsaid}
+        return Configuration({**self.fixed.hyperparameters, **said}, lr, {**self.fixed.options, **options})
 
     def at_edge(self, chosen: Configuration) -> list[str]:
         """What of a chosen configuration lies at the edge of what was searched (``Space.at_edge``)."""
-        values = {**chosen.hyperparameters, "lr": chosen.lr}
-        return [name for name, space in self.spaces.items() if name in values and space.at_edge(values[name])]
+        values = {**chosen.hyperparameters, **chosen.options, "lr": chosen.lr}
+        # What a hyperparameter may be is said by its own space, wherever a suite has it searched.
+        bounds = {
+            name: (space.least if space.least is not None else space.low, space.most)
+            for name, space in self.own.items()
+        }
+        spaces = {
+            n: replace(s, least=bounds[n][0], most=bounds[n][1]) if n in bounds else s for n, s in self.spaces.items()
+        }
+        return [name for name, space in spaces.items() if name in values and space.at_edge(values[name])]
+
+
+def options_of(method: type[Method], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the trial among what is set beside a method, checked; raises MubenchError for a value that is none, and where it would change nothing."""
+    found = {name: value for name, value in given.items() if name in OPTIONS and name not in method.spaces()}
+    for name in found:
+        if method.name in CONTROLS or (name in OF_STEPS and not method.uses_lr):
+            why = "unlearns nothing" if method.name in CONTROLS else "takes no gradient steps"
+            raise MubenchError(f"method {method.name} {why}, and {name} would change nothing: leave it out.")
+    return {name: check_option(f"{method.name}.{name}", name, value) for name, value in found.items()}
+
+
+def check_option(told: str, name: str, value: Any) -> Any:
+    """The value of an option of the trial in its type; raises MubenchError, in which it is called ``told``."""
+    try:
+        return getattr(Unlearning.model_validate({name: value}), name)
+    except ValidationError as error:
+        raise MubenchError(f"{told} = {value!r}: {error.errors()[0]['msg']}.") from None
+
+
+def asked(method: type[Method], searched: str | Sequence[str]) -> set[str]:
+    """Names of what is searched of a method, ``lr`` and options of the trial among them: of ``all`` everything of its own that it has searched."""
+    words = {searched} if isinstance(searched, str) else set(searched)
+    if "all" in words:
+        words |= {"lr", *(name for name, space in method.spaces().items() if space.searched)}
+    options = OPTIONS.keys() - (set() if method.uses_lr else set(OF_STEPS))
+    return words & {*method.spaces(), *options, *(["lr"] if method.uses_lr else [])}
+
+
+def lr_space(lrs: Sequence[float | None], grid: bool) -> Space | None:
+    """Where a learning rate is searched: among ``lrs`` in a grid, else log-uniformly between the smallest and the largest; None where there is but one."""
+    choices = tuple(sorted({lr for lr in lrs if lr is not None}))
+    if len(choices) < 2:
+        return None
+    return Space("choice", choices=choices) if grid else Space("log_uniform", choices[0], choices[-1])
 
 
 def ranges(
@@ -63,25 +136,39 @@ def ranges(
     lrs: Sequence[float | None] | LearningRate,
     searched: str | Sequence[str],
     grid: bool,
+    said: Mapping[str, Space] | None = None,
 ) -> Ranges:
-    """What is searched of a method: ``searched`` is ``all``, ``lr`` or names; what a suite sets by hand stays as it is.
+    """What is searched of a method: ``searched`` is ``all``, ``lr`` or names, ``all`` among them; what a suite sets by hand, ``given``, stays as it is.
 
     The learning rate is searched among ``lrs`` in a grid, else log-uniformly between the smallest and the largest; or, where they are the method's own,
-    through its range.
+    through its range, that of every optimiser where the optimiser is searched too.
+
+    ``said`` are the spaces that take the place of the method's own, of those of OPTIONS and of what ``lrs`` say. Raises MubenchError for one that holds what
+    the method refuses.
     """
-    cls = METHODS.get(method)
-    given = cls.with_preset(given)
-    everything = {name for name, space in cls.spaces().items() if space.searched}
-    names = everything if searched == "all" else {searched} if isinstance(searched, str) else set(searched)
-    spaces = {name: space for name, space in cls.spaces().items() if name in names and name not in given}
-    rates = [lrs.default] if isinstance(lrs, LearningRate) else list(lrs)
+    cls, said = METHODS.get(method), said or {}
+    options = options_of(cls, given)
+    own, given = cls.spaces(), cls.with_preset({name: value for name, value in given.items() if name not in options})
+    names = asked(cls, searched) - given.keys() - options.keys()
+    for name in said.keys() & names:
+        check = own[name].check if name in own else Space("log_uniform").check if name == "lr" else None
+        for value in said[name].choices if said[name].kind == "choice" else (said[name].low, said[name].high):
+            told = f"search.spaces.{name} of {method}"
+            check(told, value) if check else check_option(told, name, value)
+    found = {name: said.get(name, space) for name, space in (OPTIONS | own).items() if name in names}
+    # The order of the spaces is that of a draw: the method's own in theirs, then the learning rate, then options of the trial.
+    spaces = {name: found[name] for name in own if name in found}
+    if isinstance(lrs, LearningRate):
+        own_rates = [cls.learning_rates[name] for name in found["optimizer"].choices] if "optimizer" in found else [lrs]
+        rates = [lrs.default]
+        lr = Space("log_uniform", min(rate.low for rate in own_rates), max(rate.high for rate in own_rates))
+    else:
+        rates, lr = list(lrs), lr_space(lrs, grid)
+    if "lr" in names and (lr := said.get("lr") or lr):
+        spaces["lr"] = lr
+    spaces |= {name: space for name, space in found.items() if name not in own}
     fixed = Configuration(cls.configure(given).hyperparameters(), rates[0] if cls.uses_lr else None)
-    if isinstance(lrs, LearningRate) and (searched == "all" or "lr" in names):
-        spaces["lr"] = Space("log_uniform", lrs.low, lrs.high)
-    elif cls.uses_lr and len(set(rates)) > 1 and (searched == "all" or "lr" in names):
-        choices = tuple(sorted({lr for lr in rates if lr is not None}))
-        spaces["lr"] = Space("choice", choices=choices) if grid else Space("log_uniform", choices[0], choices[-1])
-    return Ranges(spaces, fixed)
+    return Ranges(spaces, fixed, own)
 
 
 def draw(space: Space, rng: np.random.Generator) -> Any:
@@ -131,13 +218,55 @@ class Listed(Sweep):
         return asked
 
 
+def grid_axes(searched: Ranges, per_range: int) -> dict[str, list[Any]]:
+    """The values of a grid along each of its spaces."""
+    return {name: points(space, per_range) for name, space in searched.spaces.items()}
+
+
+def grid_size(searched: Ranges, per_range: int, most: int | None) -> int:
+    """How many configurations ``grid_sweep`` has; nothing is drawn for it. Raises MubenchError for a whole grid that nobody can run."""
+    size = math.prod(map(len, grid_axes(searched, per_range).values()))
+    if most is None and size > WHOLE:
+        named = ", ".join(searched.spaces)
+        raise MubenchError(
+            f"search: a grid over {named} at {per_range} points each has {size:,} configurations, more than anybody runs: say how many in trials, or search "
+            "fewer hyperparameters."
+        )
+    return size if most is None else min(size, most)
+
+
 def grid_sweep(searched: Ranges, per_range: int, most: int | None, seed: int) -> Listed:
-    """The grid over all ranges; where it holds more than ``most`` configurations, so many of them, drawn without replacement."""
-    names = list(searched.spaces)
-    grid = list(product(*(points(searched.spaces[name], per_range) for name in names)))
-    if most is not None and len(grid) > most:
-        grid = [grid[i] for i in sorted(numpy_generator("grid", seed).permutation(len(grid))[:most])]
-    return Listed(searched.configuration(dict(zip(names, values))) for values in grid)
+    """The grid over all ranges; where it holds more than ``most`` configurations, so many of them, drawn without replacement. No more of the grid is made than
+    what is drawn of it."""
+    axes = grid_axes(searched, per_range)
+    size = math.prod(lengths := tuple(map(len, axes.values())))
+    count = grid_size(searched, per_range, most)
+    numbers = range(size) if count == size else thinned(lengths, count, seed)
+    return Listed(searched.configuration(grid_point(axes, number)) for number in numbers)
+
+
+def grid_point(axes: Mapping[str, Sequence[Any]], number: int) -> dict[str, Any]:
+    """The ``number``-th point of a grid, whose last axis runs fastest."""
+    found = {}
+    for name in reversed(list(axes)):
+        number, at = divmod(number, len(axes[name]))
+        found[name] = axes[name][at]
+    return {name: found[name] for name in axes}
+
+
+@functools.lru_cache(maxsize=64)
+def thinned(lengths: tuple[int, ...], count: int, seed: int) -> tuple[int, ...]:
+    """Numbers of ``count`` points of a grid with axes of these lengths, without replacement, rising."""
+    rng, size = numpy_generator("grid", seed), math.prod(lengths)
+    if size <= PERMUTED:
+        order = np.arange(size, dtype=np.int32)
+        rng.shuffle(order)
+        return tuple(sorted(order[:count].tolist()))
+    drawn: set[int] = set()
+    while len(drawn) < count:
+        # Along each axis on its own: the whole may have more points than an integer of numpy's can number.
+        drawn.add(functools.reduce(lambda number, length: number * length + int(rng.integers(length)), lengths, 0))
+    return tuple(sorted(drawn))
 
 
 def random_sweep(searched: Ranges, count: int, seed: int) -> Listed:
@@ -169,6 +298,18 @@ def check_objectives(objectives: Mapping[str, float]) -> dict[str, float]:
             raise MubenchError(f"objective {name!r}: weight {weight:g} is not above 0.")
         checked[name] = float(weight)
     return checked
+
+
+def check_norm(objectives: Mapping[str, float]) -> None:
+    """Raises MubenchError for an objective whose loss may lie below 0, which a Euclidean norm would take for large."""
+    for name in objectives:
+        metric = METRICS.get(name)
+        lowest = {"lower": metric.low, "higher": 0.0 if math.isfinite(metric.high) else -math.inf, "neither": 0.0}
+        if lowest[metric.direction] < 0:
+            raise MubenchError(
+                f"objective {name!r}: its loss has no best value of 0, and a Euclidean norm would take what is far below 0 for bad. Choose by their sum "
+                "(chosen_by: sum), or take another metric."
+            )
 
 
 def origin(need: str) -> frozenset[str] | None:
@@ -206,7 +347,7 @@ def mean_losses(per_seed: Sequence[tuple[float, ...] | None]) -> tuple[float, ..
     return tuple(float(value) for value in np.mean(usable, axis=0))
 
 
-def choose(judged: Sequence[tuple[Configuration, tuple[float, ...] | None]]) -> int | None:
-    """Index of the configuration with the smallest sum of losses, the first of equals; None where none is usable."""
-    usable = [(sum(found), i) for i, (_, found) in enumerate(judged) if found is not None]
+def choose(judged: Sequence[tuple[Configuration, tuple[float, ...] | None]], by: str = "sum") -> int | None:
+    """Index of the configuration with the smallest sum of losses, or the smallest norm (CHOSEN_BY), the first of equals; None where none is usable."""
+    usable = [(CHOSEN_BY[by](found), i) for i, (_, found) in enumerate(judged) if found is not None]
     return min(usable)[1] if usable else None

@@ -6,28 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
 from mubench_ray.forget import SAMPLERS, Sampler
 from mubench_ray.forget.from_file import FromFile
 from mubench_ray.methods import METHODS, LearningRate, Method
-from mubench_ray.metrics.base import reads
 from mubench_ray.models import MODELS
 from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.registry import load_plugin
-from mubench_ray.search import OBJECTIVES, check_objectives
+from mubench_ray.schema import Listed, Named, Part, Rate, Ratio, Seed, listed
+from mubench_ray.search import options_of
+from mubench_ray.search_schema import Search, check_search, set_by_preset
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Budget, Unlearning
 
@@ -37,18 +28,6 @@ SEEDS = [42, 87, 21, 100, 13]
 LRS = [1e-5, 5e-5, 1e-4, 5e-4]
 
 
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-Listed = BeforeValidator(_listed)
-Named = BeforeValidator(_named)
-Ratio = Annotated[float, Field(gt=0, lt=100)]
-Rate = Annotated[float, Field(gt=0)]
 #: Tags of what learning rates are: no parts of a key, and said in no message.
 OWN, GRID = "each method's own", "a grid"
 
@@ -68,14 +47,6 @@ Rates = Annotated[
     Annotated[Literal["default"], Tag(OWN)] | Annotated[list[Rate], Listed, Field(min_length=1), Tag(GRID)],
     Discriminator(_which_rates),
 ]
-#: What numpy and scikit-learn take as a seed.
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class Part(BaseModel):
-    """A part of a suite: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class TaskEntry(Part):
@@ -122,7 +93,8 @@ class ModelEntry(Part):
 
 
 class MethodEntry(BaseModel):
-    """A method; every further key is one of its hyperparameters. ``lrs`` replaces the suite's learning rates for it."""
+    """A method; every further key is one of its hyperparameters, or of ``batch_size``, ``weight_decay`` and ``optimizer`` in the place of ``unlearning``'s.
+    ``lrs`` replaces the suite's learning rates for it."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -134,9 +106,20 @@ class MethodEntry(BaseModel):
     def _known(cls, name: str) -> str:
         return METHODS.canonical(name)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the trial that are set beside it; raises MubenchError."""
+        return options_of(METHODS.get(self.name), self.model_extra or {})
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """What else is set beside it."""
+        options = self.options
+        return {name: value for name, value in (self.model_extra or {}).items() if name not in options}
+
     def configured(self) -> Method:
         """The method with its hyperparameters; raises MubenchError."""
-        return METHODS.get(self.name).configure(self.model_extra or {})
+        return METHODS.get(self.name).configure(self.hyperparameters)
 
 
 class ObservationEntry(BaseModel):
@@ -201,52 +184,6 @@ class Resources(Part):
     wait_for_nodes: float = Field(default=900.0, ge=0)
 
 
-#: What the two papers do.
-PRESETS: dict[str, dict[str, Any]] = {
-    "mu_bench": {"strategy": "grid", "trials": None, "hyperparameters": "lr"},
-    "deep_unlearn": {"strategy": "optuna", "trials": 100, "sweeps": 3},
-}
-
-
-class Search(Part):
-    """A search on equal terms before the reported trials: the same number of configurations for every method, on seeds that are not reported.
-
-    ``preset`` fills in what a paper does: ``mu_bench`` (the best learning rate of the grid) or ``deep_unlearn`` (3 sweeps of 100 configurations).
-    """
-
-    preset: Literal["mu_bench", "deep_unlearn"] | None = None
-    strategy: Literal["grid", "random", "optuna"] = "random"
-    #: Configurations a sweep and method; None takes the whole grid.
-    trials: int | None = Field(default=20, ge=1)
-    sweeps: int = Field(default=1, ge=1)
-    #: Selection seeds: every configuration is tried with each (its original and retrain are trained with it too).
-    seeds: Annotated[list[Seed], Listed] = Field(default=[1001], min_length=1)
-    #: What is searched: ``all``, ``lr``, or names of hyperparameters; what the suite sets by hand is never searched.
-    hyperparameters: str | list[str] = "all"
-    #: Metrics with their weights; never one that reads D_Test.
-    objectives: dict[str, float] = OBJECTIVES
-    #: Values of a continuous range in a grid, and configurations that Optuna is asked for at a time.
-    points: int = Field(default=3, ge=2)
-    generation: int = Field(default=10, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_preset(cls, content: Any) -> Any:
-        preset = PRESETS.get(content.get("preset") or "", {}) if isinstance(content, dict) else {}
-        return {**preset, **content} if preset else content
-
-    @field_validator("objectives")
-    @classmethod
-    def _usable(cls, objectives: dict[str, float]) -> dict[str, float]:
-        return check_objectives(objectives)
-
-    @model_validator(mode="after")
-    def _counted(self) -> Search:
-        if self.trials is None and self.strategy != "grid":
-            raise ValueError("trials: only a grid may leave the number of configurations open")
-        return self
-
-
 class Suite(Part):
     """A benchmark: tasks x models x methods x ratios x seeds x learning rates, and how they run."""
 
@@ -299,12 +236,16 @@ class Suite(Part):
             if options
         ]
         content = {name: value for name, value in content.items() if name != "probes"}
-        return content | {"observations": [*_listed(content.get("observations") or []), *entries]}
+        return content | {"observations": [*listed(content.get("observations") or []), *entries]}
 
     def rate_of(self, entry: MethodEntry) -> LearningRate | None:
         """The method's own learning rate and its range, where the suite asks for those."""
         own = METHODS.get(entry.name).learning_rates
-        return own[self.unlearning.optimizer] if own and (entry.lrs or self.lrs) == "default" else None
+        return (
+            own[entry.options.get("optimizer", self.unlearning.optimizer)]
+            if own and (entry.lrs or self.lrs) == "default"
+            else None
+        )
 
     def lrs_of(self, entry: MethodEntry) -> list[float | None]:
         """The learning rates that a method runs at; one None where it takes no gradient steps."""
@@ -350,7 +291,7 @@ def load_suite(path: str | Path) -> Suite:
 def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
     """Validate a suite given as a mapping; relative plugin, list and data paths count from the current folder."""
     try:
-        for plugin in _listed(content.get("plugins") or []):
+        for plugin in listed(content.get("plugins") or []):
             load_plugin(plugin)
         suite = Suite.model_validate(content)
     except MubenchError as error:
@@ -371,14 +312,16 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
             f"{where}: keep: adapters keeps what LoRA trains, and unlearning.lora is not set; use all or none."
         )
     if suite.search:
-        check_search(suite, suite.search, where)
-    if suite.halves:
-        check_halves(suite, where)
+        suite = suite.model_copy(update={"methods": [preset(suite.search, entry) for entry in suite.methods]})
     for number, entry in enumerate(suite.methods):
         try:
             entry.configured()
         except MubenchError as error:
             raise SuiteError(f"{where}: methods[{number}]: {error}") from error
+    if suite.search:
+        check_searched(suite, suite.search, where)
+    if suite.halves:
+        check_halves(suite, where)
     return suite
 
 
@@ -426,6 +369,23 @@ def check_sampler(suite: Suite, where: str) -> Suite:
     return suite
 
 
+def preset(search: Search, entry: MethodEntry) -> MethodEntry:
+    """The entry, with what the search's preset sets beside it."""
+    added = set_by_preset(search, entry.name, entry.model_extra or {})
+    return MethodEntry.model_validate(entry.model_dump() | added) if added else entry
+
+
+def check_searched(suite: Suite, search: Search, where: str) -> None:
+    """Raises SuiteError where a search would see what is reported, or cannot be."""
+    if suite.sequence:
+        raise SuiteError(
+            f"{where}: search: a sequence of deletions cannot be searched; tune the method without it first."
+        )
+    methods = [(entry.name, entry.model_extra or {}) for entry in suite.methods]
+    reported, observed = {*suite.seeds, *(suite.training_seeds or [])}, {entry.name for entry in suite.observations}
+    check_search(search, where, methods, reported, observed, suite.unlearning)
+
+
 def check_halves(suite: Suite, where: str) -> None:
     """Raises SuiteError for what a pool of shadow models cannot be combined with."""
     originals = any(model.original for task in suite.tasks for model in suite.models_of(task))
@@ -442,39 +402,6 @@ def check_halves(suite: Suite, where: str) -> None:
     for key, reason in wrong.items():
         if reason:
             raise SuiteError(f"{where}: halves cannot go with {key}: {reason}.")
-
-
-def check_search(suite: Suite, search: Search, where: str) -> None:
-    """Raises SuiteError where a search would see what is reported, or cannot be."""
-    reported = {*suite.seeds, *(suite.training_seeds or [])}
-    if shared := sorted(reported & set(search.seeds)):
-        raise SuiteError(
-            f"{where}: search.seeds: {shared[0]} is a reporting seed too; selection needs seeds of its own."
-        )
-    looked_at = {entry.name for entry in suite.observations}
-    for objective in search.objectives:
-        for name, kind in OBSERVATIONS:
-            if kind.asked and name not in looked_at and any(map(kind.is_given, reads(objective))):
-                raise SuiteError(
-                    f"{where}: search.objectives: {objective} reads what observation {name} gives, which the suite does not ask for: name it under "
-                    "observations, or take another objective."
-                )
-    if suite.sequence:
-        raise SuiteError(
-            f"{where}: search: a sequence of deletions cannot be searched; tune the method without it first."
-        )
-    for number, entry in enumerate(suite.methods):
-        for other in suite.methods[:number]:
-            ours, theirs = entry.model_extra or {}, other.model_extra or {}
-            if other.name == entry.name and not any(ours[key] != theirs[key] for key in ours.keys() & theirs.keys()):
-                raise SuiteError(
-                    f"{where}: methods[{number}]: a search may choose the same for both entries of {entry.name}: give one hyperparameter another value in "
-                    "each, or tune them in suites of their own."
-                )
-    given = search.hyperparameters
-    for name in [] if given in ("all", "lr") else [given] if isinstance(given, str) else given:
-        if name != "lr" and not any(name in METHODS.get(entry.name).spaces() for entry in suite.methods):
-            raise SuiteError(f"{where}: search.hyperparameters: no method of the suite has {name!r}.")
 
 
 def _explain(fault: ErrorDetails) -> str:

@@ -166,8 +166,9 @@ class Trial(Frozen):
     ``half`` makes it one of a shadow pool: D is then that random half of the training set.
     ``budget_epochs`` is given where the checkpoint itself is the original and nothing can be retrained: the passes over D_R that stand for the
     retrain's cost, as the task declares them.
-    ``tuned`` says how the method was tuned, where it was; ``lr`` and ``hyperparameters`` are then what was chosen for this ratio. ``sequence`` says
-    that it is a step of a sequence of deletions, the first one too. Neither decides anything of the outcome, and neither is a part of the id.
+    ``tuned`` says how the method was tuned, where it was; ``lr``, ``hyperparameters`` and those of ``unlearning`` that it lists as ``options`` are then what
+    was chosen for this ratio. ``sequence`` says that it is a step of a sequence of deletions, the first one too. Neither decides anything of the outcome,
+    and neither is a part of the id.
     """
 
     task: str
@@ -296,7 +297,7 @@ ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts",
     "versions": "parts",  # of task, model, sampler: setting; of a plugin's method: contender; method and loop: of rows that differ the latest count
     "sequence": "contender",
     "lists": "parts",  # where it is given, it stands for the list of the ratio
-    "tuned": "parts",  # where it is given, it stands for lr and hyperparameters
+    "tuned": "parts",  # where it is given, it stands for lr, hyperparameters and those options of unlearning that were searched
 }
 
 
@@ -321,9 +322,11 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     contender = {"method": method}
     if method not in CONTROLS:  # nothing of what follows changes a control
         contender |= {name: trial.get(name) for name in ("hyperparameters", "lr")}
-        if trial.get("tuned"):
-            contender = {"method": method, "tuned": trial["tuned"]}
-        contender |= {"unlearning": _changed(Unlearning, trial.get("unlearning"))}
+        unlearning = _changed(Unlearning, trial.get("unlearning"))
+        if tuned := trial.get("tuned"):
+            contender = {"method": method, "tuned": tuned}
+            unlearning = {key: value for key, value in unlearning.items() if key not in tuned.get("options", ())}
+        contender |= {"unlearning": unlearning}
         contender |= {"budget": _changed(Budget, trial.get("budget"))}
         contender |= {"sequence": bool(trial.get("sequence") or trial.get("after"))}
     # Another version of a method of ours replaces the one before (``repetitions``); another one of a plugin's code is another method.

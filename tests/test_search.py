@@ -1,19 +1,25 @@
 """What a search tries, how it judges and chooses."""
 
+import itertools
 import math
+import re
+import tracemalloc
 
 import pytest
 
 from mubench_ray.errors import MubenchError, SuiteError
+from mubench_ray.methods import METHODS
 from mubench_ray.methods.base import Space
 from mubench_ray.metrics import METRICS, base
 from mubench_ray.observations import OBSERVATIONS, Observation
+from mubench_ray.randomness import numpy_generator
 from mubench_ray.search import (
     OBJECTIVES,
     Configuration,
     Ranges,
     check_objectives,
     choose,
+    grid_size,
     grid_sweep,
     losses,
     mean_losses,
@@ -63,6 +69,79 @@ def test_a_grid_that_is_too_large_is_thinned_to_the_same_number_for_every_method
     assert len(thinned) == 7 and len({str(each) for each in thinned}) == 7
 
 
+@pytest.mark.parametrize("most", [None, 5, 59, 60])
+def test_a_grid_has_the_points_of_the_whole_product(most):
+    """As they were drawn when it was made as a whole, so that ids stay."""
+    spaces = {"a": Space("uniform", 0, 1), "b": Space("choice", choices=(1, 2, 3)), "c": Space("log_uniform", 1, 9)}
+    grid = list(itertools.product(points(spaces["a"], 5), (1, 2, 3), points(spaces["c"], 4)[:4]))
+    if most is not None and len(grid) > most:
+        grid = [grid[i] for i in sorted(numpy_generator("grid", 7).permutation(len(grid))[:most])]
+    spaces["c"] = Space("choice", choices=tuple(points(spaces["c"], 4)))
+    found = grid_sweep(Ranges(spaces, Configuration({}, None)), 5, most, 7).ask()
+    assert [tuple(each.hyperparameters.values()) for each in found] == grid
+
+
+def test_no_more_of_a_grid_is_made_than_what_is_drawn_of_it():
+    """200 points along each of nine axes: more than there are numbers of 64 bits."""
+    wide = Ranges({name: Space("uniform", 0, 1) for name in "abcdefghi"}, Configuration({}, None))
+    tracemalloc.start()
+    drawn = grid_sweep(wide, 200, 50, 0).ask()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len({str(each) for each in drawn}) == 50 and peak < 2e6
+    assert drawn == grid_sweep(wide, 200, 50, 0).ask() != grid_sweep(wide, 200, 50, 1).ask()
+    assert grid_size(wide, 200, 50) == 50
+    with pytest.raises(MubenchError, match="more than anybody runs"):
+        grid_size(wide, 200, None)
+
+
+@pytest.mark.parametrize("sweep", [grid_sweep, random_sweep])
+def test_options_of_the_trial_are_searched_like_hyperparameters(sweep):
+    """Unless they are set by hand, or the method has one of its own of that name."""
+    names = ["epochs", "batch_size", "weight_decay", "optimizer"]
+    searched = ranges(
+        "ft", {"optimizer": "sgd"}, [1e-3], names, grid=True, said={"batch_size": Space("choice", choices=(8, 16))}
+    )
+    drawn = (sweep(searched, 3, 12, 0) if sweep is grid_sweep else sweep(searched, 40, 0)).ask()
+    assert {each.options["batch_size"] for each in drawn} == {8, 16}
+    assert all(each.options.keys() == {"batch_size", "weight_decay"} for each in drawn)
+    assert all(each.hyperparameters.keys() == {"epochs"} and each.lr == 1e-3 for each in drawn)
+    own = ranges("fcs", {}, [1e-3], names, grid=True)
+    assert own.options == ["batch_size", "optimizer"] and "weight_decay" in own.spaces
+
+
+def test_a_number_of_epochs_that_is_searched_as_a_whole_one_is_written_as_the_method_has_it():
+    """Ids are of the text: 5.0 epochs, and not 5."""
+    searched = ranges("ft", {}, [1e-3], "all", False, {"epochs": Space("integer", 1, 37)})
+    drawn = {repr(each.hyperparameters["epochs"]) for each in random_sweep(searched, 200, 0).ask()}
+    assert drawn == {repr(float(epochs)) for epochs in range(1, 38)} - {"5.0"} | {
+        repr(METHODS.get("ft").defaults()["epochs"])
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "said", "fault"),
+    [
+        ("rni", {"early_epochs": Space("integer", 1, 10)}, "early_epochs of rni = 1 is below 2"),
+        ("ft", {"batch_size": Space("choice", choices=(64, 0))}, "batch_size of ft = 0"),
+        ("ft", {"optimizer": Space("choice", choices=("adagrad",))}, "optimizer of ft = 'adagrad'"),
+        ("ft", {"lr": Space("uniform", 0, 1)}, "lr of ft = 0 is not above 0"),
+    ],
+)
+def test_a_space_that_holds_what_the_method_refuses_is_refused(method, said, fault):
+    with pytest.raises(MubenchError, match=re.escape(fault)):
+        ranges(method, {}, [1e-3], ["all", "batch_size", "optimizer"], False, said)
+
+
+def test_an_option_beside_a_method_that_it_does_not_change_is_refused():
+    for entry, why in (
+        ({"name": "ff", "optimizer": "sgd"}, "no gradient steps"),
+        ({"name": "original", "batch_size": 8}, "unlearns nothing"),
+    ):
+        with pytest.raises(SuiteError, match=why):
+            make_suite({**SUITE, "methods": [entry]})
+
+
 def test_points_lie_on_the_scale_of_their_range():
     assert points(Space("log_uniform", 0.01, 1), 3) == pytest.approx([0.01, 0.1, 1])
     assert points(Space("uniform", 0, 1), 3) == [0, 0.5, 1]
@@ -80,6 +159,10 @@ def test_the_best_usable_configuration_is_chosen_and_the_first_of_equals():
     one, two, three = (Configuration({"a": i}, None) for i in range(3))
     assert choose([(one, None), (two, (0.2, 0.1)), (three, (0.1, 0.2))]) == 1
     assert choose([(one, None)]) is None
+    assert (
+        choose([(one, (0.3, 0.3)), (two, (0.0, 0.5))]) == 1
+        and choose([(one, (0.3, 0.3)), (two, (0.0, 0.5))], "norm") == 0
+    )
     assert mean_losses([(0.0, 1.0), (1.0, 1.0)]) == (0.5, 1.0)
     assert mean_losses([(0.0,), None]) is None
 
@@ -162,6 +245,12 @@ def test_what_follows_the_clock_is_declared_too(plugin):
         ({"hyperparameters": ["alhpa"]}, "no method of the suite has 'alhpa'"),
         ({"strategy": "annealing"}, "search.strategy"),
         ({"trails": 3}, "Did you mean"),
+        ({"sweeps": 3, "sweeps_on": "own_seed"}, "each of 3 sweeps one of 1 seeds"),
+        ({"chosen_by": "norm", "objectives": {"retrain_time_efficiency": 1}}, "its loss has no best value of 0"),
+        ({"spaces": {"batch_size": [64]}}, "'batch_size' is searched of no method of the suite"),
+        ({"spaces": {"epochs": {"low": 5, "high": 1}}}, "high = 1 is below low = 5"),
+        ({"spaces": {"epochs": {"low": 1}}}, "the ends of a range"),
+        ({"of_tasks": {"digts": {"epochs": [1]}}}, "Did you mean 'digits'"),
     ],
 )
 def test_a_bad_search_is_refused(search, said):
@@ -171,7 +260,56 @@ def test_a_bad_search_is_refused(search, said):
 
 def test_presets_are_the_papers_and_may_be_changed():
     deep = make_suite({**SUITE, "search": {"preset": "deep_unlearn"}}).search
-    assert (deep.strategy, deep.sweeps, deep.trials, deep.objectives) == ("optuna", 3, 100, OBJECTIVES)
+    assert (deep.strategy, deep.sweeps, deep.trials, deep.objectives) == ("nsga3", 3, 100, OBJECTIVES)
+    assert (deep.chosen_by, [deep.seeds_of(sweep) for sweep in range(3)]) == ("norm", [[1001], [1002], [1003]])
     grid = make_suite({**SUITE, "search": {"preset": "mu_bench", "seeds": [7, 8]}}).search
     assert (grid.strategy, grid.trials, grid.hyperparameters, grid.seeds) == ("grid", None, "lr", [7, 8])
     assert make_suite({**SUITE, "search": {"preset": "deep_unlearn", "trials": 5}}).search.trials == 5
+    own = make_suite({**SUITE, "search": {"preset": "deep_unlearn", "spaces": {"lr": [1e-3, 1e-2]}}}).search
+    assert own.spaces["lr"].values == [1e-3, 1e-2] and own.spaces["batch_size"].values == [64, 128, 256]
+
+
+def test_deep_unlearns_released_search_is_on_reporting_seeds_and_nothing_else_differs():
+    fair, released = (
+        make_suite({**SUITE, "seeds": [*range(10)], "search": {"preset": name}}).search.model_dump()
+        for name in ("deep_unlearn", "deep_unlearn_released")
+    )
+    differ = {name for name in fair if fair[name] != released[name]}
+    assert differ == {"preset", "seeds", "seeds_shared"} and released["seeds"] == [0, 1, 2]
+    with pytest.raises(SuiteError, match="0 is a reporting seed too"):
+        make_suite({**SUITE, "seeds": [0], "search": {"preset": "deep_unlearn_released", "seeds_shared": False}})
+
+
+@pytest.mark.parametrize(
+    ("task", "epochs", "high", "batches"),
+    [("cifar10", 182, 37, (64, 128, 256)), ("mnist", 50, 10, (64, 128, 256)), ("utkface", 50, 10, (64, 128))],
+)
+def test_deep_unlearns_spaces_follow_its_epochs_and_its_task(task, epochs, high, batches):
+    search = make_suite({**SUITE, "search": {"preset": "deep_unlearn"}}).search
+    found = {
+        name: ranges(name, {}, [1e-3], search.hyperparameters, False, search.spaces_of(task, name, epochs))
+        for name in ("ft", "prmq", "scrub", "kde", "rni", "ff", "fcs")
+    }
+    assert found["ft"].spaces == {
+        "epochs": Space("integer", 1, high),
+        "lr": Space("log_uniform", 1e-5, 1e-1),
+        "batch_size": Space("choice", choices=batches),
+        "weight_decay": Space("log_uniform", 1e-5, 1e-1),
+    }
+    assert found["prmq"].spaces["epochs"] == Space("uniform", 1, high)
+    assert found["scrub"].spaces["msteps"] == found["kde"].spaces["warmup_epochs"] == Space("integer", 1, high)
+    assert found["rni"].spaces["early_epochs"] == Space("integer", 2, high)
+    # It takes no gradient steps; and of a method with a decay of its own that one is meant.
+    assert found["ff"].spaces.keys() == {"alpha", "batch_size"}
+    assert found["fcs"].options == ["batch_size"] and "weight_decay" in found["fcs"].spaces
+
+
+def test_bad_t_alone_has_adam_in_deep_unlearn_unless_the_suite_says_otherwise():
+    def options(**search):
+        entries = ["ft", "bad_t", {"name": "bad_t", "optimizer": "sgd"}]
+        suite = make_suite({**SUITE, "methods": entries, "unlearning": {"optimizer": "sgd"}, "search": search})
+        return [entry.options for entry in suite.methods]
+
+    assert options(preset="deep_unlearn") == [{}, {"optimizer": "adam"}, {"optimizer": "sgd"}]
+    with pytest.raises(SuiteError, match="may choose the same for both entries of bad_t"):
+        options()  # the suite's is SGD

@@ -30,8 +30,11 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What it is told apart by: the id of its artifact or trial; a trial that has its row has another name than one that is to be run."""
-        return observing_name(self.content.id) if self.kind == "observation" else self.content.id
+        """What it is told apart by: the id of its artifact or trial; a trial that has its row has another name than one that is to be run, and so has one of a
+        search, which may be reported too."""
+        if self.kind == "observation":
+            return observing_name(self.content.id)
+        return searching_name(self.content.id) if self.part else self.content.id
 
     @property
     def label(self) -> str:
@@ -55,3 +58,8 @@ class Job:
 def observing_name(trial_id: str) -> str:
     """The name of the job that looks at a trial which has its row."""
     return f"{trial_id}+"
+
+
+def searching_name(trial_id: str) -> str:
+    """The name of the job that runs a trial for a search."""
+    return f"search-{trial_id}"

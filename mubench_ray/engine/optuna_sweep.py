@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import optuna
@@ -14,9 +15,12 @@ from mubench_ray.search import Configuration, Ranges, Sweep
 
 
 class OptunaSweep(Sweep):
-    """``count`` configurations by TPE (multi-objective where there are several losses), ``generation`` of them at a time."""
+    """``count`` configurations, ``generation`` of them at a time, by TPE (multi-objective where there are several losses) or, ``by`` nsga3, by NSGA-III with
+    populations of 50, as Deep Unlearn's code searches; the first population is drawn at random."""
 
-    def __init__(self, searched: Ranges, objectives: list[str], count: int, generation: int, seed: int) -> None:
+    def __init__(
+        self, searched: Ranges, objectives: list[str], count: int, generation: int, seed: int, by: str = "optuna"
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)
         self._ranges, self._objectives = searched, objectives
@@ -27,7 +31,11 @@ class OptunaSweep(Sweep):
         space = {name: domain(each) for name, each in searched.spaces.items()}
         modes = ["min"] * len(objectives)
         # An empty space has one configuration, which needs no searcher.
-        self._searcher = OptunaSearch(space, metric=objectives, mode=modes, seed=seed) if space else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.NSGAIIISampler(seed=seed) if by == "nsga3" else None
+        own = None if sampler else seed
+        self._searcher = OptunaSearch(space, objectives, modes, sampler=sampler, seed=own) if space else None
 
     def ask(self) -> list[Configuration]:
         """The next generation."""

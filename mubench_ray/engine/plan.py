@@ -14,17 +14,18 @@ from pydantic import ValidationError
 from torch import nn
 
 from mubench_ray.engine.forget_sets import forget_sets
-from mubench_ray.errors import SuiteError
+from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.forget import Scored
 from mubench_ray.methods import METHODS, LearningRate, Method
 from mubench_ray.models import MODELS
 from mubench_ray.models.base import check_checkpoint
 from mubench_ray.observations.base import Kind
 from mubench_ray.results.configurations import how
-from mubench_ray.search import Configuration
-from mubench_ray.suite import MethodEntry, ModelEntry, Search, Suite, TaskEntry
+from mubench_ray.search import Configuration, Ranges, ranges
+from mubench_ray.search_schema import Search
+from mubench_ray.suite import MethodEntry, ModelEntry, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
+from mubench_ray.trial import CONTROLS, ForgetSet, Recipe, Training, Trial, Unlearning, digest
 from mubench_ray.trials.observing import Wanted, feeding, recipes, refused
 from mubench_ray.trials.versions import hashing_weights_once, scoring, step_before, versioned
 
@@ -145,6 +146,29 @@ class Combination:
         half = 0 if sampler.pool else None
         return scoring(self.task.name, self.task.subset, model.name, model.checkpoint, training, half)
 
+    @functools.cached_property
+    def unlearning(self) -> Unlearning:
+        """Options of its trials: the suite's, and what is set beside the method."""
+        return changed(self.suite.unlearning, self.entry.options)
+
+    @functools.cached_property
+    def ranges(self) -> Ranges | None:
+        """What the suite's search searches of it; None for a control, and where all that could be is set by hand. Raises SuiteError for a space that holds what
+        the method refuses."""
+        if self.entry.name in CONTROLS:
+            return None
+        search, given = search_of(self.suite), self.entry.model_extra or {}
+        said = search.spaces_of(self.task.name, self.entry.name, self.training.epochs)
+        if self.entry.lrs:  # by hand
+            said.pop("lr", None)
+        try:
+            found = ranges(
+                self.entry.name, given, self.rate or self.lrs, search.hyperparameters, search.strategy == "grid", said
+            )
+        except MubenchError as error:
+            raise SuiteError(f"{self.suite.name}: {error}") from error
+        return found if found.spaces else None
+
     def given(self) -> list[Configuration]:
         """What a suite without a search runs: the hyperparameters as they are set, at every learning rate."""
         return [Configuration(self.method.hyperparameters(), lr) for lr in self.lrs]
@@ -166,7 +190,7 @@ class Combination:
             after=steps_before(self.suite, forget.ratio) if self.method.start != "retrain" else (),
             half=training_seed if self.suite.halves else None,
             training=self.training,
-            unlearning=self.suite.unlearning,
+            unlearning=changed(self.unlearning, configuration.options),
             budget=self.suite.budget,
             budget_epochs=self.budget_epochs,
             sequence=self.suite.sequence and self.method.start != "retrain",
@@ -178,11 +202,17 @@ class Combination:
         """A trial of the combination with what the suite's search chose for it; the id is that of ``trial``."""
         trial, search = self.trial(forget, seed, training_seed, configuration), search_of(self.suite)
         rates = [f"{self.rate.low:g} to {self.rate.high:g}"] if self.rate else self.lrs
-        tuned = how(search.model_dump(), self.entry.model_extra or {}, rates)
+        options = self.ranges.options if self.ranges else []
+        tuned = how(search.model_dump(exclude_none=True), self.entry.name, self.entry.hyperparameters, rates, options)
         # What an objective reads of an observation is as the observation was made.
         if self.searched_observations:
             tuned["observations"] = [each.model_dump(mode="json") for each in self.searched_observations]
         return Trial.model_validate(trial.model_dump() | {"tuned": tuned})
+
+
+def changed(options: Unlearning, by: dict[str, Any]) -> Unlearning:
+    """The options with other values of some, each in its type."""
+    return Unlearning.model_validate(options.model_dump() | by) if by else options
 
 
 def wanted_by(suite: Suite) -> tuple[Wanted, ...]:
@@ -285,7 +315,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
             reason = combination.method.refusal(TASKS.get(task.name))
             reason = reason or refused_by_network(type(combination.method), task.name, model.name)
             examples = task.subset or TASKS.get(task.name).train_size or None
-            reason = reason or combination.method.refusal_for_options(suite.unlearning, examples)
+            reason = reason or combination.method.refusal_for_options(combination.unlearning, examples)
             if combination.budget_epochs is not None:
                 reason = reason or without_retrain(combination)
             if reason:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mubench_ray.engine.job import Job, observing_name
+from mubench_ray.engine.job import Job, observing_name, searching_name
 from mubench_ray.engine.plan import Plan, make_plan, recipes_of
 from mubench_ray.engine.schedule import Progress, Schedule
 from mubench_ray.engine.tuning import Tuning, bill, planned_search
@@ -219,14 +219,14 @@ class Work:
         """The trials known so far that are still to be run or looked at, by the names of their jobs."""
         missing = self.to_do(self.plan.trials)
         if self.tuning:
-            rows = self.tuning.rows
-            missing |= {name: trial for name, trial in self.tuning.search_trials.items() if name not in rows}
+            rows, searched = self.tuning.rows, self.tuning.search_trials
+            missing |= {searching_name(name): trial for name, trial in searched.items() if name not in rows}
         return missing
 
     @property
     def expected(self) -> int:
         """How many trials are still to be run, those that follow from a search included."""
-        observing = sum(name != trial.id for name, trial in self.missing.items())
+        observing = sum(name == observing_name(trial.id) for name, trial in self.missing.items())
         reported = self.planned - len(self.store.finished() & self.plan.trials.keys()) + observing
         if self.tuning is None:
             return reported
@@ -234,22 +234,22 @@ class Work:
             reported + planned_search(self.plan.suite) - len(self.tuning.search_trials.keys() & self.tuning.rows.keys())
         )
 
-    def ended(self, trial_id: str, result: dict[str, Any] | None) -> dict[str, Trial]:
-        """The trials that are to be run now that this one has ended."""
-        if self.tuning is None or trial_id not in self.tuning.search_trials:
+    def ended(self, name: str, result: dict[str, Any] | None) -> dict[str, Trial]:
+        """The trials that are to be run now that the job of this name has ended, by the names of theirs."""
+        job = self._jobs[name]
+        if self.tuning is None or not job.part:
             return {}
-        known = self.tuning.ended(trial_id, result)
-        chosen = {name: trial for name, trial in known.items() if name in self.tuning.reported}
-        if chosen:
-            self.plan.trials |= chosen
+        fresh = self.tuning.ended(job.content.id, result)
+        if fresh.reported:
+            self.plan.trials |= fresh.reported
             self.write_plan()
-        return self.to_do(known)
+        return {searching_name(each): trial for each, trial in fresh.searched.items()} | self.to_do(fresh.reported)
 
     def needs(self, trials: dict[str, Trial]) -> dict[str, tuple[str, ...]]:
         """What the jobs of trials, and of the artifacts that they need and that are not there yet, wait for."""
         made = ArtifactStore(self.artifacts)
-        reported = [trial for name, trial in trials.items() if not self._searched(name)]
-        searched = [trial for name, trial in trials.items() if self._searched(name)]
+        reported = [trial for name, trial in trials.items() if name != searching_name(trial.id)]
+        searched = [trial for name, trial in trials.items() if name == searching_name(trial.id)]
         needed = recipes_of(reported, self.plan.observations)
         if searched:
             needed |= recipes_of(searched, self.plan.searched_observations)
@@ -257,19 +257,16 @@ class Work:
         self._jobs |= {name: Job("artifact", recipe) for name, recipe in recipes.items()}
         self._jobs |= {name: self._job(name, trial) for name, trial in trials.items()}
         wanted: dict[str, Iterable[str]] = {
-            name: self.plan.needs(trial, self.plan.searched_observations if self._searched(name) else None)
+            name: self.plan.needs(trial, self.plan.searched_observations if self._jobs[name].part else None)
             for name, trial in trials.items()
         }
         wanted |= {name: [r.id for r in scoring_networks(recipe.forget)] for name, recipe in recipes.items()}
         return {name: tuple(n for n in jobs if n in self._jobs and n != name) for name, jobs in wanted.items()}
 
-    def _searched(self, name: str) -> bool:
-        return self.tuning is not None and name in self.tuning.search_trials
-
     def _job(self, name: str, trial: Trial) -> Job:
-        if name != trial.id:
+        if name == observing_name(trial.id):
             return Job.observing(trial, self.lacks(trial))
-        return Job("trial", trial, "search" if self._searched(name) else "")
+        return Job("trial", trial, "search" if name == searching_name(trial.id) else "")
 
     def job(self, name: str) -> Job:
         """The job of this name."""
@@ -280,13 +277,13 @@ class Work:
         return name in self._jobs and self._jobs[name].kind == "artifact"
 
     def follow(self, name: str, result: dict[str, Any] | None) -> dict[str, tuple[str, ...]]:
-        """What is to be done now that a trial has ended, like ``needs``."""
+        """What is to be done now that a job has ended, like ``needs``."""
         return self.needs(self.ended(name, result))
 
     def abandon(self, name: str, reason: str) -> None:
         """Write what is left of a trial that could not be run to its end, unless it has its row."""
         job = self._jobs[name]
-        if self.worker and (job.kind == "observation" or name not in self.store.part(job.part).finished()):
+        if self.worker and (job.kind == "observation" or job.content.id not in self.store.part(job.part).finished()):
             self.worker.give_up(job, reason)
 
     def shared_by(self) -> dict[str, int]:

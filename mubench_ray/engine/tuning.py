@@ -12,20 +12,22 @@ from itertools import product
 from typing import Any
 
 from mubench_ray.engine.plan import Combination, combinations, recipes_of, search_of, searched_by, seed_pairs, wanted_by
+from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.search import (
+    CHOSEN_BY,
     Configuration,
     Ranges,
     Sweep,
     choose,
+    grid_size,
     grid_sweep,
     losses,
     mean_losses,
     random_sweep,
-    ranges,
 )
 from mubench_ray.status import Status
 from mubench_ray.suite import Suite
-from mubench_ray.trial import CONTROLS, ForgetSet, Recipe, Trial
+from mubench_ray.trial import ForgetSet, Recipe, Trial
 from mubench_ray.trials.rows import told
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -35,16 +37,26 @@ BillOf = Callable[[Recipe], Mapping[str, Any] | None]
 
 @dataclass
 class Subject:
-    """One combination with one forget set, which is tuned on its own: its sweeps, what they found, the choice."""
+    """One combination with one forget set, which is tuned on its own: its sweeps, the number of the one that is asked, what they found, the choice."""
 
     combination: Combination
     forget: ForgetSet
     sweeps: list[Sweep]
+    sweep: int = 0
     asked: list[Configuration] = field(default_factory=list)
     judged: list[tuple[Configuration, tuple[float, ...] | None]] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)
     chosen: Configuration | None = None
     done: bool = False
+
+
+@dataclass
+class Fresh:
+    """Trials that have become known, by id: those of the search that have no row, and those that are to be reported. One may be both, where selection seeds are
+    reported too."""
+
+    searched: dict[str, Trial] = field(default_factory=dict)
+    reported: dict[str, Trial] = field(default_factory=dict)
 
 
 class Tuning:
@@ -65,13 +77,13 @@ class Tuning:
             for forget in combination.forget_sets
         ]
         self._of: dict[str, list[Subject]] = {}
-        self._fresh: dict[str, Trial] = {}
+        self._fresh = Fresh()
         for subject in self._subjects:
             self._go_on(subject)
 
     def _sweeps(self, combination: Combination) -> list[Sweep]:
         """The sweeps of a combination; none where there is nothing to tune."""
-        search, searched = self.search, searched_ranges(combination)
+        search, searched = self.search, combination.ranges
         if searched is None:
             return []
         if search.strategy == "grid":
@@ -81,12 +93,13 @@ class Tuning:
             return [random_sweep(searched, count, sweep) for sweep in range(search.sweeps)]
         from mubench_ray.engine.optuna_sweep import OptunaSweep
 
-        names = list(search.objectives)
-        return [OptunaSweep(searched, names, count, search.generation, sweep) for sweep in range(search.sweeps)]
+        names, by = list(search.objectives), search.strategy
+        return [OptunaSweep(searched, names, count, search.generation, sweep, by) for sweep in range(search.sweeps)]
 
     def _trials(self, subject: Subject, configuration: Configuration) -> list[Trial]:
-        """A configuration on every selection seed."""
-        return [subject.combination.trial(subject.forget, seed, seed, configuration) for seed in self.search.seeds]
+        """A configuration on every selection seed of the sweep that asked for it."""
+        seeds = self.search.seeds_of(subject.sweep)
+        return [subject.combination.trial(subject.forget, seed, seed, configuration) for seed in seeds]
 
     def _go_on(self, subject: Subject) -> None:
         """Ask and tell as far as rows are known; the choice when the sweeps have ended."""
@@ -100,12 +113,11 @@ class Tuning:
                     for group in trials
                 ]
                 subject.judged += zip(subject.asked, found)
-                subject.sweeps[0].tell(found)
+                subject.sweeps[subject.sweep].tell(found)
                 subject.asked = []
-            while subject.sweeps and not subject.asked:
-                subject.asked = subject.sweeps[0].ask()
-                if not subject.asked:
-                    subject.sweeps.pop(0)
+            while subject.sweep < len(subject.sweeps) and not subject.asked:
+                subject.asked = subject.sweeps[subject.sweep].ask()
+                subject.sweep += not subject.asked
             if not subject.asked:
                 self._choose(subject)
                 return
@@ -114,25 +126,26 @@ class Tuning:
             subject.tried |= generation.keys()
             for name in generation:
                 if name not in self.rows:
-                    self._fresh[name] = generation[name]
+                    self._fresh.searched[name] = generation[name]
                     self._of.setdefault(name, []).append(subject)
 
     def _choose(self, subject: Subject) -> None:
         """The best configuration becomes the reported one; with none usable, or nothing to tune, the one that the suite gives first."""
-        best = choose(subject.judged)
+        best = choose(subject.judged, self.search.chosen_by)
         subject.chosen = subject.combination.given()[0] if best is None else subject.judged[best][0]
         subject.done = True
+        subject.sweeps.clear()
         for seed, training_seed in seed_pairs(self.suite):
             trial = subject.combination.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
-            self.reported[trial.id] = self._fresh[trial.id] = trial
+            self.reported[trial.id] = self._fresh.reported[trial.id] = trial
 
-    def ended(self, trial_id: str, row: Mapping[str, Any] | None) -> dict[str, Trial]:
+    def ended(self, trial_id: str, row: Mapping[str, Any] | None) -> Fresh:
         """A search trial has ended (``row``: its status and what objectives read; None of a lost one): the searches it belongs to go on.
 
-        Returns the trials that have become known by it: search trials without a row, and reported ones.
+        Returns the trials that have become known by it.
         """
         self.rows[trial_id] = row or {"status": Status.FAILED}
-        self._fresh = {}
+        self._fresh = Fresh()
         for subject in self._of.pop(trial_id, []):
             self._go_on(subject)
         return self._fresh
@@ -180,14 +193,15 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
     made."""
     if subject.chosen is None:
         raise ValueError(f"nothing is chosen yet for {subject.combination.entry.name}")
-    objectives = search_of(suite).objectives
-    best = choose(subject.judged)
+    search = search_of(suite)
+    objectives = search.objectives
+    best = choose(subject.judged, search.chosen_by)
     found = subject.judged[best][1] if best is not None else None
     spent = bill(rows.get(trial) for trial in subject.tried)
     ends = Counter(row["status"] for trial in subject.tried if (row := rows.get(trial)))
     seed, training_seed = next(seed_pairs(suite))
     reported = subject.combination.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
-    searched = searched_ranges(subject.combination) or Ranges({}, subject.chosen)
+    searched = subject.combination.ranges or Ranges({}, subject.chosen)
     return {
         "configuration": reported.configuration,
         "task": subject.combination.task.name,
@@ -201,8 +215,9 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
         "lr": subject.chosen.lr,
         "searched": {name: str(space) for name, space in searched.spaces.items()},
         "edges": searched.at_edge(subject.chosen) if best is not None else [],
+        "options": subject.chosen.options,
         "losses": dict(zip(objectives, found)) if found is not None else None,
-        "loss": sum(found) if found is not None else None,
+        "loss": CHOSEN_BY[search.chosen_by](found) if found is not None else None,
         "configurations": len(subject.judged),
         "usable": sum(found is not None for _, found in subject.judged),
         "trials": spent.pop("number"),
@@ -211,33 +226,20 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
     }
 
 
-def searched_ranges(combination: Combination) -> Ranges | None:
-    """What is searched of a combination; None for a control, and where all that could be is set by hand."""
-    if combination.entry.name in CONTROLS:
-        return None
-    search = search_of(combination.suite)
-    grid = search.strategy == "grid"
-    searched = ranges(
-        combination.entry.name,
-        combination.entry.model_extra or {},
-        combination.rate or combination.lrs,
-        search.hyperparameters,
-        grid,
-    )
-    return searched if searched.spaces else None
-
-
 def outline(suite: Suite) -> Iterator[tuple[Trial, int]]:
     """For each combination, forget set and selection seed one trial that stands for the searched ones, and how many those are at most."""
     search = search_of(suite)
+    sweeps = Counter(seed for sweep in range(search.sweeps) for seed in search.seeds_of(sweep))
     for combination in combinations(suite):
-        searched = searched_ranges(combination)
-        if searched is None:
+        if (searched := combination.ranges) is None:
             continue
-        grid = search.strategy == "grid"
-        each = len(grid_sweep(searched, search.points, search.trials, 0).ask()) if grid else search.trials or 0
-        for forget, seed in product(combination.forget_sets, search.seeds):
-            yield combination.trial(forget, seed, seed, combination.given()[0]), each * search.sweeps
+        try:
+            grid = search.strategy == "grid"
+            each = grid_size(searched, search.points, search.trials) if grid else search.trials or 0
+        except MubenchError as error:
+            raise SuiteError(f"{suite.name}: {error}") from error
+        for forget, (seed, number) in product(combination.forget_sets, sweeps.items()):
+            yield combination.trial(forget, seed, seed, combination.given()[0]), each * number
 
 
 def planned_search(suite: Suite) -> int:

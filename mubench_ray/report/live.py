@@ -19,7 +19,7 @@ from mubench_ray.status import STATUSES, is_usable
 #: Seconds between two looks of an open page, trials that the rate is taken over, and rows that are listed.
 EVERY, RATED, LISTED = 5, 200, 15
 READ = ["trial_id", "configuration", "task", "model", "method", "ratio", "seed", "status", "error", "finished_at"]
-READ += ["uses_validation"]
+READ += ["uses_validation", "training_seed"]
 READ += [column.name for column in shown_in("live")]
 
 

@@ -41,6 +41,7 @@ BOARD = [
     "label",
     "control",
     "uses_validation",
+    "on_selection_seeds",
     "n",
     "planned",
     "truncated",

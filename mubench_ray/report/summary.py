@@ -15,7 +15,7 @@ from mubench_ray.report.edges import at_edges
 from mubench_ray.report.grouping import Groups, SeedLevels, encode, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.results.configurations import contender_names
-from mubench_ray.results.marks import UNCHECKED, UNTRUSTED, Verdicts
+from mubench_ray.results.marks import UNCHECKED, UNTRUSTED, Verdicts, on_selection_seeds, selection_seeds
 from mubench_ray.status import STATUSES
 from mubench_ray.trial import CONTROLS
 
@@ -32,9 +32,10 @@ def summarise(results: Results) -> pa.Table:
     """The leaderboard.
 
     Columns: ``task, model, method, ratio, lr, hyperparameters, options, after``; ``label`` (the method, told apart by
-    what differs), ``control``, ``uses_validation``, ``untrusted`` and ``unchecked`` (measures that the controls of its task,
-    model and ratio do not bear out, and cannot check), ``not_told_apart`` (what is said first where original and retrain
-    are not told apart by their loss on D_F); ``n`` (usable trials), ``planned`` (rows) and a count a status;
+    what differs), ``control``, ``uses_validation``, ``on_selection_seeds`` (rows whose seed its method was tuned on),
+    ``untrusted`` and ``unchecked`` (measures that the controls of its task, model and ratio do not bear out, and cannot
+    check), ``not_told_apart`` (what is said first where original and retrain are not told apart by their loss on D_F);
+    ``n`` (usable trials), ``planned`` (rows) and a count a status;
     ``interval_over``, the level of seeds that intervals resample; then for every metric and every difference to the
     retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean); ``at_edge``, what of it
     lies at the edge of what was tried.
@@ -45,6 +46,7 @@ def summarise(results: Results) -> pa.Table:
     columns["label"] = contender_labels(results).take(pa.array(groups.first))
     columns["control"] = controls(first)
     columns["uses_validation"] = first["uses_validation"]
+    columns["on_selection_seeds"] = groups.count(selected(trials))
     columns |= doubts(results, first)
     columns["n"] = groups.count(results.usable)
     columns["planned"] = groups.count()
@@ -56,6 +58,16 @@ def summarise(results: Results) -> pa.Table:
     means = {name: groups.mean(values[name]) for name in OBJECTIVES if name in values}
     columns["at_edge"] = at_edges(results, first, means)
     return pa.table(columns).sort_by([(name, "ascending") for name in LINE])
+
+
+def selected(trials: pa.Table) -> np.ndarray:
+    """Whether each of the trials has a seed that its method was tuned on, (N,)."""
+    columns = trials.select(["configuration", "seed", "training_seed"])
+    texts = columns["configuration"].combine_chunks().dictionary_encode()
+    tuned_on = [selection_seeds(text) for text in texts.dictionary.to_pylist()]
+    if not any(tuned_on):
+        return np.zeros(len(trials), bool)
+    return np.array([on_selection_seeds(row) for row in columns.to_pylist()], bool)
 
 
 def controls(trials: pa.Table) -> pa.Array:

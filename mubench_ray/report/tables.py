@@ -22,7 +22,7 @@ from mubench_ray.status import STATUSES
 #: Significant digits of the hub's JSON.
 DIGITS = 8
 #: What its rows say beside statuses and metrics.
-TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "group"]
+TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "on_selection_seeds", "group"]
 TOLD += ["told_from_retrain", "n", "planned", "interval_over", "at_edge"]
 #: The columns of the leaderboard that list measures, and what each says of them.
 OF_MEASURES = {"untrusted": UNTRUSTED, "unchecked": UNCHECKED, "within": WITHIN}
@@ -39,6 +39,7 @@ LATEX = {
     "°": r"$^{\circ}$",
     "†": r"$\dagger$",
     "‡": r"$\ddagger$",
+    "¶": r"\P{}",
     "§": r"\S{}",
     "≈": r"$\approx$",
     "◊": r"$\diamond$",

@@ -15,6 +15,9 @@ from mubench_ray.results.marks import AT_EDGE, legend
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
 
+#: What a strategy is called where it is not its name.
+STRATEGIES = {"nsga3": "NSGA-III"}
+
 
 def tuning_block(report: Report) -> Block:
     """A row a method and cell: how many configurations were tried and usable, the chosen one, its loss, what became of its trials, and the cost of all of
@@ -47,10 +50,12 @@ def tuning_block(report: Report) -> Block:
                 ]
             )
     weights = (search.get("objectives") or {}).items()
-    objectives = " + ".join(f"{weight:.3g} {name}{marks.measure(name)}" for name, weight in weights)
+    join, by = (", ", "the Euclidean norm of ") if search.get("chosen_by") == "norm" else (" + ", "")
+    objectives = join.join(f"{weight:.3g} {name}{marks.measure(name)}" for name, weight in weights)
+    strategy = str(search.get("strategy", ""))
     told = (
-        f"{str(search.get('strategy', '')).capitalize()} search on the selection seeds {search.get('seeds')}, which are not reported, on D_V and never on "
-        f"D_Test; judged by {objectives} (lower is better; of a metric where higher is better its distance to the best value counts). "
+        f"{STRATEGIES.get(strategy, strategy.capitalize())} search on the selection seeds {seeds_of(report, search)}, on D_V and never on "
+        f"D_Test; judged by {by}{objectives} (lower is better; of a metric where higher is better its distance to the best value counts){one_of(search)}. "
         f"In all {trials:,} search trials, {flos:.2e} FLOs of unlearning, those that diverged, failed or ran out of memory with what they had spent by then"
     )
     if networks := content.get("networks"):
@@ -60,6 +65,26 @@ def tuning_block(report: Report) -> Block:
         )
     headers = ["", "method", "usable", "chosen", "loss", "trials", "FLOs", "time", "FLOs of networks"]
     return Block("Search on equal terms", f"{told}.", [TextTable(headers, rows, said=legend([objectives]))])
+
+
+def seeds_of(report: Report, search: dict[str, Any]) -> str:
+    """The selection seeds, and which of them are reporting seeds."""
+    trials = report.results.trials
+    seeds = {seed for name in ("seed", "training_seed") for seed in trials[name].unique().to_pylist()}
+    shared = [seed for seed in search.get("seeds") or [] if seed in seeds]
+    return (
+        f"{search.get('seeds')}, of which {shared} are reported too"
+        if shared
+        else f"{search.get('seeds')}, which are not reported"
+    )
+
+
+def one_of(search: dict[str, Any]) -> str:
+    """How several sweeps become one configuration."""
+    if (sweeps := search.get("sweeps") or 1) == 1:
+        return ""
+    alone = ", each judged on the seed of its own sweep alone" if search.get("sweeps_on") == "own_seed" else ""
+    return f". Of the configurations of all {sweeps} sweeps together the best one is taken{alone}"
 
 
 def ended(choice: dict[str, Any]) -> str:
@@ -87,7 +112,8 @@ def task_name(choice: dict[str, Any]) -> str:
 
 def configuration(choice: dict[str, Any]) -> str:
     """A configuration as short text; what lies at the edge of what was searched is marked."""
-    parts, edges = {"lr": choice["lr"], **choice["hyperparameters"]}, choice.get("edges") or ()
+    parts = {"lr": choice["lr"], **choice.get("options", {}), **choice["hyperparameters"]}
+    edges = choice.get("edges") or ()
     said = {
         name: spoken(value) + AT_EDGE.symbol * (name in edges) for name, value in parts.items() if value is not None
     }

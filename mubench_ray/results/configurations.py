@@ -58,17 +58,31 @@ def tuned(found: str, row: Row, chosen: Mapping[str, Any], suite: Mapping[str, A
             lrs = [None] if row["lr"] is None else entry.get("lrs") or suite.get("lrs") or []
             del contender["hyperparameters"]
             contender.pop("lr", None)
-            search = how(chosen.get("search") or {}, given, lrs)
+            search = how(chosen.get("search") or {}, row["method"], given, lrs)
             return canonical(plain(content | {"contender": contender | {"tuned": search}}))
     return found
 
 
-def how(search: Mapping[str, Any], given: Mapping[str, Any], lrs: Iterable[float | str | None]) -> dict[str, Any]:
-    """What tells tuned contenders of one method apart: the search, what was set by hand, and the grid of learning rates, or the method's own range."""
-    names = ("strategy", "trials", "sweeps", "seeds", "hyperparameters", "objectives", "points", "generation")
-    found = {name: search[name] for name in names if search.get(name) is not None}
+#: Of a search, what came later and goes unsaid where it is as all searches were before.
+UNSAID = {"spaces": {}, "of_tasks": {}, "chosen_by": "sum", "sweeps_on": "all_seeds"}
+
+
+def how(
+    search: Mapping[str, Any],
+    method: str,
+    given: Mapping[str, Any],
+    lrs: Iterable[float | str | None],
+    options: Iterable[str] = (),
+) -> dict[str, Any]:
+    """What tells tuned contenders of one method apart: the search, what was set by hand, the grid of learning rates or the method's own range, and which
+    ``options`` of the trial were searched. It is the same for all tasks."""
+    names = ("strategy", "trials", "sweeps", "seeds", "hyperparameters", "objectives", "points", "generation", *UNSAID)
+    found = {name: search[name] for name in names if search.get(name, UNSAID.get(name)) != UNSAID.get(name)}
+    if own := (search.get("of_methods") or {}).get(method):
+        found["of_method"] = own
     found |= {"given": dict(given)} if given else {}
-    return found | ({"lrs": list(lrs)} if list(lrs) != [None] else {})
+    found |= {"lrs": list(lrs)} if list(lrs) != [None] else {}
+    return found | ({"options": list(options)} if options else {})
 
 
 def setting_names(configurations: Iterable[str]) -> dict[str, tuple[str, str]]:

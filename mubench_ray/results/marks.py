@@ -5,10 +5,11 @@ A name takes its marks from its rows, a measure from what the controls said of i
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from mubench_ray.metrics.controls import FORGOTTEN_BY
@@ -38,13 +39,14 @@ CONTROL = Mark("°", "control", "what methods are compared with")
 READS_VALIDATION = Mark("†", "reads D_V", "the selection set is a part of what it learns from")
 TRUNCATED = Mark("‡", "truncated", "trials were stopped by the budget")
 AT_EDGE = Mark("⊣", "best at the edge", "of what was tried its best lies at an end, and further out it may be better")
+SELECTED = Mark("¶", "selection seeds are reporting seeds", "it was tuned on networks that it is reported on")
 # Of measures and their numbers.
 UNTRUSTED = Mark("§", "untrusted", "the controls do not bear this measure out, and it ranks nothing")
 UNCHECKED = Mark("?", "not checkable", "too few seeds of the controls to check this measure")
 WITHIN = Mark("≈", "within the noise floor", "all of its interval is nearer to the retrain than two retrains are")
 # Of a (task, model, ratio).
 UNTOLD = Mark("◊", "not told apart", "original and retrain are not told apart by their loss on D_F")
-MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, AT_EDGE, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
+MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, AT_EDGE, SELECTED, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
 
 #: What an entry of ``controls.json`` has to say.
 VERDICT = {"task": str, "model": str, "ratio": int | float, "metric": str, "verdict": str}
@@ -57,10 +59,12 @@ def legend(texts: Iterable[str]) -> str:
 
 
 def of_name(row: Mapping[str, Any]) -> tuple[Mark, ...]:
-    """The marks of the method of a trial's row, or of a row of the leaderboard, which counts the truncated ones and says what is best ``at_edge``."""
+    """The marks of the method of a trial's row, or of a row of the leaderboard, which counts the truncated ones and those on selection seeds and says what is
+    best ``at_edge``."""
     truncated = row["truncated"] if "truncated" in row else row["status"] == Status.TRUNCATED
+    selected = row["on_selection_seeds"] if "on_selection_seeds" in row else on_selection_seeds(row)
     told = {CONTROL: row["method"] in CONTROLS, READS_VALIDATION: row["uses_validation"], TRUNCATED: truncated}
-    told[AT_EDGE] = bool(row.get("at_edge"))
+    told |= {AT_EDGE: bool(row.get("at_edge")), SELECTED: selected}
     return tuple(mark for mark, there in told.items() if there)
 
 
@@ -73,6 +77,18 @@ def chosen_at_edge(store: Store) -> dict[tuple[str, float], list[str]]:
             names = found.setdefault((str(choice.get("configuration")), float(choice.get("ratio") or 0.0)), [])
             names += [name for name in choice["edges"] if name not in names]
     return found
+
+
+def on_selection_seeds(row: Mapping[str, Any]) -> bool:
+    """Whether a trial, by its row, has a seed or the networks of a seed on which its method was tuned."""
+    return not selection_seeds(row["configuration"]).isdisjoint((row["seed"], row["training_seed"]))
+
+
+@lru_cache(maxsize=4096)
+def selection_seeds(configuration: str | None) -> frozenset[int]:
+    """The seeds on which the contender of a configuration was tuned; none where it was not, or its row is of a release that did not say."""
+    contender = json.loads(configuration).get("contender", {}) if configuration else {}
+    return frozenset((contender.get("tuned") or {}).get("seeds") or ())
 
 
 def symbols(marks: Iterable[Mark]) -> str:
@@ -154,6 +170,7 @@ class TrialMarks:
     @cached_property
     def _names(self) -> dict[tuple, set[Mark]]:
         columns = ["trial_id", "configuration", "task", "method", "ratio", "status", "uses_validation"]
+        columns += ["seed", "training_seed"]
         found: dict[tuple, set[Mark]] = defaultdict(set)
         for row in self._store.read("trials", columns=columns).to_pylist():
             row["at_edge"] = self.at_edge(row)

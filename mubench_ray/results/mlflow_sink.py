@@ -201,6 +201,7 @@ class MlflowSink:
             return
         marks = TrialMarks(self.store)
         columns = ["trial_id", "configuration", "task", "model", "method", "ratio", "status", "uses_validation"]
+        columns += ["seed", "training_seed"]
         rows = self.store.read("trials", columns=columns, filter=pc.field("trial_id").isin(sorted(wanted)))
         for row in rows.to_pylist():
             told = _doubts(row, marks)

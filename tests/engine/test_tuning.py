@@ -7,15 +7,22 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 
+import optuna
 import pytest
 import yaml
 
+from mubench_ray.engine.optuna_sweep import OptunaSweep
 from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.run import Work
 from mubench_ray.engine.tuning import Tuning, bill, planned_search
+from mubench_ray.methods.base import Space
 from mubench_ray.results.observations import load_results
 from mubench_ray.results.store import Store
+from mubench_ray.search import Configuration, Ranges
 from mubench_ray.suite import make_suite
+from mubench_ray.trial import CONTROLS, Unlearning
 from tests.conftest import outcome_columns
 from tests.engine.test_run import finish, mubench, settle
 
@@ -56,9 +63,10 @@ def drive(tuning: Tuning, order) -> Tuning:
     return tuning
 
 
-@pytest.mark.parametrize("strategy", ["grid", "random", "optuna"])
+@pytest.mark.parametrize("strategy", ["grid", "random", "optuna", "nsga3"])
 def test_every_method_gets_the_same_number_and_controls_none(strategy):
-    tuning = drive(Tuning(suite(strategy=strategy, trials=6, sweeps=2, generation=3), {}), min)
+    searched = {"hyperparameters": ["all", "batch_size", "weight_decay"]}
+    tuning = drive(Tuning(suite(strategy=strategy, trials=6, sweeps=2, generation=3, **searched), {}), min)
     assert tuning.complete
     choices = {each["method"]: each for each in tuning.choices(tuning.rows, made)}
     tried = {name: each["configurations"] for name, each in choices.items()}
@@ -67,7 +75,81 @@ def test_every_method_gets_the_same_number_and_controls_none(strategy):
     assert {trial.seed for trial in tuning.search_trials.values()} == {101}
     assert {trial.seed for trial in tuning.reported.values()} == {1, 2}
     assert len(tuning.search_trials) <= planned_search(tuning.suite)
+    tried_with = {trial.unlearning.batch_size for trial in tuning.search_trials.values()}
+    assert len(tried_with) > 1 and tried_with <= {64, 128, 256}
+    for trial in tuning.reported.values():
+        chosen = choices[trial.method]["options"]
+        assert trial.unlearning == Unlearning(**chosen) and (trial.method in CONTROLS or len(chosen) == 2)
     assert len(tuning.reported) == len(make_plan(tuning.suite).trials)
+
+
+def test_sweeps_on_seeds_of_their_own_become_the_one_configuration_of_the_smallest_norm():
+    """As in Deep Unlearn's code: of all sweeps together, each configuration judged on its own sweep's seed alone."""
+    own = {"sweeps_on": "own_seed", "seeds": [101, 102, 103], "chosen_by": "norm"}
+    tuning = drive(Tuning(suite(strategy="random", trials=4, sweeps=3, **own), {}), min)
+    assert planned_search(tuning.suite) == len(tuning.search_trials) == 2 * 3 * 4
+    assert Counter(trial.seed for trial in tuning.search_trials.values()) == {101: 8, 102: 8, 103: 8}
+    weights = tuning.search.objectives
+
+    def norm(trial):
+        gap = landscape(trial)["retain_gap"]
+        return math.sqrt(sum((weights[name] * gap) ** 2 for name in weights))
+
+    for choice in tuning.choices(tuning.rows, made):
+        if choice["configurations"]:
+            tried = [trial for trial in tuning.search_trials.values() if trial.method == choice["method"]]
+            best = min(tried, key=norm)
+            assert (choice["lr"], choice["hyperparameters"]) == (best.lr, best.hyperparameters)
+            assert choice["loss"] == pytest.approx(norm(best)) and choice["configurations"] == 12
+
+
+def test_nsga3_is_optunas_own_asked_for_one_configuration_after_the_other():
+    """As Deep Unlearn's code asks, with the sampler's own population of 50, whole generations of ours notwithstanding."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    spaces = {"lr": Space("log_uniform", 1e-5, 1e-1), "batch_size": Space("choice", choices=(64, 128, 256))}
+    spaces = {"epochs": Space("integer", 1, 37), **spaces}
+    sweep = OptunaSweep(Ranges(spaces, Configuration({}, None)), ["a", "b"], 70, 10, 3, "nsga3")
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=optuna.samplers.NSGAIIISampler(seed=3))
+
+    def losses(epochs, lr, size):
+        return abs(math.log10(lr) + 3) + epochs / 100, size * lr
+
+    theirs = []
+    for _ in range(70):
+        trial = study.ask()
+        theirs.append(
+            (
+                trial.suggest_int("epochs", 1, 37),
+                trial.suggest_float("lr", 1e-5, 1e-1, log=True),
+                trial.suggest_categorical("batch_size", (64, 128, 256)),
+            )
+        )
+        study.tell(trial, losses(*theirs[-1]))
+    ours = []
+    while asked := sweep.ask():
+        found = [(each.hyperparameters["epochs"], each.lr, each.options["batch_size"]) for each in asked]
+        sweep.tell([losses(*each) for each in found])
+        ours += found
+    assert ours == theirs and len(set(ours)) > 60
+
+
+def test_a_trial_of_the_search_that_is_reported_too_is_run_for_either(tmp_path):
+    """Where selection seeds are reporting seeds they are one trial with one id; it was taken for the search's alone, and its row was missing."""
+    search = {"seeds": [1], "seeds_shared": True, "strategy": "random", "trials": 2}
+    plan, store = make_plan(make_suite({**SUITE, "search": search})), Store(tmp_path / "out")
+    store.create({"suite": "searched", "trials": 0})
+    for name in ("suite.json", "metrics.json", "methods.json"):
+        store.write_text(name, "{}")
+    work = Work(plan, store, str(tmp_path / "artifacts"), retry_failed=False)
+    handed = list(work.needs(work.missing))
+    for name in handed:
+        if (job := work.job(name)).part:
+            handed += [each for each in work.follow(name, landscape(job.content)) if each not in handed]
+    jobs = [job for job in map(work.job, handed) if job.kind == "trial"]
+    reported = {job.content.id for job in jobs if not job.part}
+    assert reported == set(plan.trials) == set(work.tuning.reported) and len(reported) == 8
+    assert len(reported & {job.content.id for job in jobs if job.part}) == 2, "the chosen one of either method"
+    assert work.tuning.networks() == {}, "all its networks are reported ones"
 
 
 def test_the_same_search_whatever_the_order_in_which_trials_end():
@@ -169,6 +251,7 @@ def test_seconds_on_several_terms_have_no_sum():
 def test_a_killed_search_is_completed_with_the_same_choices(tmp_path):
     """kill -9 of the driver amid the search: the same command ends with the tables of an undisturbed run at another concurrency."""
     search = {"strategy": "optuna", "trials": 4, "generation": 2, "seeds": [101]}
+    search |= {"hyperparameters": ["all", "batch_size"], "spaces": {"batch_size": [16, 32]}}
     content = {**SUITE, "seeds": [1], "search": search}
     file, alone = tmp_path / "suite.yaml", tmp_path / "alone.yaml"
     file.write_text(yaml.safe_dump(content))
@@ -207,4 +290,11 @@ def test_a_killed_search_is_completed_with_the_same_choices(tmp_path):
     assert networks["ft"]["flos"] == pytest.approx(retrain * (1 + 300 / 270))
     lr = {each["method"]: each["lr"] for each in chosen}
     assert {row["method"]: row["lr"] for row in load_results(out).to_pylist()} == lr
+    options = {each["method"]: each["options"] for each in chosen}
+    for row in load_results(out).to_pylist():
+        assert {"batch_size": 32} | json.loads(row["options"]) == {"batch_size": 32} | options[row["method"]]
+    assert {json.loads(row["options"]).get("batch_size", 32) for row in load_results(out / "search").to_pylist()} == {
+        16,
+        32,
+    }
     assert "8 of at most 8 trials done" in finish("status", out)

@@ -21,14 +21,15 @@ from mubench_ray.report.marks import ALL, Marks
 from mubench_ray.report.page import render
 from mubench_ray.report.report import make_report
 from mubench_ray.report.sections import blocks
-from mubench_ray.results.marks import MARKS, UNCHECKED, UNTRUSTED, Verdicts
+from mubench_ray.results.marks import MARKS, SELECTED, UNCHECKED, UNTRUSTED, Verdicts, of_name
 from mubench_ray.results.score import SCORES
+from mubench_ray.trial import canonical, configuration_of
 from mubench_ray.trials.rerun import Compared
 from tests.report.conftest import Folder
 from tests.report.test_page import USE, browser, opened, payload, unpacked
 
 #: What each name has to stand with, wherever it stands.
-NAMES = {"retrain": "retrain°", "original": "original°", "ft": "ft‡", "neggrad": "neggrad†", "salun": "salun"}
+NAMES = {"retrain": "retrain°", "original": "original°", "ft": "ft‡", "neggrad": "neggrad†", "salun": "salun¶"}
 CELL = {"task": "digits", "model": "cnn", "ratio": 10.0}
 UNTOLD = (
     "original and retrain are not told apart by their loss on D_F at 3 seeds; a difference of 0.25 could have been seen"
@@ -50,9 +51,11 @@ def written(tmp_path_factory):
 
 
 def fill(folder: Folder) -> Folder:
-    """FT was truncated once and NegGrad reads D_V, at two ratios. At 10 % Indisc is not borne out and RetDev cannot be
-    checked; at 5 % there is nothing to forget. FT's D_F is the retrain's; SalUn's is on the mean, with a wide interval."""
+    """FT was truncated once, NegGrad reads D_V and SalUn was tuned on a seed that it is reported on, at two ratios. At 10 % Indisc is not borne out and
+    RetDev cannot be checked; at 5 % there is nothing to forget. FT's D_F is the retrain's; SalUn's is on the mean, with a wide interval."""
     at = {"finished_at": datetime(2026, 1, 1, tzinfo=UTC)}
+    tuned = {"task": "digits", "model": "cnn", "method": "salun", "tuned": {"seeds": [1, 1001]}}
+    tuned = canonical(configuration_of(tuned))
     numbers = at | {"test_accuracy": 0.8, "retain_accuracy": 0.9, "retention_deviation": 0.1, "flos_share": 0.2}
     curve = [{"share": 0.0}, {"share": 0.2}]
     for ratio in (5.0, 10.0):
@@ -64,7 +67,7 @@ def fill(folder: Folder) -> Folder:
             folder.add("ft", status=status, forget_accuracy=0.8 + 0.01 * seed, indisc=0.7, **own)
             folder.add("neggrad", uses_validation=True, forget_accuracy=0.1, indisc=0.99, **own)
             own |= {"retention_deviation": 0.3, "forget_accuracy": 0.81 + 0.3 * (seed - 1)}
-            folder.add("salun", indisc=0.1 * ratio, **own)
+            folder.add("salun", indisc=0.1 * ratio, configuration=tuned, **own)
     seen = {"examples": {7: (False, -1.0), 8: (True, 0.5)}}
     for ratio in (5.0, 10.0):
         folder.add("retrain", ratio=ratio, seed=9, test_accuracy=0.9, retention_deviation=0.0, **seen, **at)
@@ -144,7 +147,7 @@ def test_every_table_marks_every_name_and_number_and_explains(written):
     assert of["salun"]["D_F − retrain"] == f"0.000 ± {of['salun']['D_F − retrain'].split('± ')[1]}"  # not within
     (ranking,) = [rows for caption, rows in tables.items() if "By Indisc" in caption]
     assert any("By Indisc§, over 1 of 2 (task, model, ratio)" in caption for caption in tables)
-    assert {row[0] for row in ranking[1:]} == {"ft‡", "neggrad†", "salun"}
+    assert {row[0] for row in ranking[1:]} == {"ft‡", "neggrad†", "salun¶"}
     floor = tables["Noise floor: retrain against retrain"]
     assert {row[0]: row[floor[0].index("Indisc")] for row in floor[1:]} == {
         "digits · cnn · 10 %": "0.0000§", "digits · cnn · 5 %◊": "0.0000",
@@ -173,11 +176,12 @@ def test_where_nothing_can_be_told_is_said_before_any_number(written):
 
 def test_latex_has_what_markdown_has(written):
     text, latex = ((written.root / "report" / name).read_text() for name in ("tables.md", "tables.tex"))
-    assert latex.count(" Marks: ") == text.count("\nMarks: ") and not set("°†‡§≈◊") & set(latex)
+    assert latex.count(" Marks: ") == text.count("\nMarks: ") and not set("°†‡¶§≈◊") & set(latex)
     for name, marked in {
         "ft": r"ft$\ddagger$",
         "neggrad": r"neggrad$\dagger$",
         "retrain": r"retrain$^{\circ}$",
+        "salun": r"salun\P{}",
     }.items():
         starts = [line for line in latex.splitlines() if line.startswith(name)]
         assert starts and all(line.startswith(marked + " ") for line in starts)
@@ -193,7 +197,11 @@ def test_csv_and_json_say_it_beside_each_name_and_number(written):
     names = list(read.fieldnames or ())
     assert names[names.index("label") + 1] == "marks" and names[names.index("indisc") + 1] == "indisc_marks"
     assert {row["marks"] for (method, _), row in table.items() if method == "ft"} == {"truncated"}
-    assert table["neggrad", "5"]["marks"] == "reads D_V" and table["retrain", "10"]["marks"] == "control"
+    assert (
+        table["neggrad", "5"]["marks"] == "reads D_V"
+        and table["salun", "5"]["marks"] == SELECTED.name
+        and table["retrain", "10"]["marks"] == "control"
+    )
     assert table["ft", "10"]["indisc_marks"] == "untrusted" and table["ft", "5"]["indisc_marks"] == ""
     assert table["ft", "10"]["retention_deviation_marks"] == "not checkable"
     difference = "forget_accuracy_minus_retrain_marks"
@@ -216,7 +224,9 @@ def test_the_screen_marks_and_explains(written, capsys):
     told = " ".join(capsys.readouterr().out.split())
     assert told.startswith(f"Read first: digits · cnn · 5 %: {UNTOLD}.")
     symbols = legend(text for row in summary_rows(written.root) for text in row.values())
-    assert symbols in told and "‡ truncated" in symbols and "? not checkable" in symbols and "† reads D_V" in symbols
+    assert symbols in told and all(
+        mark in symbols for mark in ("‡ truncated", "? not checkable", "† reads D_V", SELECTED.told)
+    )
 
 
 def test_one_trial_and_a_score_are_marked(written, capsys):
@@ -319,7 +329,14 @@ def test_a_wide_interval_around_nothing_is_not_within_the_floor(written):
 
 def test_over_several_cells_what_holds_in_one_is_told():
     row = {"task": "digits", "model": "cnn", "ratio": 5.0, "label": "ft", "method": "ft", "uses_validation": False}
-    row |= {"truncated": 0, "at_edge": "", "untrusted": "", "unchecked": "", "not_told_apart": ""}
+    row |= {
+        "truncated": 0,
+        "at_edge": "",
+        "on_selection_seeds": 0,
+        "untrusted": "",
+        "unchecked": "",
+        "not_told_apart": "",
+    }
     other = {"ratio": 10.0, "truncated": 2, "untrusted": "u_mia, zrf", "unchecked": "kl", "not_told_apart": "no"}
     marks = Marks(pa.Table.from_pylist([row, row | other]))
     assert [marks.name("ft", "digits", ALL, ratio) for ratio in (5.0, "10", ALL)] == ["ft", "ft‡", "ft‡"]
@@ -328,6 +345,14 @@ def test_over_several_cells_what_holds_in_one_is_told():
     assert marks.measure("kl") == "?" and marks.ranks("kl")
     assert [marks.cell("digits", "cnn", ratio) for ratio in (5.0, 10.0, ALL)] == ["", "◊", "◊"]
     assert marks.name("other") == "other" and marks.measure("indisc") == ""
+
+
+def test_only_what_was_tuned_on_a_seed_that_it_is_reported_on_is_marked_so():
+    configuration = json.dumps({"contender": {"method": "ft", "tuned": {"seeds": [0, 1]}}})
+    row = {"method": "ft", "uses_validation": False, "status": "ok", "configuration": configuration}
+    marked = [of_name(row | {"seed": seed, "training_seed": of}) for seed, of in ((0, 0), (7, 1), (7, 8))]
+    assert marked == [(SELECTED,), (SELECTED,), ()]
+    assert not of_name(row | {"seed": 0, "training_seed": 0, "configuration": None})
 
 
 def test_of_several_forget_draws_the_worst_is_told():

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from mubench_ray.engine.plan import make_plan
+from mubench_ray.engine.plan import combinations, make_plan
 from mubench_ray.errors import SuiteError
-from mubench_ray.results.configurations import configuration, contender_names, setting_names, tuned
+from mubench_ray.results.configurations import UNSAID, configuration, contender_names, how, setting_names, tuned
+from mubench_ray.search_schema import Search
 from mubench_ray.suite import make_suite
 from mubench_ray.trial import ROLES, Trial
 
@@ -105,6 +106,40 @@ def test_a_tuned_method_is_one_contender_at_every_ratio():
     assert "lr" not in json.loads(found[-1].configuration)["contender"]
     plain = {trial.id for trial in trials(seeds=[1], ratios=[2, 5])}
     assert {trial.id for trial in found} == plain
+
+
+def test_options_that_a_search_chose_are_no_part_of_its_contender_and_those_set_by_hand_are():
+    """Whatever batch size each ratio chose: one line; and the ids of what was chosen are those of the same trial without a search."""
+    search = {"trials": 2, "hyperparameters": ["all", "batch_size"], "spaces": {"batch_size": [8, 16]}}
+    entry = {"name": "ft", "optimizer": "sgd"}
+    suite = make_suite({**BASE, "ratios": [2, 5], "seeds": [1], "methods": [entry], "search": search})
+    (combination,) = combinations(suite)
+    chosen = [
+        combination.tuned_trial(forget, 1, 1, combination.ranges.configuration({"epochs": 5, "batch_size": size}))
+        for forget, size in zip(combination.forget_sets, (8, 16), strict=True)
+    ]
+    assert len({trial.configuration for trial in chosen}) == 1
+    contender = json.loads(chosen[0].configuration)["contender"]
+    assert contender["unlearning"] == {"optimizer": "sgd"} and contender["tuned"]["options"] == ["batch_size"]
+    (plain,) = trials(methods=[entry | {"batch_size": 8}], ratios=[2], seeds=[1])
+    assert plain.id == chosen[0].id and plain.unlearning.batch_size == 8
+    assert {trial.unlearning.optimizer for trial in trials(methods=[entry, "scrub"])} == {"sgd", "adam"}
+
+
+def test_what_came_later_to_a_search_goes_unsaid_where_it_is_as_it_was():
+    fields = {name: field.get_default() for name, field in Search.model_fields.items()}
+    assert {name: fields[name] for name in UNSAID} == UNSAID
+    old = how(Search().model_dump(exclude_none=True), "ft", {}, [1e-3])
+    assert old.keys() == {
+        "strategy", "trials", "sweeps", "seeds", "hyperparameters", "objectives", "points", "generation", "lrs"
+    }  # fmt: skip
+    new = how(
+        make_suite({**BASE, "search": {"preset": "deep_unlearn"}}).search.model_dump(exclude_none=True),
+        "prmq",
+        {},
+        [1e-3],
+    )
+    assert new.keys() - old.keys() == {*UNSAID, "of_method"}
 
 
 def row(trial: Trial, **columns) -> dict:
