@@ -103,6 +103,8 @@ def show_plan(plan: Plan, trials: bool) -> None:
         console.print(
             f"{how}: at most {planned_search(suite):,} trials before those, on seeds of their own {suite.search.seeds}"
         )
+    for note in suite.notes:
+        console.print(styled(("note", "yellow"), f" {note}"))
     for part in plan.left_out:
         console.print(styled(("left out", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
     for part in plan.unobservable:

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
@@ -50,10 +59,15 @@ class Part(BaseModel):
 
 
 class TaskEntry(Part):
-    """A task, perhaps cut down to ``subset`` training examples, perhaps with only some of the suite's ``models``."""
+    """A task, perhaps cut down to ``subset`` training examples, perhaps with only some of the suite's ``models``.
+
+    ``validation: test-half`` trains on all of the data's training list: D_V is one half of the test set, D_Test the other. Without it D_V is what the task
+    sets apart, of most 15 % of the training list.
+    """
 
     name: str
     subset: int | None = Field(default=None, ge=10)
+    validation: Literal["test-half"] | None = None
     models: Annotated[list[str], Listed] | None = None
 
     @field_validator("models")
@@ -253,6 +267,12 @@ class Suite(Part):
     data_dir: str | None = None
     plugins: Annotated[list[str], Listed] = []
     mlflow_uri: str | None = None
+    _notes: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of what the file says, a line each, for whoever plans it."""
+        return [*self._notes]
 
     @model_validator(mode="before")
     @classmethod
@@ -315,6 +335,7 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
         raise SuiteError(f"{where}: {error}") from error
     except ValidationError as error:
         raise SuiteError("\n".join(f"{where}: {_explain(fault)}" for fault in error.errors())) from None
+    suite._notes += earlier_names(content)
     suite = check_sampler(suite, where)
     for number, task in enumerate(suite.tasks):
         if not task.models and not suite.models:
@@ -338,6 +359,20 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
         except MubenchError as error:
             raise SuiteError(f"{where}: methods[{number}]: {error}") from error
     return suite
+
+
+def earlier_names(content: dict[str, Any]) -> list[str]:
+    """A line where a suite calls ``precision`` what is ``compute`` today."""
+    models = [entry for entry in _listed(content.get("models") or []) if isinstance(entry, dict)]
+    parts = {"training": content, "unlearning": content} | {f"training of {m.get('name')}": m for m in models}
+    found = [
+        where
+        for where, part in parts.items()
+        if isinstance(options := part.get(where.split()[0]), dict) and "precision" in options
+    ]
+    if not found:
+        return []
+    return [f"precision is called compute now, and is taken as that ({', '.join(found)}): ids stay as they were"]
 
 
 def check_entries(suite: Suite, where: str) -> None:

@@ -92,7 +92,7 @@ class UnlearningArguments:
                 "batch_size": self.per_device_train_batch_size,
                 "weight_decay": self.weight_decay,
                 "clip": self.max_grad_norm,
-                "precision": "bf16" if self.bf16 else "fp32",
+                "compute": "bf16" if self.bf16 else "fp32",
             },
         }
         try:

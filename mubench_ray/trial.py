@@ -8,7 +8,7 @@ import os
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 #: Versions of what decides an outcome, by what has them: ``method``, ``task``, ``model``, ``checkpoint`` (the model as it reads
 #: ``original_checkpoint``), ``sampler``, and for the loop ``unlearning`` and the kinds of artifact. Only those above 1 stand here; of a plugin's things
@@ -22,7 +22,52 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Training(Frozen):
+def renamed(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a loop as they are called today: ``precision`` of earlier releases is ``compute``. Raises ValueError where both are there and differ."""
+    if "precision" not in options:
+        return options
+    compute = options["precision"]
+    if options.get("compute", compute) != compute:
+        raise ValueError(
+            f"precision is what compute was called, and precision: {compute} says another one: leave it out"
+        )
+    return {name: value for name, value in options.items() if name != "precision"} | {"compute": compute}
+
+
+class Precision(Frozen):
+    """In what precision a loop computes, and holds what it trains.
+
+    ``compute`` is that of the arithmetic of its steps. ``fp32``: torch's float32, of which the switches of torch decide whether CUDA's convolutions and
+    products of matrices take TF32 (convolutions do unless told otherwise; ``compute`` of a row says what they did). ``tf32``: both take it on CUDA; another
+    device has none and computes in float32. ``bf16``: autocast. Evaluation is in ``fp32``.
+    ``weights`` is that of what trains, and of its gradients and the optimiser's state: float32.
+    """
+
+    compute: Literal["fp32", "tf32", "bf16"] = "fp32"
+    weights: Literal["fp32", "bf16"] = "fp32"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, options: Any) -> Any:
+        return renamed(options) if isinstance(options, dict) else options
+
+    @field_validator("weights")
+    @classmethod
+    def _wide_enough(cls, weights: str) -> str:
+        if weights == "bf16":
+            raise ValueError(
+                "a step below 2^-9 of a weight is lost in bf16, and neither stochastic rounding nor compensated summation is here to keep it: leave "
+                "weights at fp32; compute: bf16 has the arithmetic in bf16, unlearning.frozen: bf16 what does not train"
+            )
+        return weights
+
+
+def _in_ids(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a loop by the names that they have in ids, which are those of the first release."""
+    return {"precision" if name == "compute" else name: value for name, value in options.items()}
+
+
+class Training(Precision):
     """How an original or a retrain is trained from scratch."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -33,16 +78,17 @@ class Training(Frozen):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     clip: float | None = Field(default=None, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
     #: Compute activations again in the backward pass, for less memory and a third more FLOs.
     gradient_checkpointing: bool = False
 
     def identity(self) -> dict[str, Any]:
         """What enters an id: everything, but options that came later only where they are set."""
-        return self.model_dump(exclude=None if self.gradient_checkpointing else {"gradient_checkpointing"})
+        later = {"gradient_checkpointing", "weights"}
+        unset = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
+        return _in_ids(self.model_dump(exclude=unset))
 
 
-class Unlearning(Frozen):
+class Unlearning(Precision):
     """Options of the unlearning loop that are the same for every method (MU-Bench: Adam, batch 32)."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -51,7 +97,6 @@ class Unlearning(Frozen):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["method", "constant", "cosine", "linear"] = "method"
     clip: float | None = Field(default=None, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
     #: Lambda of the SuperLoss curriculum (the paper's is 10); None is the plain loss.
     superloss: float | None = Field(default=None, gt=0)
     #: Its tau: the running ``mean`` of all losses seen (MU-Bench's paper), or their sum over that of the ``confidence`` they were given (its code).
@@ -120,6 +165,7 @@ class Recipe(Frozen):
 
     task: str
     subset: int | None = None
+    validation: Literal["test-half"] | None = None
     model: str
     pretrained: str | None = None
     training: Training | None
@@ -159,7 +205,8 @@ class Trial(Frozen):
     """A method with all its hyperparameters unlearning one forget set from one trained model.
 
     ``lr`` is None for methods that take no gradient steps. ``seed`` drives unlearning, ``training_seed`` the original and the retrain.
-    ``subset`` keeps only that many training examples of the task, ``pretrained`` starts training from a checkpoint.
+    ``subset`` keeps only that many training examples of the task, ``pretrained`` starts training from a checkpoint. ``validation: test-half`` has D_V be
+    one half of the data's test set and D_Test the other, so that D is all of the training set; without it D_V is what the task sets apart.
     ``after`` lists the ratios that were unlearned before, one after the other, in a sequence of deletions: this trial then starts from what they left and
     forgets only what ``forget`` adds to them.
     ``original_checkpoint`` is a network trained on the task elsewhere, which is then the original; only retrains are trained here.
@@ -172,6 +219,7 @@ class Trial(Frozen):
 
     task: str
     subset: int | None = Field(default=None, ge=10)
+    validation: Literal["test-half"] | None = None
     model: str
     pretrained: str | None = None
     original_checkpoint: str | None = None
@@ -204,6 +252,8 @@ class Trial(Frozen):
         content = self.model_dump(exclude_defaults=True, exclude={"tuned", "sequence", "lists"})
         content["hyperparameters"] = self.hyperparameters
         content["training"] = self.training.identity()
+        if "unlearning" in content:
+            content["unlearning"] = _in_ids(content["unlearning"])
         content["forget"] = _identity(self.forget)
         return digest(content | _checkpoints(content))
 
@@ -255,6 +305,7 @@ class Trial(Frozen):
         return Recipe(
             task=self.task,
             subset=self.subset,
+            validation=self.validation,
             model=self.model,
             pretrained=self.pretrained,
             training=self.training if self.budget_epochs is None else None,
@@ -277,6 +328,7 @@ class Trial(Frozen):
 ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts", "observed"]] = {
     "task": "setting",
     "subset": "setting",
+    "validation": "setting",
     "model": "setting",
     "pretrained": "setting",
     "original_checkpoint": "setting",
@@ -358,7 +410,8 @@ def _changed(kind: type[Frozen], given: dict[str, Any] | None) -> dict[str, Any]
     """What of an options' plain data is not the default."""
     fields = kind.model_fields
     defaults = kind().model_dump(mode="json")
-    return {name: value for name, value in (given or {}).items() if name not in fields or value != defaults[name]}
+    given = renamed(given or {})
+    return {name: value for name, value in given.items() if name not in fields or value != defaults[name]}
 
 
 def canonical(content: Any) -> str:

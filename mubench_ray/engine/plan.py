@@ -24,7 +24,7 @@ from mubench_ray.results.configurations import how
 from mubench_ray.search import Configuration
 from mubench_ray.suite import MethodEntry, ModelEntry, Search, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
+from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest, renamed
 from mubench_ray.trials.observing import Wanted, feeding, recipes, refused
 from mubench_ray.trials.versions import hashing_weights_once, scoring, step_before, versioned
 
@@ -138,7 +138,8 @@ class Combination:
                 f"{self.task.name} is the checkpoint of {self.model.name} as it is."
             )
         half = 0 if sampler.pool else None
-        return scoring(self.task.name, self.task.subset, model.name, model.checkpoint, training, half)
+        given = self.task.name, self.task.subset, model.name, model.checkpoint, training, half, self.task.validation
+        return scoring(*given)
 
     def given(self) -> list[Configuration]:
         """What a suite without a search runs: the hyperparameters as they are set, at every learning rate."""
@@ -149,6 +150,7 @@ class Combination:
         trial = Trial(
             task=self.task.name,
             subset=self.task.subset,
+            validation=self.task.validation,
             model=self.model.name,
             pretrained=self.model.checkpoint,
             original_checkpoint=self.model.original,
@@ -263,7 +265,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
         return each * (1 if suite.search else lrs)
 
     for task in suite.tasks:
-        if task.subset and 0 < (there := TASKS.get(task.name).train_size) < task.subset:
+        if task.subset and 0 < (there := TASKS.get(task.name).size_of_d(None, task.validation)) < task.subset:
             raise SuiteError(
                 f"{suite.name}: {task.name} has {there} training examples, subset: {task.subset} is more; leave it out for all of them."
             )
@@ -278,7 +280,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
             combination = Combination(suite, task, model, entry, entry.configured(), training)
             reason = combination.method.refusal(TASKS.get(task.name))
             reason = reason or refused_by_network(type(combination.method), task.name, model.name)
-            examples = task.subset or TASKS.get(task.name).train_size or None
+            examples = TASKS.get(task.name).size_of_d(task.subset, task.validation) or None
             reason = reason or combination.method.refusal_for_options(suite.unlearning, examples)
             if combination.budget_epochs is not None:
                 reason = reason or without_retrain(combination)
@@ -319,7 +321,7 @@ def recipes_of(trials: Iterable[Trial], observations: Iterable[Wanted] = ()) -> 
         training = digest(trial.training.model_dump())
         network = (trial.model, trial.pretrained, trial.original_checkpoint, *sorted(trial.versions.items()))
         forget = (trial.forget.sampler, trial.forget.ratio, trial.forget.seed)
-        key = (trial.task, trial.subset, *network, training, trial.training_seed, trial.half, *forget)
+        key = (trial.task, trial.subset, trial.validation, *network, training, trial.training_seed, trial.half, *forget)
         if key not in known:
             found |= {recipe.id: recipe for recipe in recipes(trial, observations, started_from(trial))}
         known.add(key)
@@ -356,13 +358,17 @@ def steps_before(suite: Suite, ratio: float) -> tuple[float, ...]:
 def resolve_training(suite: Suite, task: TaskEntry, model: ModelEntry) -> Training:
     """The task's training, changed by what the architecture asks for, then by the suite, then by the suite's model entry."""
     own = TASKS.get(task.name).training.model_dump()
-    merged = {**own, **MODELS.get(model.name).training, **suite.training, **model.training}
+    try:
+        merged = {**own, **MODELS.get(model.name).training, **renamed(suite.training), **renamed(model.training)}
+    except ValueError as error:
+        raise SuiteError(f"{suite.name}: training: {error}.") from None
     try:
         return Training(**merged)
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
-        raise SuiteError(f"{suite.name}: training.{key} = {fault['input']!r}: {fault['msg']}.") from None
+        message = fault["msg"].removeprefix("Value error, ")
+        raise SuiteError(f"{suite.name}: training.{key} = {fault['input']!r}: {message}.") from None
 
 
 def split_name(recipe: Recipe | Trial) -> str:
@@ -371,6 +377,7 @@ def split_name(recipe: Recipe | Trial) -> str:
     if forget is None:
         raise ValueError(f"{recipe.id} has no forget set")
     cut = f"-{recipe.subset}" if recipe.subset else ""
+    cut += f"-{recipe.validation}" if recipe.validation else ""
     cut += f"-half{recipe.half}" if recipe.half is not None else ""
     options = forget.options | ({"scored_by": forget.scored_by.id} if forget.scored_by else {})
     tail = f"-{digest(options, 8)}" if options else ""

@@ -13,7 +13,7 @@ from typing import Any
 
 from mubench_ray.metrics.controls import FORGOTTEN_BY
 from mubench_ray.results.configurations import setting_names, spoken
-from mubench_ray.results.repetitions import configured, with_all_columns, without_probes
+from mubench_ray.results.repetitions import as_today, configured, with_all_columns
 from mubench_ray.results.store import Store
 from mubench_ray.status import Status
 from mubench_ray.trial import CONTROLS
@@ -130,7 +130,7 @@ class TrialMarks:
     @cached_property
     def _cells(self) -> dict[str, tuple[str, str]]:
         column = self._store.read("trials", columns=["configuration"])["configuration"]
-        mended = {text: known for text in column.unique().to_pylist() if text and (known := without_probes(text))}
+        mended = {text: known for text in column.unique().to_pylist() if text and (known := as_today(text))}
         if column.null_count:  # rows of an earlier release: by their ids
             rows = configured(with_all_columns(self._store.read("trials")), self._store)
             mended |= dict(zip(*(rows[name].to_pylist() for name in ("trial_id", "configuration")), strict=True))

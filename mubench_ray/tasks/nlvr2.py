@@ -35,6 +35,7 @@ class NLVR2(ImagePairClassification):
         traps="MU-Bench's paper says 62K, its list numbers 86K. Several sentences share a pair of pictures, which then lie on both sides of D_F. "
         "Pictures are squeezed to 384 x 384; a pair is stored once, 0.9 MB.",
     )
+    carves_validation = False
     classes = 2
     size = 384
     shifted = ("test2",)

@@ -91,7 +91,7 @@ def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, dev
             sets |= held_out(splits, forget)
             told = {"forget_sha256": forget.manifest["sha256"], "forget_size": len(forget.forget)}
         elif recipe.scoring:
-            sets = {"train": Rows.all_of(load_task(recipe.task, recipe.subset, data_dir)[1].train)}
+            sets = {"train": Rows.all_of(load_task(recipe.task, recipe.subset, data_dir, recipe.validation)[1].train)}
         else:
             sets = shifted_rows(splits)
         observed = flatten({name: evaluate(network, data, rows) for name, rows in sets.items()})
