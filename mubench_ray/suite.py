@@ -28,7 +28,7 @@ from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.registry import load_plugin
 from mubench_ray.search import OBJECTIVES, check_objectives
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import Budget, Unlearning
+from mubench_ray.trial import DECLARED, Budget, Unlearning
 
 #: The paper's defaults (MU-Bench, arXiv 2406.14796).
 RATIOS = [float(r) for r in range(1, 11)]
@@ -85,7 +85,10 @@ class ModelEntry(Part):
     """A model, perhaps with its own training (keys of Training), perhaps from a checkpoint.
 
     ``pretrained: true`` takes the published weights, a text a folder or ``id@revision`` of the hub. ``original``, a folder or ``id@revision``, is a
-    network that was trained on the task elsewhere: it is the original, and only retrains are trained here, from ``pretrained``.
+    network that was trained on the task elsewhere: it is the original, and only retrains are trained here, from ``pretrained``, which is what the
+    original's own training started from. ``saw`` says what the original has seen: ``train``, all of the data's training list (D_V must then come from
+    elsewhere: ``validation: test-half`` of the task), or ``D`` alone, as it is taken unless said. ``original_from: random`` says that its training
+    started from random weights, as its retrain does then; else a retrain without ``pretrained`` is marked as on unequal terms.
     """
 
     name: str
@@ -93,7 +96,26 @@ class ModelEntry(Part):
     workers: int | None = Field(default=None, ge=1)
     pretrained: bool | str = False
     original: str | None = None
+    saw: Literal["train", "D"] | None = None
+    original_from: Literal["random", "pretrained"] | None = None
     training: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _declares_an_original(self) -> ModelEntry:
+        for name in DECLARED:
+            if self.original is None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} says something of an original that was trained elsewhere: name it as `original`"
+                )
+        if self.original_from == "random" and self.pretrained:
+            raise ValueError(
+                "original_from: random and pretrained: the retrain would start from more than its original did"
+            )
+        if self.original_from == "pretrained" and not self.pretrained:
+            raise ValueError(
+                "original_from: pretrained: name what it started from as `pretrained`, for the retrain to start from that"
+            )
+        return self
 
     @field_validator("name")
     @classmethod
@@ -272,7 +294,7 @@ class Suite(Part):
     @property
     def notes(self) -> list[str]:
         """What is to be known of what the file says, a line each, for whoever plans it."""
-        return [*self._notes]
+        return [*self._notes, *(note for model in self.models for note in undeclared(model))]
 
     @model_validator(mode="before")
     @classmethod
@@ -359,6 +381,23 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
         except MubenchError as error:
             raise SuiteError(f"{where}: methods[{number}]: {error}") from error
     return suite
+
+
+def undeclared(model: ModelEntry) -> list[str]:
+    """What a suite does not say of an original that was trained elsewhere, a line each."""
+    if model.original is None:
+        return []
+    found = []
+    if model.saw is None:
+        found.append(
+            "what its original has seen is not said, and taken to be D alone: if it was all of the training list, say saw: train"
+        )
+    if not model.pretrained and model.original_from is None:
+        found.append(
+            "its retrain starts from random weights and is marked as on unequal terms: name what the original was fine-tuned from as pretrained, or say "
+            "original_from: random"
+        )
+    return [f"{model.name}: {text}" for text in found]
 
 
 def earlier_names(content: dict[str, Any]) -> list[str]:

@@ -201,6 +201,10 @@ ForgetSet.model_rebuild()
 Recipe.model_rebuild()
 
 
+#: What is declared of an original that was made elsewhere.
+DECLARED = ("saw", "original_from")
+
+
 class Trial(Frozen):
     """A method with all its hyperparameters unlearning one forget set from one trained model.
 
@@ -242,6 +246,10 @@ class Trial(Frozen):
     sequence: bool = False
     #: Of a folder with a list for each ratio, a hash of all of them: they are one configuration. No part of the id, which has the list of its own ratio.
     lists: str | None = None
+    #: What is declared of ``original_checkpoint``: whether it saw all of the data's training list or D alone, and what its training started from. Neither
+    #: decides anything of the outcome, and neither is a part of the id.
+    saw: Literal["train", "D"] | None = None
+    original_from: Literal["random", "pretrained"] | None = None
 
     @cached_property
     def id(self) -> str:
@@ -249,7 +257,7 @@ class Trial(Frozen):
 
         Options left at their default do not enter it, so that adding an option later keeps every older id.
         """
-        content = self.model_dump(exclude_defaults=True, exclude={"tuned", "sequence", "lists"})
+        content = self.model_dump(exclude_defaults=True, exclude={"tuned", "sequence", "lists", *DECLARED})
         content["hyperparameters"] = self.hyperparameters
         content["training"] = self.training.identity()
         if "unlearning" in content:
@@ -332,6 +340,8 @@ ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts",
     "model": "setting",
     "pretrained": "setting",
     "original_checkpoint": "setting",
+    "saw": "setting",
+    "original_from": "setting",
     "method": "contender",
     "hyperparameters": "contender",
     "forget": "parts",  # the sampler, its options and network: setting; the seed of the draw: repetition

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from mubench_ray.forget import Scored
 from mubench_ray.methods import METHODS, Method
 from mubench_ray.models import MODELS
 from mubench_ray.models.base import check_checkpoint
+from mubench_ray.models.same_weights import same_weights
 from mubench_ray.observations.base import Kind
 from mubench_ray.results.configurations import how
 from mubench_ray.search import Configuration
@@ -138,8 +140,8 @@ class Combination:
                 f"{self.task.name} is the checkpoint of {self.model.name} as it is."
             )
         half = 0 if sampler.pool else None
-        given = self.task.name, self.task.subset, model.name, model.checkpoint, training, half, self.task.validation
-        return scoring(*given)
+        data = {"validation": self.task.validation}
+        return scoring(self.task.name, self.task.subset, model.name, model.checkpoint, training, half, **data)
 
     def given(self) -> list[Configuration]:
         """What a suite without a search runs: the hyperparameters as they are set, at every learning rate."""
@@ -154,6 +156,8 @@ class Combination:
             model=self.model.name,
             pretrained=self.model.checkpoint,
             original_checkpoint=self.model.original,
+            saw=self.model.saw,
+            original_from=self.model.original_from,
             method=self.entry.name,
             hyperparameters=configuration.hyperparameters,
             forget=forget,
@@ -276,6 +280,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
             left_out.append(LeftOut(f"{task.name} x {model.name}", sum(map(trials, counts)), reason))
             continue
         check_checkpoints(task, model)
+        check_contamination(suite, task, model)
         for entry in suite.methods:
             combination = Combination(suite, task, model, entry, entry.configured(), training)
             reason = combination.method.refusal(TASKS.get(task.name))
@@ -296,6 +301,37 @@ def check_checkpoints(task: TaskEntry, model: ModelEntry) -> None:
     for checkpoint, finished in ((model.checkpoint, False), (model.original, True)):
         if checkpoint is not None:
             check_checkpoint(model.name, checkpoint, TASKS.get(task.name)(), finished)
+
+
+def check_contamination(suite: Suite, task: TaskEntry, model: ModelEntry) -> None:
+    """Raises SuiteError where an original has seen what is taken for unseen: D_V, and where a retrain would start from what has seen D_F."""
+    if model.original is None:
+        return
+    where, data = f"{suite.name}: models: {model.name}", TASKS.get(task.name)
+    if model.saw == "train" and data.carves_validation and not task.validation:
+        raise SuiteError(
+            f"{where}: saw: train: its original has seen all of {task.name}'s training list, and D_V is a part of that: attacks would take members for "
+            f"non-members, and selection would be made on them. Take D_V from the test set: tasks: {{name: {task.name}, validation: test-half}}."
+        )
+    if (base := model.checkpoint) is None:
+        return
+    spelled = {checkpoint_source(model.name, source) for source in (model.original, base)}
+    if len(spelled) == 1 or (all(map(os.path.exists, spelled)) and same_weights(model.original, base)):
+        raise SuiteError(
+            f"{where}: original: {model.original} and pretrained: {base} hold the same weights: the retrain would start from what has seen D_F, or the "
+            "original is not trained on the task. `original` is the network trained on the task, `pretrained` what its training started from: name the "
+            "base there, or leave it out."
+        )
+
+
+def checkpoint_source(model: str, source: str) -> str:
+    """A checkpoint spelled in one way: the published weights by their hub id and revision, a path in full."""
+    known = MODELS.get(model)
+    if source == "published" and known.hub:
+        source = known.hub
+    if source == known.hub and known.revision:
+        source = f"{source}@{known.revision}"
+    return os.path.realpath(source) if os.path.exists(source) else source
 
 
 def without_retrain(combination: Combination) -> str | None:

@@ -41,6 +41,7 @@ BOARD = [
     "label",
     "control",
     "uses_validation",
+    "unequal_terms",
     "n",
     "planned",
     "truncated",

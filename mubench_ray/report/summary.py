@@ -13,7 +13,7 @@ from mubench_ray.report.counted import distinct_examples
 from mubench_ray.report.grouping import Groups, SeedLevels, encode, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.results.configurations import contender_names
-from mubench_ray.results.marks import UNCHECKED, UNTRUSTED, Verdicts
+from mubench_ray.results.marks import UNCHECKED, UNTRUSTED, Verdicts, unequal_terms
 from mubench_ray.status import STATUSES
 from mubench_ray.trial import CONTROLS
 
@@ -30,7 +30,7 @@ def summarise(results: Results) -> pa.Table:
     """The leaderboard.
 
     Columns: ``task, model, method, ratio, lr, hyperparameters, options, after``; ``label`` (the method, told apart by
-    what differs), ``control``, ``uses_validation``, ``untrusted`` and ``unchecked`` (measures that the controls of its task,
+    what differs), ``control``, ``uses_validation``, ``unequal_terms``, ``untrusted`` and ``unchecked`` (measures that the controls of its task,
     model and ratio do not bear out, and cannot check), ``not_told_apart`` (what is said first where original and retrain
     are not told apart by their loss on D_F); ``n`` (usable trials), ``planned`` (rows) and a count a status;
     ``interval_over``, the level of seeds that intervals resample; then for every metric and every difference to the
@@ -42,6 +42,9 @@ def summarise(results: Results) -> pa.Table:
     columns["label"] = contender_labels(results).take(pa.array(groups.first))
     columns["control"] = controls(first)
     columns["uses_validation"] = first["uses_validation"]
+    columns["unequal_terms"] = pa.array(
+        [unequal_terms(text) for text in first["configuration"].to_pylist()], pa.bool_()
+    )
     columns |= doubts(results, first)
     columns["n"] = groups.count(results.usable)
     columns["planned"] = groups.count()

@@ -22,7 +22,7 @@ from mubench_ray.status import STATUSES
 #: Significant digits of the hub's JSON.
 DIGITS = 8
 #: What its rows say beside statuses and metrics.
-TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "group"]
+TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "unequal_terms", "group"]
 TOLD += ["told_from_retrain", "n", "planned", "interval_over"]
 #: The columns of the leaderboard that list measures, and what each says of them.
 OF_MEASURES = {"untrusted": UNTRUSTED, "unchecked": UNCHECKED, "within": WITHIN}
@@ -40,6 +40,7 @@ LATEX = {
     "†": r"$\dagger$",
     "‡": r"$\ddagger$",
     "§": r"\S{}",
+    "≠": r"$\neq$",
     "≈": r"$\approx$",
     "◊": r"$\diamond$",
 }

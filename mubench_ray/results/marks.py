@@ -5,10 +5,11 @@ A name takes its marks from its rows, a measure from what the controls said of i
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from mubench_ray.metrics.controls import FORGOTTEN_BY
@@ -37,13 +38,14 @@ class Mark:
 CONTROL = Mark("°", "control", "what methods are compared with")
 READS_VALIDATION = Mark("†", "reads D_V", "the selection set is a part of what it learns from")
 TRUNCATED = Mark("‡", "truncated", "trials were stopped by the budget")
+UNEQUAL = Mark("≠", "unequal terms", "the original started from other weights, or has seen more, than its retrain")
 # Of measures and their numbers.
 UNTRUSTED = Mark("§", "untrusted", "the controls do not bear this measure out, and it ranks nothing")
 UNCHECKED = Mark("?", "not checkable", "too few seeds of the controls to check this measure")
 WITHIN = Mark("≈", "within the noise floor", "all of its interval is nearer to the retrain than two retrains are")
 # Of a (task, model, ratio).
 UNTOLD = Mark("◊", "not told apart", "original and retrain are not told apart by their loss on D_F")
-MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
+MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, UNEQUAL, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
 
 #: What an entry of ``controls.json`` has to say.
 VERDICT = {"task": str, "model": str, "ratio": int | float, "metric": str, "verdict": str}
@@ -59,7 +61,19 @@ def of_name(row: Mapping[str, Any]) -> tuple[Mark, ...]:
     """The marks of the method of a trial's row, or of a row of the leaderboard, which counts the truncated ones."""
     truncated = row["truncated"] if "truncated" in row else row["status"] == Status.TRUNCATED
     told = {CONTROL: row["method"] in CONTROLS, READS_VALIDATION: row["uses_validation"], TRUNCATED: truncated}
+    told[UNEQUAL] = row["unequal_terms"] if "unequal_terms" in row else unequal_terms(row.get("configuration"))
     return tuple(mark for mark, there in told.items() if there)
+
+
+@lru_cache(maxsize=4096)
+def unequal_terms(configuration: str | None) -> bool:
+    """Whether an original was made elsewhere, from what its retrain does not start from (a retrain from random weights, unless the original is said to be
+    from such, too), or has seen more than D (all of the training list, of which D is a cut)."""
+    if not configuration or '"original_checkpoint":' not in configuration:
+        return False
+    setting = json.loads(configuration)["setting"]
+    fine_tuned = "pretrained" not in setting and setting.get("original_from") != "random"
+    return fine_tuned or (setting.get("saw") == "train" and "subset" in setting)
 
 
 def symbols(marks: Iterable[Mark]) -> str:

@@ -39,8 +39,8 @@ def versioned(trial: Trial) -> Trial:
     if old := trial.forget.scored_by:
         if old.training is None:
             raise ValueError(f"trial {trial.id}: {old.id} is a checkpoint as it is, and scores no sampler's examples")
-        given = old.task, old.subset, old.model, old.pretrained, old.training, old.half, old.validation
-        network = scoring(*given)
+        given = old.task, old.subset, old.model, old.pretrained, old.training, old.half
+        network = scoring(*given, validation=old.validation)
         found["forget"] = ForgetSet.model_validate(trial.forget.model_dump() | {"scored_by": network.model_dump()})
     if all(getattr(trial, name) == value for name, value in found.items()):
         return trial
@@ -54,6 +54,7 @@ def scoring(
     pretrained: str | None,
     training: Training,
     half: int | None,
+    *,
     validation: Literal["test-half"] | None = None,
 ) -> Recipe:
     """The recipe of a network that scores D for samplers: an original with a training seed that no suite can name, as it is made here and now."""

@@ -58,7 +58,7 @@
   const legend = text => Object.values(data.marks).filter(mark => text.includes(mark.symbol)).map(mark => mark.symbol + " " + mark.name + ": " + mark.words).join("; ");
   const has = (names, name) => names.split(", ").includes(name);
   const symbol = name => data.marks[name].symbol;
-  const ofName = r => (r.control ? symbol("control") : "") + (r.uses_validation ? symbol("reads D_V") : "") + (r.truncated ? symbol("truncated") : "");
+  const ofName = r => (r.control ? symbol("control") : "") + (r.uses_validation ? symbol("reads D_V") : "") + (r.truncated ? symbol("truncated") : "") + (r.unequal_terms ? symbol("unequal terms") : "");
   const isChosen = r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr"));
   // The contenders of rows with their marks, by label.
   const namesOf = (rows, marks = r => r.marks || "") => {
@@ -110,6 +110,7 @@
           td.append(make("span", { className: "swatch", style: "background:" + (s ? s.colour : "#999") }), r.label);
           if (r.control) td.append(badge("control"));
           if (r.uses_validation) td.append(badge("reads D_V", "warn"));
+          if (r.unequal_terms) td.append(badge("unequal terms", "warn"));
         } else if (key === "n") {
           td.append(r.n === r.planned ? String(r.n) : r.n + " of " + r.planned);
           const lost = r.planned - r.n;
