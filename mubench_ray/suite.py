@@ -294,7 +294,12 @@ class Suite(Part):
     @property
     def notes(self) -> list[str]:
         """What is to be known of what the file says, a line each, for whoever plans it."""
-        return [*self._notes, *(note for model in self.models for note in undeclared(model))]
+        held = ["frozen: bf16 rounds originals and retrains; in memory they still take four bytes a weight"]
+        return [
+            *self._notes,
+            *held * (self.unlearning.frozen == "bf16"),
+            *(note for model in self.models for note in undeclared(model)),
+        ]
 
     @model_validator(mode="before")
     @classmethod

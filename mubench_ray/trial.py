@@ -97,6 +97,9 @@ class Unlearning(Precision):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["method", "constant", "cosine", "linear"] = "method"
     clip: float | None = Field(default=None, gt=0)
+    #: The precision of what a trial starts from and is compared with: f_O and f_R, as they are once they are trained or read, are rounded to it, and f_U starts
+    #: from that f_O. What of them stands still afterwards (the base of LoRA, a method's teachers) has those values; what trains has ``weights``.
+    frozen: Literal["fp32", "bf16"] = "fp32"
     #: Lambda of the SuperLoss curriculum (the paper's is 10); None is the plain loss.
     superloss: float | None = Field(default=None, gt=0)
     #: Its tau: the running ``mean`` of all losses seen (MU-Bench's paper), or their sum over that of the ``confidence`` they were given (its code).
@@ -172,6 +175,8 @@ class Recipe(Frozen):
     seed: int
     forget: ForgetSet | None = None
     half: int | None = None
+    #: Rounded to this once it is trained: what a trial names as ``unlearning.frozen``.
+    frozen: Literal["bf16"] | None = None
     on: Literal["forget", "validation"] | None = None
     scoring: Literal[True] | None = None
     #: Those of the task, the model, the sampler and, as ``training``, of the loop.
@@ -320,6 +325,7 @@ class Trial(Frozen):
             seed=self.training_seed if self.budget_epochs is None else 0,
             forget=forget,
             half=self.half,
+            frozen="bf16" if self.unlearning.frozen == "bf16" else None,
             versions=self._versions_of("original" if forget is None else "retrain"),
         )
 
@@ -377,6 +383,8 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if trial.get("lists"):
         options["sha256"] = trial["lists"]
     setting |= {"sampler": forget.get("sampler", ForgetSet.model_fields["sampler"].default), "sampler_options": options}
+    unlearning = _changed(Unlearning, trial.get("unlearning"))
+    setting["frozen"] = unlearning.pop("frozen", None)  # f_O and f_R are others, too
     setting["scored_by"] = _network(forget.get("scored_by"))
     setting |= {"shadow": trial.get("half") is not None, "training": _changed(Training, trial.get("training"))}
     setting["versions"] = {key: versions[key] for key in ("task", "model", "checkpoint", "sampler") if key in versions}
@@ -385,7 +393,7 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
         contender |= {name: trial.get(name) for name in ("hyperparameters", "lr")}
         if trial.get("tuned"):
             contender = {"method": method, "tuned": trial["tuned"]}
-        contender |= {"unlearning": _changed(Unlearning, trial.get("unlearning"))}
+        contender |= {"unlearning": unlearning}
         contender |= {"budget": _changed(Budget, trial.get("budget"))}
         contender |= {"sequence": bool(trial.get("sequence") or trial.get("after"))}
     # Another version of a method of ours replaces the one before (``repetitions``); another one of a plugin's code is another method.

@@ -140,8 +140,8 @@ class Combination:
                 f"{self.task.name} is the checkpoint of {self.model.name} as it is."
             )
         half = 0 if sampler.pool else None
-        data = {"validation": self.task.validation}
-        return scoring(self.task.name, self.task.subset, model.name, model.checkpoint, training, half, **data)
+        data = self.task.name, self.task.subset
+        return scoring(*data, model.name, model.checkpoint, training, half, validation=self.task.validation)
 
     def given(self) -> list[Configuration]:
         """What a suite without a search runs: the hyperparameters as they are set, at every learning rate."""
@@ -357,7 +357,17 @@ def recipes_of(trials: Iterable[Trial], observations: Iterable[Wanted] = ()) -> 
         training = digest(trial.training.model_dump())
         network = (trial.model, trial.pretrained, trial.original_checkpoint, *sorted(trial.versions.items()))
         forget = (trial.forget.sampler, trial.forget.ratio, trial.forget.seed)
-        key = (trial.task, trial.subset, trial.validation, *network, training, trial.training_seed, trial.half, *forget)
+        key = (
+            trial.task,
+            trial.subset,
+            trial.validation,
+            *network,
+            training,
+            trial.training_seed,
+            trial.half,
+            trial.unlearning.frozen,
+            *forget,
+        )
         if key not in known:
             found |= {recipe.id: recipe for recipe in recipes(trial, observations, started_from(trial))}
         known.add(key)

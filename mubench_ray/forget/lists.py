@@ -144,13 +144,12 @@ def _whole(where: str, value: Any) -> int:
         number = int(text) if text not in ("true", "false") else int(text == "true")
     except ValueError:
         try:
-            number = float(text)
-            whole = number.is_integer() and abs(number) < LARGEST
+            read = float(text)
         except ValueError:
-            whole = False
-        if not whole:
+            read = float("nan")
+        if not (read.is_integer() and abs(read) < LARGEST):
             raise DataError(f"{where}: {said[:40]!r} is not an id.") from None
-        number = int(number)
+        number = int(read)
     if number < 0:
         raise DataError(f"{where}: id {number} is negative.")
     return number

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import SuiteError
+from mubench_ray.models import get_model
 from mubench_ray.provenance import provenance, tensor_float_switches
 from mubench_ray.results.configurations import configuration
 from mubench_ray.results.repetitions import as_today
@@ -17,6 +19,10 @@ from mubench_ray.tasks.base import Batch
 from mubench_ray.training.loop import Loop
 from mubench_ray.training.precision import compute_at, tensor_float
 from mubench_ray.trial import Recipe, Trial, Unlearning
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.data import load_task
+from mubench_ray.trials.run_trial import run_trial
+from mubench_ray.trials.unlearning import prepare, unlearn
 
 SUITE = {
     "name": "s", "tasks": {"name": "digits", "subset": 300}, "models": "cnn-small", "methods": ["ft"], "ratios": 5, "seeds": 1, "lrs": 1e-3,
@@ -140,12 +146,10 @@ class Noticed(torch.autograd.Function):
 @pytest.fixture
 def loop_parts():
     """One step on digits, whose loss calls ``notice`` in its forward and its backward pass."""
-    from mubench_ray.models import get_model
     from mubench_ray.training.context import Context
     from mubench_ray.training.data import Rows, UnlearningData
     from mubench_ray.training.meter import Meter
     from mubench_ray.training.phase import Phase
-    from mubench_ray.trials.data import load_task
 
     def make(notice):
         task, splits = load_task("digits", 300, None)
@@ -177,3 +181,38 @@ def test_what_arithmetic_a_row_says():
             assert provenance()["fp32_on_cuda"].startswith(f"convolutions {switches[0]}, ")
     finally:
         conv.fp32_precision, matmul.fp32_precision = before["convolutions"], before["matmul"]
+
+
+def test_frozen_in_bf16_is_one_rounding_of_f_o_and_f_r(tmp_path):
+    """f_U starts from the rounded f_O and trains in float32; what the artifacts cost is what their training cost, and it is done once."""
+    changes = {"training": {"epochs": 1}, "methods": ["original", "ft", "retrain"], "unlearning": {"batch_size": 64}}
+    plain = planned(**changes)
+    frozen = planned(**changes | {"unlearning": {"batch_size": 64, "frozen": "bf16"}})
+    assert not plain.trials.keys() & frozen.trials.keys() and not plain.recipes.keys() & frozen.recipes.keys()
+    assert (
+        planned(**changes | {"unlearning": {"batch_size": 64, "frozen": "fp32"}}).trials.keys() == plain.trials.keys()
+    )
+    settings = [
+        {json.dumps(json.loads(t.configuration)["setting"]) for t in plan.trials.values()} for plan in (plain, frozen)
+    ]
+    assert [len(each) for each in settings] == [1, 1] and settings[0] != settings[1]  # controls, too
+    store = ArtifactStore(tmp_path)
+    rows = {trial.method: run_trial(trial, store).row for trial in frozen.trials.values()}
+    assert {row["status"] for row in rows.values()} <= {"ok", "truncated"}
+    for kind in ("original", "retrain"):
+        (exact,), (rounded,) = (getattr(plan, f"{kind}s") for plan in (plain, frozen))
+        exact, rounded = store.load(exact), store.load(rounded)
+        assert (exact.flos, exact.seconds, exact.terms) == (rounded.flos, rounded.seconds, rounded.terms)
+        task = load_task("digits", 300, None)[0]
+        before, after = (each.load_into(get_model("cnn-small").build(task)) for each in (exact, rounded))
+        for ours, theirs in zip(before.parameters(), after.parameters(), strict=True):
+            assert torch.equal(ours.bfloat16().float(), theirs)
+        assert any(not torch.equal(ours, theirs) for ours, theirs in zip(before.parameters(), after.parameters()))
+        assert not np.array_equal(exact.observed.get("test_loss", 0), rounded.observed.get("test_loss", 1))
+    trial = next(trial for trial in frozen.trials.values() if trial.method == "ft")
+    prepared = prepare(trial, store)
+    assert all(torch.equal(p, p.bfloat16().float()) for p in prepared.ctx.network.parameters())
+    unlearn(prepared.ctx, prepared.method, trial, lambda ctx: None)
+    assert all(p.dtype == torch.float32 for p in prepared.ctx.network.parameters())
+    assert any(not torch.equal(p, p.bfloat16().float()) for p in prepared.ctx.network.parameters())
+    assert all(torch.equal(p, p.bfloat16().float()) for p in prepared.ctx.original.parameters())
