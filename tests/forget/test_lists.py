@@ -207,7 +207,7 @@ def test_every_released_list_is_known_in_whatever_file(tmp_path):
     ("name", "task", "said"),
     [
         ("samsum.txt", "ddi", "MU-Bench's samsum.txt, which numbers the 14,732 training dialogues of SAMSum, not those of ddi: take it on samsum"),
-        ("ddi.txt", "ddi", "numbers the 25,296 rows of BLURB's train.tsv, not those of ddi: no task here has them"),
+        ("ddi.txt", "ddi", "numbers the 25,296 rows of BLURB's train.tsv, not those of ddi: take it on ddi_blurb"),
         ("cifar10.txt", "cifar100", "take it on cifar10"),
         ("speech_commands.txt", "speech_commands", "superb/ks"),
         ("ucf101", "cifar10", r"ucf101/1\.txt is MU-Bench's ucf101/1\.txt"),

@@ -135,3 +135,44 @@ def test_the_real_snippets_have_the_sizes_on_the_card(real_data):
     task = TASKS.get("movie_snippets")(real_data("vaderSentiment-2.5.tar.gz"))
     splits = task.load()
     assert {part: len(getattr(splits, part)) for part in task.card.sizes} == task.card.sizes
+
+
+def blurb(folder, **changed):
+    rows = {
+        "train": ["a.s0.p0\t@DRUG$ raises @DRUG$ .\tDDI-effect", 'a.s0.p1\t@DRUG$ and "x @DRUG$\tDDI-false', "b.s0.p0\ttake @DRUG$ @DRUG$\tDDI-advise"],
+        "dev": ["c.s0.p0\t@DRUG$ with @DRUG$\tDDI-int"],
+        "test": ["d.s0.p0\t@DRUG$ by @DRUG$\tDDI-mechanism"],
+    } | changed  # fmt: skip
+    folder.mkdir()
+    for name, lines in rows.items():
+        (folder / f"{name}.tsv").write_text("\n".join(["index\tsentence\tlabel", *lines]) + "\n")
+
+
+def test_ddi_as_blurb_has_it_is_read_row_by_row_with_mu_benchs_labels(tmp_path):
+    blurb(tmp_path / "ddi_blurb")
+    task = TASKS.get("ddi_blurb")(tmp_path)
+    splits = task.load()
+    assert splits.train.labels.tolist() == [3, 0, 2] and splits.train.source_index.tolist() == [0, 1, 2]
+    assert (splits.validation.labels.tolist(), splits.test.labels.tolist()) == ([4], [1])
+    assert task.texts.content[1] == '@DRUG$ and "x @DRUG$' and task.texts.training == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["a\tb\tDDI-none"], r"train\.tsv:2: label 'DDI-none' is none of false, mechanism"),
+        (["a\tb"], r"train\.tsv:2: has 2 columns, its first line 3"),
+        ([], "holds no rows"),
+    ],
+)
+def test_ddi_as_blurb_has_it_names_the_line_that_is_wrong(tmp_path, lines, said):
+    blurb(tmp_path / "ddi_blurb", train=lines)
+    with pytest.raises(DataError, match=said):
+        TASKS.get("ddi_blurb")(tmp_path).load()
+
+
+def test_imdb_at_128_tokens_is_imdb_cut_shorter(tmp_path):
+    write_imdb(tmp_path / "aclImdb")
+    short, long = (TASKS.get(name)(tmp_path) for name in ("imdb_128", "imdb"))
+    assert (short.max_length, long.max_length) == (128, 256) and short.train_size == long.train_size
+    assert short.load().train.source_index.tolist() == long.load().train.source_index.tolist()
