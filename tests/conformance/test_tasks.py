@@ -39,6 +39,8 @@ LAYOUTS = {
     "emoji_pairs": layouts.write_emoji,
     "fashion_mnist": lambda root: layouts.write_idx_images(root / "fashion-mnist", ""),
     "imdb": lambda root: layouts.write_imdb(root / "aclImdb"),
+    "imdb_128": lambda root: layouts.write_imdb(root / "aclImdb"),
+    "ddi_blurb": lambda root: layouts.write_ddi_blurb(root / "ddi_blurb"),
     "mnist": lambda root: layouts.write_idx_images(root / "mnist", ""),
     "movie_snippets": layouts.write_movie_snippets,
     "moving_fashion": lambda root: layouts.write_idx_images(root / "fashion-mnist", ""),

@@ -75,7 +75,7 @@ def test_it_is_another_trial_with_other_artifacts_and_the_default_is_what_it_was
     assert usual.trained_on("validation").id != half.trained_on("validation").id
     assert split_name(usual) != split_name(half) and forget_name(usual) != forget_name(half)
     names = setting_names({usual.configuration, half.configuration})
-    assert sorted(names.values()) == [("digits", "cnn-small"), ("digits [validation test-half]", "cnn-small")]
+    assert sorted(names.values()) == [("digits", "cnn-small"), ("digits (validation test-half)", "cnn-small")]
     scored = one(tasks=HALF, sampler="hardest")
     assert scored.forget.scored_by.validation == "test-half" and versioned(scored) == scored
     both = planned(tasks=["digits", HALF])
