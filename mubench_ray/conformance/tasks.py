@@ -137,7 +137,8 @@ def absent(task: Task, train: Examples) -> list[str]:
     if not isinstance(task, Classification):
         return []
     known = set(train.labels.unique().tolist())
-    return [f"none of D is of class {end}, of {task.classes}" for end in (0, task.classes - 1) if end not in known]
+    ends = 0, task.classes - task.empty_classes - 1
+    return [f"none of D is of class {end}, of {task.classes}" for end in ends if end not in known]
 
 
 def misgrouped(name: str, part: Examples) -> list[str]:

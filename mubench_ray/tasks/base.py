@@ -189,6 +189,8 @@ class Classification(Task):
 
     kind = "classification"
     classes: ClassVar[int]
+    #: The last so many of them are of no example: a published head has outputs for them.
+    empty_classes: ClassVar[int] = 0
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of each example, (B,)."""

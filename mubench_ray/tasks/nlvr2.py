@@ -83,6 +83,6 @@ class NLVR2(ImagePairClassification):
                     "source_index": place,
                 }
 
-        store = converted(f"{self.name}-{name}", ["nlvr2", 1, self.size, name, fingerprint(root, files)], rows)
+        store = converted(f"nlvr2-{name}", ["nlvr2", 1, self.size, name, fingerprint(root, files)], rows)
         columns = {"text": torch.arange(first, len(sentences)), "labels": torch.tensor(labels, dtype=torch.int64)}
         return MappedExamples(columns, torch.arange(len(labels)), store.mapped, torch.tensor(pairs))

@@ -45,6 +45,7 @@ LAYOUTS = {
     "movie_snippets": layouts.write_movie_snippets,
     "moving_fashion": lambda root: layouts.write_idx_images(root / "fashion-mnist", ""),
     "nlvr2": lambda root: layouts.write_nlvr2(root / "nlvr2"),
+    "nlvr2_3": lambda root: layouts.write_nlvr2(root / "nlvr2"),
     "samsum": lambda root: layouts.write_samsum(root / "samsum"),
     "speech_commands": lambda root: layouts.write_speech_commands(root / "speech_commands_v0.02"),
     "spoken_digits": lambda root: layouts.write_spoken_digits(root / "free-spoken-digit-dataset", 12),

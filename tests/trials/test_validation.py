@@ -203,7 +203,7 @@ def test_how_long_the_training_list_is_survives_a_cut():
 
 
 #: The tasks whose data has a list of its own for D_V.
-OWN = {"ddi_blurb", "nlvr2", "samsum", "speech_commands", "wiki_bio"}
+OWN = {"ddi_blurb", "nlvr2", "nlvr2_3", "samsum", "speech_commands", "wiki_bio"}
 
 
 def test_every_task_of_the_registry_says_where_its_d_v_is_from():
