@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _ARGUMENTS = {
     "tasks[0].name": "data_name",
     "tasks[0].subset": "subset",
+    "tasks[0].validation": "validation",
     "models[0].name": "backbone",
     "methods[0].name": "unlearn_method",
     "methods[0]": "unlearn_method",
@@ -45,8 +46,8 @@ class UnlearningArguments:
     """What to unlearn, from what and how.
 
     ``del_ratio`` is percent of the training set; ``num_train_epochs`` None takes the method's own; ``method_kwargs`` are its hyperparameters;
-    ``training_kwargs`` change how the original and the retrain are trained; ``subset`` keeps only so many training examples. Originals and
-    retrains are kept in ``output_dir``/artifacts and shared by every trainer that names the same folder.
+    ``training_kwargs`` change how the original and the retrain are trained; ``subset`` keeps only so many training examples;
+    ``validation="test-half"`` has D be all of the training list, D_V half of the test set. Originals and retrains are kept in ``output_dir``/artifacts and shared by every trainer that names the same folder.
     """
 
     unlearn_method: str
@@ -65,6 +66,7 @@ class UnlearningArguments:
     data_seed: int = 42
     data_dir: str | None = None
     subset: int | None = None
+    validation: str | None = None
     use_cpu: bool = False
     method_kwargs: dict[str, Any] = field(default_factory=dict)
     training_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -79,7 +81,7 @@ class UnlearningArguments:
             method["epochs"] = self.num_train_epochs
         content = {
             "name": "trainer",
-            "tasks": {"name": self.data_name, "subset": self.subset},
+            "tasks": {"name": self.data_name, "subset": self.subset, "validation": self.validation},
             "models": self.backbone,
             "methods": method,
             "ratios": self.del_ratio,

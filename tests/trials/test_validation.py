@@ -21,6 +21,7 @@ from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
 from mubench_ray.tasks.base import Examples, MappedExamples, Splits, carve_validation
 from mubench_ray.tasks.examples import MappedColumn, limit, listed, validated_on_test
+from mubench_ray.trainer import UnlearningArguments
 from mubench_ray.trial import ForgetSet
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_task, split_of, training_data, unlearning_data
@@ -224,3 +225,11 @@ def test_the_conformance_suite_holds_a_task_to_what_it_says():
     said = {finding.name: finding for finding in check_data(Wrong())}
     assert not said["says where D_V is from"].ok
     assert {finding.name: finding for finding in check_data(TASKS.get("digits")())}["says where D_V is from"].ok
+
+
+def test_the_trainer_takes_it_too():
+    given = {"unlearn_method": "ft", "backbone": "cnn-small", "data_name": "digits", "del_ratio": 5}
+    usual, half = (UnlearningArguments(**given, **more).to_trial() for more in ({}, {"validation": "test-half"}))
+    assert (usual.validation, half.validation) == (None, "test-half") and usual.id != half.id
+    with pytest.raises(SuiteError, match="UnlearningArguments: validation = 'half'"):
+        UnlearningArguments(**given, validation="half").to_trial()
