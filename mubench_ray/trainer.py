@@ -47,7 +47,8 @@ class UnlearningArguments:
 
     ``del_ratio`` is percent of the training set; ``num_train_epochs`` None takes the method's own; ``method_kwargs`` are its hyperparameters;
     ``training_kwargs`` change how the original and the retrain are trained; ``subset`` keeps only so many training examples;
-    ``validation="test-half"`` has D be all of the training list, D_V half of the test set. Originals and retrains are kept in ``output_dir``/artifacts and shared by every trainer that names the same folder.
+    ``validation="test-half"`` has D be all of the training list, D_V half of the test set. Originals and retrains are kept in
+    ``output_dir``/artifacts and shared by every trainer that names the same folder.
     """
 
     unlearn_method: str
