@@ -108,6 +108,8 @@ def show_plan(plan: Plan, trials: bool) -> None:
         )
         console.print(f"{search.strategy} search: at most {planned_search(suite):,} trials before those, on {own}")
         console.print(f"chosen: {search.told}")
+    for note in suite.notes:
+        console.print(styled(("note", "yellow"), f" {note}"))
     for part in plan.left_out:
         console.print(styled(("left out", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
     for part in plan.unobservable:

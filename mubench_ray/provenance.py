@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 from importlib import metadata
+from operator import attrgetter
 from pathlib import Path
 
 #: Where this package lies, installed or not.
@@ -15,9 +16,25 @@ INSTALLED = Path(__file__).parent.parent
 PACKAGES = ("mubench_ray", "torch", "transformers", "ray", "numpy", "scikit-learn", "pyarrow", "datasets", "peft")
 
 
-@functools.cache
+#: What may take TF32 in place of float32 on CUDA, by the switch of ``torch.backends`` that says so.
+TENSOR_FLOAT = {"convolutions": "cudnn.conv", "recurrent": "cudnn.rnn", "matmul": "cuda.matmul"}
+
+
 def provenance() -> dict[str, str | None]:
-    """Package versions, git commit (None outside a checkout), hash of the package's source, Python and host."""
+    """Package versions, git commit (None outside a checkout), hash of the package's source, Python and host, and torch's switches of TF32 as they are."""
+    switches = ", ".join(f"{name} {switch}" for name, switch in tensor_float_switches().items())
+    return {**_made_by(), "fp32_on_cuda": switches}
+
+
+def tensor_float_switches() -> dict[str, str]:
+    """What this process takes on CUDA for float32, by what computes it: ``ieee``, ``tf32``, or ``none``, which is ``ieee``."""
+    import torch
+
+    return {name: attrgetter(switch)(torch.backends).fp32_precision for name, switch in TENSOR_FLOAT.items()}
+
+
+@functools.cache
+def _made_by() -> dict[str, str | None]:
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:

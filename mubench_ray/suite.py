@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
@@ -20,7 +30,7 @@ from mubench_ray.schema import Listed, Named, Part, Rate, Ratio, Seed, listed
 from mubench_ray.search import options_of
 from mubench_ray.search_schema import Search, check_search, set_by_preset
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import Budget, Unlearning
+from mubench_ray.trial import DECLARED, Budget, Unlearning
 
 #: The paper's defaults (MU-Bench, arXiv 2406.14796).
 RATIOS = [float(r) for r in range(1, 11)]
@@ -50,10 +60,15 @@ Rates = Annotated[
 
 
 class TaskEntry(Part):
-    """A task, perhaps cut down to ``subset`` training examples, perhaps with only some of the suite's ``models``."""
+    """A task, perhaps cut down to ``subset`` training examples, perhaps with only some of the suite's ``models``.
+
+    ``validation: test-half`` trains on all of the data's training list: D_V is one half of the test set, D_Test the other. Without it D_V is what the task
+    sets apart, of most 15 % of the training list.
+    """
 
     name: str
     subset: int | None = Field(default=None, ge=10)
+    validation: Literal["test-half"] | None = None
     models: Annotated[list[str], Listed] | None = None
 
     @field_validator("models")
@@ -71,7 +86,10 @@ class ModelEntry(Part):
     """A model, perhaps with its own training (keys of Training), perhaps from a checkpoint.
 
     ``pretrained: true`` takes the published weights, a text a folder or ``id@revision`` of the hub. ``original``, a folder or ``id@revision``, is a
-    network that was trained on the task elsewhere: it is the original, and only retrains are trained here, from ``pretrained``.
+    network that was trained on the task elsewhere: it is the original, and only retrains are trained here, from ``pretrained``, which is what the
+    original's own training started from. ``saw`` says what the original has seen: ``train``, all of the data's training list (D_V must then come from
+    elsewhere: ``validation: test-half`` of the task), or ``D`` alone, as it is taken unless said. ``original_from: random`` says that its training
+    started from random weights, as its retrain does then; else a retrain without ``pretrained`` is marked as on unequal terms.
     """
 
     name: str
@@ -79,7 +97,26 @@ class ModelEntry(Part):
     workers: int | None = Field(default=None, ge=1)
     pretrained: bool | str = False
     original: str | None = None
+    saw: Literal["train", "D"] | None = None
+    original_from: Literal["random", "pretrained"] | None = None
     training: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _declares_an_original(self) -> ModelEntry:
+        for name in DECLARED:
+            if self.original is None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} says something of an original that was trained elsewhere: name it as `original`"
+                )
+        if self.original_from == "random" and self.pretrained:
+            raise ValueError(
+                "original_from: random and pretrained: the retrain would start from more than its original did"
+            )
+        if self.original_from == "pretrained" and not self.pretrained:
+            raise ValueError(
+                "original_from: pretrained: name what it started from as `pretrained`, for the retrain to start from that"
+            )
+        return self
 
     @field_validator("name")
     @classmethod
@@ -220,6 +257,17 @@ class Suite(Part):
     data_dir: str | None = None
     plugins: Annotated[list[str], Listed] = []
     mlflow_uri: str | None = None
+    _notes: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of what the file says, a line each, for whoever plans it."""
+        held = ["frozen: bf16 rounds originals and retrains; in memory they still take four bytes a weight"]
+        return [
+            *self._notes,
+            *held * (self.unlearning.frozen == "bf16"),
+            *(note for model in self.models for note in undeclared(model)),
+        ]
 
     @model_validator(mode="before")
     @classmethod
@@ -298,6 +346,7 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
         raise SuiteError(f"{where}: {error}") from error
     except ValidationError as error:
         raise SuiteError("\n".join(f"{where}: {_explain(fault)}" for fault in error.errors())) from None
+    suite._notes += earlier_names(content)
     suite = check_sampler(suite, where)
     for number, task in enumerate(suite.tasks):
         if not task.models and not suite.models:
@@ -323,6 +372,37 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
     if suite.halves:
         check_halves(suite, where)
     return suite
+
+
+def undeclared(model: ModelEntry) -> list[str]:
+    """What a suite does not say of an original that was trained elsewhere, a line each."""
+    if model.original is None:
+        return []
+    found = []
+    if model.saw is None:
+        found.append(
+            "what its original has seen is not said, and taken to be D alone: if it was all of the training list, say saw: train"
+        )
+    if not model.pretrained and model.original_from is None:
+        found.append(
+            "its retrain starts from random weights and is marked as on unequal terms: name what the original was fine-tuned from as pretrained, or say "
+            "original_from: random"
+        )
+    return [f"{model.name}: {text}" for text in found]
+
+
+def earlier_names(content: dict[str, Any]) -> list[str]:
+    """A line where a suite calls ``precision`` what is ``compute`` today."""
+    models = [entry for entry in _listed(content.get("models") or []) if isinstance(entry, dict)]
+    parts = {"training": content, "unlearning": content} | {f"training of {m.get('name')}": m for m in models}
+    found = [
+        where
+        for where, part in parts.items()
+        if isinstance(options := part.get(where.split()[0]), dict) and "precision" in options
+    ]
+    if not found:
+        return []
+    return [f"precision is called compute now, and is taken as that ({', '.join(found)}): ids stay as they were"]
 
 
 def check_entries(suite: Suite, where: str) -> None:

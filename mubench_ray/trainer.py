@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _ARGUMENTS = {
     "tasks[0].name": "data_name",
     "tasks[0].subset": "subset",
+    "tasks[0].validation": "validation",
     "models[0].name": "backbone",
     "methods[0].name": "unlearn_method",
     "methods[0]": "unlearn_method",
@@ -46,7 +47,8 @@ class UnlearningArguments:
 
     ``del_ratio`` is percent of the training set; ``learning_rate`` "default" is the method's own for the optimiser; ``num_train_epochs`` None takes the
     method's own; ``method_kwargs`` are its hyperparameters; ``training_kwargs`` change how the original and the retrain are trained; ``subset`` keeps only so
-    many training examples. Originals and retrains are kept in ``output_dir``/artifacts and shared by every trainer that names the same folder.
+    many training examples; ``validation="test-half"`` has D be all of the training list, D_V half of the test set. Originals and retrains are kept in
+    ``output_dir``/artifacts and shared by every trainer that names the same folder.
     """
 
     unlearn_method: str
@@ -65,6 +67,7 @@ class UnlearningArguments:
     data_seed: int = 42
     data_dir: str | None = None
     subset: int | None = None
+    validation: str | None = None
     use_cpu: bool = False
     method_kwargs: dict[str, Any] = field(default_factory=dict)
     training_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -79,7 +82,7 @@ class UnlearningArguments:
             method["epochs"] = self.num_train_epochs
         content = {
             "name": "trainer",
-            "tasks": {"name": self.data_name, "subset": self.subset},
+            "tasks": {"name": self.data_name, "subset": self.subset, "validation": self.validation},
             "models": self.backbone,
             "methods": method,
             "ratios": self.del_ratio,
@@ -92,7 +95,7 @@ class UnlearningArguments:
                 "batch_size": self.per_device_train_batch_size,
                 "weight_decay": self.weight_decay,
                 "clip": self.max_grad_norm,
-                "precision": "bf16" if self.bf16 else "fp32",
+                "compute": "bf16" if self.bf16 else "fp32",
             },
         }
         try:

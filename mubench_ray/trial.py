@@ -8,7 +8,7 @@ import os
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 #: Versions of what decides an outcome, by what has them: ``method``, ``task``, ``model``, ``checkpoint`` (the model as it reads
 #: ``original_checkpoint``), ``sampler``, and for the loop ``unlearning`` and the kinds of artifact. Only those above 1 stand here; of a plugin's things
@@ -22,7 +22,52 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Training(Frozen):
+def renamed(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a loop as they are called today: ``precision`` of earlier releases is ``compute``. Raises ValueError where both are there and differ."""
+    if "precision" not in options:
+        return options
+    compute = options["precision"]
+    if options.get("compute", compute) != compute:
+        raise ValueError(
+            f"precision is what compute was called, and precision: {compute} says another one: leave it out"
+        )
+    return {name: value for name, value in options.items() if name != "precision"} | {"compute": compute}
+
+
+class Precision(Frozen):
+    """In what precision a loop computes, and holds what it trains.
+
+    ``compute`` is that of the arithmetic of its steps. ``fp32``: torch's float32, of which the switches of torch decide whether CUDA's convolutions and
+    products of matrices take TF32 (convolutions do unless told otherwise; ``compute`` of a row says what they did). ``tf32``: both take it on CUDA; another
+    device has none and computes in float32. ``bf16``: autocast. Evaluation is in ``fp32``.
+    ``weights`` is that of what trains, and of its gradients and the optimiser's state: float32.
+    """
+
+    compute: Literal["fp32", "tf32", "bf16"] = "fp32"
+    weights: Literal["fp32", "bf16"] = "fp32"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, options: Any) -> Any:
+        return renamed(options) if isinstance(options, dict) else options
+
+    @field_validator("weights")
+    @classmethod
+    def _wide_enough(cls, weights: str) -> str:
+        if weights == "bf16":
+            raise ValueError(
+                "a step below 2^-9 of a weight is lost in bf16, and neither stochastic rounding nor compensated summation is here to keep it: leave "
+                "weights at fp32; compute: bf16 has the arithmetic in bf16, unlearning.frozen: bf16 what does not train"
+            )
+        return weights
+
+
+def _in_ids(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a loop by the names that they have in ids, which are those of the first release."""
+    return {"precision" if name == "compute" else name: value for name, value in options.items()}
+
+
+class Training(Precision):
     """How an original or a retrain is trained from scratch."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -33,16 +78,17 @@ class Training(Frozen):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     clip: float | None = Field(default=None, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
     #: Compute activations again in the backward pass, for less memory and a third more FLOs.
     gradient_checkpointing: bool = False
 
     def identity(self) -> dict[str, Any]:
         """What enters an id: everything, but options that came later only where they are set."""
-        return self.model_dump(exclude=None if self.gradient_checkpointing else {"gradient_checkpointing"})
+        later = {"gradient_checkpointing", "weights"}
+        unset = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
+        return _in_ids(self.model_dump(exclude=unset))
 
 
-class Unlearning(Frozen):
+class Unlearning(Precision):
     """Options of the unlearning loop that are the same for every method (MU-Bench: Adam, batch 32)."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -51,7 +97,9 @@ class Unlearning(Frozen):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["method", "constant", "cosine", "linear"] = "method"
     clip: float | None = Field(default=None, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    #: The precision of what a trial starts from and is compared with: f_O and f_R, as they are once they are trained or read, are rounded to it, and f_U starts
+    #: from that f_O. What of them stands still afterwards (the base of LoRA, a method's teachers) has those values; what trains has ``weights``.
+    frozen: Literal["fp32", "bf16"] = "fp32"
     #: Lambda of the SuperLoss curriculum (the paper's is 10); None is the plain loss.
     superloss: float | None = Field(default=None, gt=0)
     #: Its tau: the running ``mean`` of all losses seen (MU-Bench's paper), or their sum over that of the ``confidence`` they were given (its code).
@@ -120,12 +168,15 @@ class Recipe(Frozen):
 
     task: str
     subset: int | None = None
+    validation: Literal["test-half"] | None = None
     model: str
     pretrained: str | None = None
     training: Training | None
     seed: int
     forget: ForgetSet | None = None
     half: int | None = None
+    #: Rounded to this once it is trained: what a trial names as ``unlearning.frozen``.
+    frozen: Literal["bf16"] | None = None
     on: Literal["forget", "validation"] | None = None
     scoring: Literal[True] | None = None
     #: Those of the task, the model, the sampler and, as ``training``, of the loop.
@@ -155,11 +206,16 @@ ForgetSet.model_rebuild()
 Recipe.model_rebuild()
 
 
+#: What is declared of an original that was made elsewhere.
+DECLARED = ("saw", "original_from")
+
+
 class Trial(Frozen):
     """A method with all its hyperparameters unlearning one forget set from one trained model.
 
     ``lr`` is None for methods that take no gradient steps. ``seed`` drives unlearning, ``training_seed`` the original and the retrain.
-    ``subset`` keeps only that many training examples of the task, ``pretrained`` starts training from a checkpoint.
+    ``subset`` keeps only that many training examples of the task, ``pretrained`` starts training from a checkpoint. ``validation: test-half`` has D_V be
+    one half of the data's test set and D_Test the other, so that D is all of the training set; without it D_V is what the task sets apart.
     ``after`` lists the ratios that were unlearned before, one after the other, in a sequence of deletions: this trial then starts from what they left and
     forgets only what ``forget`` adds to them.
     ``original_checkpoint`` is a network trained on the task elsewhere, which is then the original; only retrains are trained here.
@@ -173,6 +229,7 @@ class Trial(Frozen):
 
     task: str
     subset: int | None = Field(default=None, ge=10)
+    validation: Literal["test-half"] | None = None
     model: str
     pretrained: str | None = None
     original_checkpoint: str | None = None
@@ -195,6 +252,10 @@ class Trial(Frozen):
     sequence: bool = False
     #: Of a folder with a list for each ratio, a hash of all of them: they are one configuration. No part of the id, which has the list of its own ratio.
     lists: str | None = None
+    #: What is declared of ``original_checkpoint``: whether it saw all of the data's training list or D alone, and what its training started from. Neither
+    #: decides anything of the outcome, and neither is a part of the id.
+    saw: Literal["train", "D"] | None = None
+    original_from: Literal["random", "pretrained"] | None = None
 
     @cached_property
     def id(self) -> str:
@@ -202,9 +263,11 @@ class Trial(Frozen):
 
         Options left at their default do not enter it, so that adding an option later keeps every older id.
         """
-        content = self.model_dump(exclude_defaults=True, exclude={"tuned", "sequence", "lists"})
+        content = self.model_dump(exclude_defaults=True, exclude={"tuned", "sequence", "lists", *DECLARED})
         content["hyperparameters"] = self.hyperparameters
         content["training"] = self.training.identity()
+        if "unlearning" in content:
+            content["unlearning"] = _in_ids(content["unlearning"])
         content["forget"] = _identity(self.forget)
         return digest(content | _checkpoints(content))
 
@@ -256,12 +319,14 @@ class Trial(Frozen):
         return Recipe(
             task=self.task,
             subset=self.subset,
+            validation=self.validation,
             model=self.model,
             pretrained=self.pretrained,
             training=self.training if self.budget_epochs is None else None,
             seed=self.training_seed if self.budget_epochs is None else 0,
             forget=forget,
             half=self.half,
+            frozen="bf16" if self.unlearning.frozen == "bf16" else None,
             versions=self._versions_of("original" if forget is None else "retrain"),
         )
 
@@ -278,9 +343,12 @@ class Trial(Frozen):
 ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts", "observed"]] = {
     "task": "setting",
     "subset": "setting",
+    "validation": "setting",
     "model": "setting",
     "pretrained": "setting",
     "original_checkpoint": "setting",
+    "saw": "setting",
+    "original_from": "setting",
     "method": "contender",
     "hyperparameters": "contender",
     "forget": "parts",  # the sampler, its options and network: setting; the seed of the draw: repetition
@@ -316,13 +384,14 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if trial.get("lists"):
         options["sha256"] = trial["lists"]
     setting |= {"sampler": forget.get("sampler", ForgetSet.model_fields["sampler"].default), "sampler_options": options}
+    unlearning = _changed(Unlearning, trial.get("unlearning"))
+    setting["frozen"] = unlearning.pop("frozen", None)  # f_O and f_R are others, too
     setting["scored_by"] = _network(forget.get("scored_by"))
     setting |= {"shadow": trial.get("half") is not None, "training": _changed(Training, trial.get("training"))}
     setting["versions"] = {key: versions[key] for key in ("task", "model", "checkpoint", "sampler") if key in versions}
     contender = {"method": method}
     if method not in CONTROLS:  # nothing of what follows changes a control
         contender |= {name: trial.get(name) for name in ("hyperparameters", "lr")}
-        unlearning = _changed(Unlearning, trial.get("unlearning"))
         if tuned := trial.get("tuned"):
             contender = {"method": method, "tuned": tuned}
             unlearning = {key: value for key, value in unlearning.items() if key not in tuned.get("options", ())}
@@ -361,7 +430,8 @@ def _changed(kind: type[Frozen], given: dict[str, Any] | None) -> dict[str, Any]
     """What of an options' plain data is not the default."""
     fields = kind.model_fields
     defaults = kind().model_dump(mode="json")
-    return {name: value for name, value in (given or {}).items() if name not in fields or value != defaults[name]}
+    given = renamed(given or {})
+    return {name: value for name, value in given.items() if name not in fields or value != defaults[name]}
 
 
 def canonical(content: Any) -> str:

@@ -69,6 +69,9 @@ def check_data(task: Task) -> Iterator[Finding]:
     yield Finding("loads", True)
     parts = {"D": splits.train, "D_V": splits.validation, "D_Test": splits.test} | splits.shifted
     empty = [name for name, part in parts.items() if not len(part)]
+    carved = splits.validation.carved
+    said = f"carves_validation is {task.carves_validation}, and load() {'carves' if carved else 'does not carve'} D_V with carve_validation"
+    yield all_of("says where D_V is from", [] if carved == task.carves_validation else [said])
     yield all_of("no set is empty", [f"{name} is empty" for name in empty])
     if empty:
         return
@@ -134,7 +137,8 @@ def absent(task: Task, train: Examples) -> list[str]:
     if not isinstance(task, Classification):
         return []
     known = set(train.labels.unique().tolist())
-    return [f"none of D is of class {end}, of {task.classes}" for end in (0, task.classes - 1) if end not in known]
+    ends = 0, task.classes - task.empty_classes - 1
+    return [f"none of D is of class {end}, of {task.classes}" for end in ends if end not in known]
 
 
 def misgrouped(name: str, part: Examples) -> list[str]:

@@ -24,15 +24,17 @@ def plan_flos(plan: Plan) -> float:
     of_search = recipes_of((trial for trial, _ in searched), plan.searched_observations) if searched else {}
     for recipe in (plan.recipes | of_search).values():
         if recipe.training is not None:
-            shares[recipe.task, recipe.model, recipe.subset, part(recipe), recipe.training.epochs] += 1
+            data = recipe.task, recipe.model, recipe.subset, recipe.validation
+            shares[*data, part(recipe), recipe.training.epochs] += 1
     for trial, alike in [*((trial, 1) for trial in plan.trials.values()), *searched]:
         if trial.method not in CONTROLS:
             # Where there is no retrain, the task's own budget stands for it.
             epochs = trial.budget_epochs or trial.training.epochs
-            shares[trial.task, trial.model, trial.subset, part(trial), epochs] += alike * (trial.budget.flos or 1.0)
+            data = trial.task, trial.model, trial.subset, trial.validation
+            shares[*data, part(trial), epochs] += alike * (trial.budget.flos or 1.0)
     return sum(
-        share * of_it * epochs * (subset or TASKS.get(task).train_size) * count(task, model).training
-        for (task, model, subset, of_it, epochs), share in shares.items()
+        share * of_it * epochs * TASKS.get(task).size_of_d(subset, validation) * count(task, model).training
+        for (task, model, subset, validation, of_it, epochs), share in shares.items()
     )
 
 
@@ -41,6 +43,9 @@ def part(content: Recipe | Trial) -> float:
     share = 1.0 if content.half is None else 0.5
     on = getattr(content, "on", None)
     if on == "validation":
+        if content.validation:  # half of the test set
+            task = TASKS.get(content.task)
+            return share * task.card.sizes.get("test", 0) / 2 / (task.size_of_d(None, content.validation) or 1)
         return share * VALIDATION_SHARE / (1 - VALIDATION_SHARE)
     if content.forget is None:
         return share

@@ -19,13 +19,15 @@ def forget_sets(suite: Suite, task: TaskEntry, scoring: Callable[[Scored], Recip
     Raises SuiteError for a ratio that is not the data's, cannot be drawn from it or is no example, and for two that would be one set: each would be a
     line of its own.
     """
-    sampler = suite.sampler.configured()
+    sampler, kind = suite.sampler.configured(), TASKS.get(task.name)
     ratios = given(sampler, suite, task) if sampler.whole else suite.ratios
     if not sampler.whole:
         require_counts(suite, task)
     scored_by = scoring(sampler) if isinstance(sampler, Scored) else None
     sets = []
     for ratio in ratios:
+        if refusal := sampler.refusal(kind, ratio):
+            raise SuiteError(f"{suite.name}: sampler: {refusal}.")
         options = sampler.prepared(ratio).options
         told = {"sampler": sampler.name, "ratio": ratio, "options": options, "scored_by": scored_by}
         sets += [ForgetSet(seed=seed, **told) for seed in suite.forget_seeds]
@@ -36,7 +38,7 @@ def forget_sets(suite: Suite, task: TaskEntry, scoring: Callable[[Scored], Recip
 
 def require_counts(suite: Suite, task: TaskEntry) -> None:
     """Raises SuiteError for a ratio of no example at all, and for two that are the same number of them."""
-    train = task.subset or TASKS.get(task.name).train_size
+    train = TASKS.get(task.name).size_of_d(task.subset, task.validation)
     train = train // 2 if suite.halves else train
     counted: dict[int, float] = {}
     for ratio in sorted(set(suite.ratios)) if train else ():
@@ -58,7 +60,7 @@ def require_drawn(sets: list[ForgetSet], suite: Suite, task: TaskEntry) -> None:
     found: dict[tuple[int, str], float] = {}
     for forget in sets:
         try:
-            drawn = drawn_set(forget.model_dump_json(), task.name, task.subset, suite.data_dir)
+            drawn = drawn_set(forget.model_dump_json(), task.name, task.subset, suite.data_dir, task.validation)
         except MubenchError as error:
             raise SuiteError(f"{suite.name}: {error}") from error
         if (other := found.setdefault((forget.seed, drawn), forget.ratio)) != forget.ratio:
@@ -71,7 +73,9 @@ def require_drawn(sets: list[ForgetSet], suite: Suite, task: TaskEntry) -> None:
 def given(sampler: Sampler, suite: Suite, task: TaskEntry) -> list[float]:
     """The ratios of what the data gives, or those of them that the suite names; raises SuiteError where it names another, or the data has not what is named."""
     try:
-        shares = given_ratios(type(sampler), sampler.model_dump_json(), task.name, task.subset, suite.data_dir)
+        shares = given_ratios(
+            type(sampler), sampler.model_dump_json(), task.name, task.subset, suite.data_dir, task.validation
+        )
     except MubenchError as error:
         raise SuiteError(f"{suite.name}: {error}") from error
     if max(shares) >= 100:
@@ -86,15 +90,21 @@ def given(sampler: Sampler, suite: Suite, task: TaskEntry) -> list[float]:
 
 
 @functools.lru_cache(maxsize=256)
-def drawn_set(forget: str, task: str, subset: int | None, data_dir: str | None) -> str:
+def drawn_set(forget: str, task: str, subset: int | None, data_dir: str | None, validation: str | None = None) -> str:
     """The hash of a forget set (as JSON), for which the data is read."""
-    train = load_task(task, subset, data_dir)[1].train
-    return str(split_forget(train, ForgetSet.model_validate_json(forget)).manifest["sha256"])
+    splits = load_task(task, subset, data_dir, validation)[1]
+    drawn = split_forget(splits.train, ForgetSet.model_validate_json(forget), listed=splits.listed)
+    return str(drawn.manifest["sha256"])
 
 
 @functools.lru_cache(maxsize=64)
 def given_ratios(
-    sampler: type[Sampler], options: str, task: str, subset: int | None, data_dir: str | None
+    sampler: type[Sampler],
+    options: str,
+    task: str,
+    subset: int | None,
+    data_dir: str | None,
+    validation: str | None = None,
 ) -> list[float]:
     """The ratios of what the data gives, for which the data is read."""
-    return sampler.model_validate_json(options).shares(load_task(task, subset, data_dir)[1].train)
+    return sampler.model_validate_json(options).shares(load_task(task, subset, data_dir, validation)[1].train)

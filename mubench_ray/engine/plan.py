@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,13 +20,14 @@ from mubench_ray.forget import Scored
 from mubench_ray.methods import METHODS, LearningRate, Method
 from mubench_ray.models import MODELS
 from mubench_ray.models.base import check_checkpoint
+from mubench_ray.models.same_weights import same_weights
 from mubench_ray.observations.base import Kind
 from mubench_ray.results.configurations import how
 from mubench_ray.search import Configuration, Ranges, ranges
 from mubench_ray.search_schema import Search
 from mubench_ray.suite import MethodEntry, ModelEntry, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import CONTROLS, ForgetSet, Recipe, Training, Trial, Unlearning, digest
+from mubench_ray.trial import CONTROLS, ForgetSet, Recipe, Training, Trial, Unlearning, digest, renamed
 from mubench_ray.trials.observing import Wanted, feeding, recipes, refused
 from mubench_ray.trials.versions import hashing_weights_once, scoring, step_before, versioned
 
@@ -144,7 +146,8 @@ class Combination:
                 f"{self.task.name} is the checkpoint of {self.model.name} as it is."
             )
         half = 0 if sampler.pool else None
-        return scoring(self.task.name, self.task.subset, model.name, model.checkpoint, training, half)
+        data = self.task.name, self.task.subset
+        return scoring(*data, model.name, model.checkpoint, training, half, validation=self.task.validation)
 
     @functools.cached_property
     def unlearning(self) -> Unlearning:
@@ -178,9 +181,12 @@ class Combination:
         trial = Trial(
             task=self.task.name,
             subset=self.task.subset,
+            validation=self.task.validation,
             model=self.model.name,
             pretrained=self.model.checkpoint,
             original_checkpoint=self.model.original,
+            saw=self.model.saw,
+            original_from=self.model.original_from,
             method=self.entry.name,
             hyperparameters=configuration.hyperparameters,
             forget=forget,
@@ -299,7 +305,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
         return each * (1 if suite.search else lrs)
 
     for task in suite.tasks:
-        if task.subset and 0 < (there := TASKS.get(task.name).train_size) < task.subset:
+        if task.subset and 0 < (there := TASKS.get(task.name).size_of_d(None, task.validation)) < task.subset:
             raise SuiteError(
                 f"{suite.name}: {task.name} has {there} training examples, subset: {task.subset} is more; leave it out for all of them."
             )
@@ -310,11 +316,12 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
             left_out.append(LeftOut(f"{task.name} x {model.name}", sum(map(trials, counts)), reason))
             continue
         check_checkpoints(task, model)
+        check_contamination(suite, task, model)
         for entry in suite.methods:
             combination = Combination(suite, task, model, entry, entry.configured(), training)
             reason = combination.method.refusal(TASKS.get(task.name))
             reason = reason or refused_by_network(type(combination.method), task.name, model.name)
-            examples = task.subset or TASKS.get(task.name).train_size or None
+            examples = TASKS.get(task.name).size_of_d(task.subset, task.validation) or None
             reason = reason or combination.method.refusal_for_options(combination.unlearning, examples)
             if combination.budget_epochs is not None:
                 reason = reason or without_retrain(combination)
@@ -330,6 +337,37 @@ def check_checkpoints(task: TaskEntry, model: ModelEntry) -> None:
     for checkpoint, finished in ((model.checkpoint, False), (model.original, True)):
         if checkpoint is not None:
             check_checkpoint(model.name, checkpoint, TASKS.get(task.name)(), finished)
+
+
+def check_contamination(suite: Suite, task: TaskEntry, model: ModelEntry) -> None:
+    """Raises SuiteError where an original has seen what is taken for unseen: D_V, and where a retrain would start from what has seen D_F."""
+    if model.original is None:
+        return
+    where, data = f"{suite.name}: models: {model.name}", TASKS.get(task.name)
+    if model.saw == "train" and data.carves_validation and not task.validation:
+        raise SuiteError(
+            f"{where}: saw: train: its original has seen all of {task.name}'s training list, and D_V is a part of that: attacks would take members for "
+            f"non-members, and selection would be made on them. Take D_V from the test set: tasks: {{name: {task.name}, validation: test-half}}."
+        )
+    if (base := model.checkpoint) is None:
+        return
+    spelled = {checkpoint_source(model.name, source) for source in (model.original, base)}
+    if len(spelled) == 1 or (all(map(os.path.exists, spelled)) and same_weights(model.original, base)):
+        raise SuiteError(
+            f"{where}: original: {model.original} and pretrained: {base} hold the same weights: the retrain would start from what has seen D_F, or the "
+            "original is not trained on the task. `original` is the network trained on the task, `pretrained` what its training started from: name the "
+            "base there, or leave it out."
+        )
+
+
+def checkpoint_source(model: str, source: str) -> str:
+    """A checkpoint spelled in one way: the published weights by their hub id and revision, a path in full."""
+    known = MODELS.get(model)
+    if source == "published" and known.hub:
+        source = known.hub
+    if source == known.hub and known.revision:
+        source = f"{source}@{known.revision}"
+    return os.path.realpath(source) if os.path.exists(source) else source
 
 
 def without_retrain(combination: Combination) -> str | None:
@@ -355,7 +393,17 @@ def recipes_of(trials: Iterable[Trial], observations: Iterable[Wanted] = ()) -> 
         training = digest(trial.training.model_dump())
         network = (trial.model, trial.pretrained, trial.original_checkpoint, *sorted(trial.versions.items()))
         forget = (trial.forget.sampler, trial.forget.ratio, trial.forget.seed)
-        key = (trial.task, trial.subset, *network, training, trial.training_seed, trial.half, *forget)
+        key = (
+            trial.task,
+            trial.subset,
+            trial.validation,
+            *network,
+            training,
+            trial.training_seed,
+            trial.half,
+            trial.unlearning.frozen,
+            *forget,
+        )
         if key not in known:
             found |= {recipe.id: recipe for recipe in recipes(trial, observations, started_from(trial))}
         known.add(key)
@@ -392,13 +440,17 @@ def steps_before(suite: Suite, ratio: float) -> tuple[float, ...]:
 def resolve_training(suite: Suite, task: TaskEntry, model: ModelEntry) -> Training:
     """The task's training, changed by what the architecture asks for, then by the suite, then by the suite's model entry."""
     own = TASKS.get(task.name).training.model_dump()
-    merged = {**own, **MODELS.get(model.name).training, **suite.training, **model.training}
+    try:
+        merged = {**own, **MODELS.get(model.name).training, **renamed(suite.training), **renamed(model.training)}
+    except ValueError as error:
+        raise SuiteError(f"{suite.name}: training: {error}.") from None
     try:
         return Training(**merged)
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
-        raise SuiteError(f"{suite.name}: training.{key} = {fault['input']!r}: {fault['msg']}.") from None
+        message = fault["msg"].removeprefix("Value error, ")
+        raise SuiteError(f"{suite.name}: training.{key} = {fault['input']!r}: {message}.") from None
 
 
 def split_name(recipe: Recipe | Trial) -> str:
@@ -407,6 +459,7 @@ def split_name(recipe: Recipe | Trial) -> str:
     if forget is None:
         raise ValueError(f"{recipe.id} has no forget set")
     cut = f"-{recipe.subset}" if recipe.subset else ""
+    cut += f"-{recipe.validation}" if recipe.validation else ""
     cut += f"-half{recipe.half}" if recipe.half is not None else ""
     options = forget.options | ({"scored_by": forget.scored_by.id} if forget.scored_by else {})
     tail = f"-{digest(options, 8)}" if options else ""

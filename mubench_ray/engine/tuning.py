@@ -206,6 +206,7 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
         "configuration": reported.configuration,
         "task": subject.combination.task.name,
         "subset": subject.combination.task.subset,
+        "validation": subject.combination.task.validation,
         "model": subject.combination.model.name,
         "method": subject.combination.entry.name,
         "sampler": subject.forget.sampler,

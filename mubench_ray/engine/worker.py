@@ -187,7 +187,9 @@ class Worker:
         store, name = Store(self.out), f"splits/{split_name(recipe)}.json"
         if not store.place.exists(name):
             manifest = forget_split(recipe, self._store, self.data_dir, self.device).manifest
-            store.write_text(name, json.dumps({"task": recipe.task, "subset": recipe.subset, **manifest}))
+            data = {"task": recipe.task, "subset": recipe.subset}
+            data |= {"validation": recipe.validation} if recipe.validation else {}
+            store.write_text(name, json.dumps({**data, **manifest}))
 
 
 def exit_of(message: str) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mubench_ray.errors import MubenchError, did_you_mean
 from mubench_ray.registry import Registry
+from mubench_ray.tasks.base import Task
 from mubench_ray.tasks.examples import Examples
 from mubench_ray.trial import ForgetSet
 
@@ -26,12 +27,13 @@ Scores = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Draw:
-    """What a sampler is told beside D: the ratio in percent, a generator of its own for the forget seed and, of a sampler that reads them, the scores of
-    each scoring network."""
+    """What a sampler is told beside D: the ratio in percent, a generator of its own for the forget seed, of a sampler that reads them the scores of
+    each scoring network, and how long the data's own training list is, which ``source_index`` counts in (0 where that is not known)."""
 
     ratio: float
     rng: np.random.Generator
     scores: tuple[Scores, ...] = ()
+    listed: int = 0
 
 
 class Sampler(BaseModel):
@@ -85,6 +87,10 @@ class Sampler(BaseModel):
 
     def lists(self) -> str | None:
         """A hash of everything that it reads at any ratio, where that is another file for each; None for most."""
+        return None
+
+    def refusal(self, task: type[Task], ratio: float) -> str | None:
+        """Why it cannot draw D_F of a ratio on a task, as far as that is known without the data, or None."""
         return None
 
     def prepared(self, ratio: float) -> Sampler:

@@ -10,17 +10,20 @@ from torch import Tensor
 from mubench_ray.errors import DataError, MubenchError
 from mubench_ray.files import sha256
 from mubench_ray.forget.base import Draw, Sampler, sampler
+from mubench_ray.forget.lists import READERS, is_mask, read_numbers, released
+from mubench_ray.tasks.base import Task
 from mubench_ray.tasks.examples import Examples
 from mubench_ray.trial import digest
 
 
-@sampler("from_file", title="A list of ids, one a line in order of deletion, or a 0/1 mask with a line an example")
+@sampler("from_file", title="A list of ids in order of deletion, or a 0/1 mask with an entry an example")
 class FromFile(Sampler):
     """The lists that MU-Bench released, and yours in their form.
 
     Ids count positions of the data set's original training list. Those that fall into D_V were never trained on and are passed over; the manifest says
-    how many. ``path`` is a file, or a folder with one mask a ratio (``1.txt``, ``10.0.txt``, ...); ``sha256`` is that of its content, by which it counts: found
-    when it is planned, and held to when it is read.
+    how many. ``path`` is a file (text, ``.csv``, ``.json``, ``.npy``, ``.pt``), or a folder with one mask a ratio (``1.txt``, ``10.0.txt``, ...); ``sha256``
+    is that of its content, by which it counts: found when it is planned, and held to when it is read. MU-Bench's own are known by what they hold, and
+    refused on data that they do not number.
     """
 
     exact = False
@@ -33,16 +36,19 @@ class FromFile(Sampler):
         path = self.file(draw.ratio)
         self._held(path)
         numbers = self._numbers(draw.ratio)
-        if is_mask(numbers):
-            numbers = [row for row, chosen in enumerate(numbers) if chosen]
         position = {source: row for row, source in enumerate(train.source_index.tolist())}
+        largest = max(position)
+        # Of D alone it is known only about where the training list ends.
+        least, most = (draw.listed, draw.listed) if draw.listed else (largest + 1, int(largest * 1.02) + 21)
+        about = f"a training list of {'' if draw.listed else 'about '}{least} examples; is it another data set's?"
+        if is_mask(numbers):
+            if not least <= len(numbers) <= most:
+                raise DataError(f"{path}: a mask of {len(numbers)} entries does not fit {about}")
+            numbers = [row for row, chosen in enumerate(numbers) if chosen]
         if len(set(numbers)) != len(numbers):
             raise DataError(f"{path}: an id is listed twice.")
-        largest = max(position)
-        if (top := max(numbers, default=0)) > largest * 1.02 + 20:
-            raise DataError(
-                f"{path}: id {top} does not fit a training list of about {largest + 1} examples; is it another data set's?"
-            )
+        if (top := max(numbers, default=0)) >= most:
+            raise DataError(f"{path}: id {top} does not fit {about}")
         return torch.tensor([position[i] for i in numbers if i in position], dtype=torch.int64)
 
     def size(self, order: Tensor, train: Examples, draw: Draw) -> int:
@@ -63,7 +69,18 @@ class FromFile(Sampler):
     def lists(self) -> str | None:
         """Of a folder, a hash of all its lists."""
         path = Path(self.path)
-        return digest({file.name: sha256(file) for file in path.glob("*.txt")}) if path.is_dir() else None
+        return digest({file.name: sha256(file) for file in _lists_in(path)}) if path.is_dir() else None
+
+    def refusal(self, task: type[Task], ratio: float) -> str | None:
+        """A released list numbers one data set's training examples, and those of no other."""
+        path = self.file(ratio)
+        known = released(read_numbers(path))
+        if known is None or any(getattr(kind, "numbered_as", None) in known.tasks for kind in task.__mro__):
+            return None
+        fitting = f"take it on {' or '.join(known.tasks)}" if known.tasks else "no task here has them"
+        return (
+            f"{path} is MU-Bench's {known.list}, which numbers the {known.numbers}, not those of {task.name}: {fitting}"
+        )
 
     def prepared(self, ratio: float) -> FromFile:
         """With the hash of this ratio's list; raises DataError where that is not the one that was named, and for a mask of another ratio."""
@@ -93,35 +110,16 @@ class FromFile(Sampler):
         """The file of a ratio; raises DataError where there is none."""
         path = Path(self.path)
         if path.is_dir():
-            for name in (f"{ratio:g}.txt", f"{ratio:.1f}.txt"):
-                if (path / name).is_file():
-                    return path / name
-            raise DataError(
-                f"{path}: has no list for ratio {ratio:g}; it holds {sorted(f.name for f in path.glob('*.txt'))}."
-            )
+            there = [file for file in _lists_in(path) if file.stem in (f"{ratio:g}", f"{ratio:.1f}")]
+            if len(there) == 1:
+                return there[0]
+            names = [file.name for file in there or _lists_in(path)]
+            many = f"{len(there)} lists" if there else "no list"
+            raise DataError(f"{path}: has {many} for ratio {ratio:g}; it holds {names}.")
         if not path.is_file():
             raise DataError(f"{path}: no such forget list.")
         return path
 
 
-def read_numbers(path: Path) -> list[int]:
-    """The numbers of a list file, one a line; raises DataError naming the line."""
-    numbers = []
-    for line_number, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            number = int(line)
-        except ValueError:
-            raise DataError(f"{path}:{line_number}: {line.strip()[:40]!r} is not an id.") from None
-        if number < 0:
-            raise DataError(f"{path}:{line_number}: id {number} is negative.")
-        numbers.append(number)
-    if not numbers:
-        raise DataError(f"{path}: lists no ids.")
-    return numbers
-
-
-def is_mask(numbers: list[int]) -> bool:
-    """Whether the numbers are a line of 0 or 1 for each example."""
-    return len(numbers) > 2 and set(numbers) <= {0, 1}
+def _lists_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in READERS)

@@ -27,13 +27,14 @@ class ForgetSplit:
     sampler: Sampler
 
 
-def split_forget(train: Examples, forget: ForgetSet, scores: tuple[Scores, ...] = ()) -> ForgetSplit:
-    """Draw D_F (ratio% of the training split) and D_R (the rest); ``scores`` are those of the forget set's scoring networks on ``train``.
+def split_forget(train: Examples, forget: ForgetSet, scores: tuple[Scores, ...] = (), listed: int = 0) -> ForgetSplit:
+    """Draw D_F (ratio% of the training split) and D_R (the rest); ``scores`` are those of the forget set's scoring networks on ``train``, ``listed`` says how
+    long the data's own training list is (``Splits``).
 
     Raises MubenchError when D_F would be empty, everything or not of D, for an option that the sampler has not, and where scores are missing.
     """
     sampler = configured(forget)
-    draw = Draw(forget.ratio, numpy_generator(sampler.name, forget.seed), scores)
+    draw = Draw(forget.ratio, numpy_generator(sampler.name, forget.seed), scores, listed)
     if isinstance(sampler, Scored) and not scores:
         raise MubenchError(f"sampler {forget.sampler} reads the scores of a network, and none are at hand.")
     if round(len(train) * forget.ratio / 100) < 1:

@@ -56,7 +56,7 @@ def watched(
     training = seen.trial.training
     seed, lr = derive(stream, seen.trial.seed), options.lr or training.lr
     ctx = Context(seen.ctx.task, seen.ctx.model, network, data, seed, Meter(device=data.device), lr)
-    kept = training.model_dump(include={"optimizer", "batch_size", "weight_decay", "momentum", "clip", "precision"})
+    kept = training.model_dump(include={"optimizer", "batch_size", "weight_decay", "momentum", "clip", "compute"})
     epochs = options.steps / data.steps("retain", kept["batch_size"], 1)
     phase = Phase("relearn", "retain", loss, epochs=epochs, optimizer=Optimizer(schedule="constant"))
     Loop(ctx, [phase], Unlearning(**kept), look).run()

@@ -42,6 +42,7 @@ BOARD = [
     "control",
     "uses_validation",
     "on_selection_seeds",
+    "unequal_terms",
     "n",
     "planned",
     "truncated",

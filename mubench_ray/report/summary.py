@@ -15,7 +15,14 @@ from mubench_ray.report.edges import at_edges
 from mubench_ray.report.grouping import Groups, SeedLevels, encode, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.results.configurations import contender_names
-from mubench_ray.results.marks import UNCHECKED, UNTRUSTED, Verdicts, on_selection_seeds, selection_seeds
+from mubench_ray.results.marks import (
+    UNCHECKED,
+    UNTRUSTED,
+    Verdicts,
+    on_selection_seeds,
+    selection_seeds,
+    unequal_terms,
+)
 from mubench_ray.status import STATUSES
 from mubench_ray.trial import CONTROLS
 
@@ -32,10 +39,10 @@ def summarise(results: Results) -> pa.Table:
     """The leaderboard.
 
     Columns: ``task, model, method, ratio, lr, hyperparameters, options, after``; ``label`` (the method, told apart by
-    what differs), ``control``, ``uses_validation``, ``on_selection_seeds`` (rows whose seed its method was tuned on),
-    ``untrusted`` and ``unchecked`` (measures that the controls of its task, model and ratio do not bear out, and cannot
-    check), ``not_told_apart`` (what is said first where original and retrain are not told apart by their loss on D_F);
-    ``n`` (usable trials), ``planned`` (rows) and a count a status;
+    what differs), ``control``, ``uses_validation``, ``unequal_terms``, ``on_selection_seeds`` (rows whose seed its method
+    was tuned on), ``untrusted`` and ``unchecked`` (measures that the controls of its task, model and ratio do not bear out,
+    and cannot check), ``not_told_apart`` (what is said first where original and retrain are not told apart by their loss on
+    D_F); ``n`` (usable trials), ``planned`` (rows) and a count a status;
     ``interval_over``, the level of seeds that intervals resample; then for every metric and every difference to the
     retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean); ``at_edge``, what of it
     lies at the edge of what was tried.
@@ -47,6 +54,9 @@ def summarise(results: Results) -> pa.Table:
     columns["control"] = controls(first)
     columns["uses_validation"] = first["uses_validation"]
     columns["on_selection_seeds"] = groups.count(selected(trials))
+    columns["unequal_terms"] = pa.array(
+        [unequal_terms(text) for text in first["configuration"].to_pylist()], pa.bool_()
+    )
     columns |= doubts(results, first)
     columns["n"] = groups.count(results.usable)
     columns["planned"] = groups.count()

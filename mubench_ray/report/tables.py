@@ -22,8 +22,8 @@ from mubench_ray.status import STATUSES
 #: Significant digits of the hub's JSON.
 DIGITS = 8
 #: What its rows say beside statuses and metrics.
-TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "on_selection_seeds", "group"]
-TOLD += ["told_from_retrain", "n", "planned", "interval_over", "at_edge"]
+TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "unequal_terms"]
+TOLD += ["on_selection_seeds", "group", "told_from_retrain", "n", "planned", "interval_over", "at_edge"]
 #: The columns of the leaderboard that list measures, and what each says of them.
 OF_MEASURES = {"untrusted": UNTRUSTED, "unchecked": UNCHECKED, "within": WITHIN}
 #: More leaderboard rows than this are in no paper: they are left to the CSV and the page.
@@ -41,6 +41,7 @@ LATEX = {
     "‡": r"$\ddagger$",
     "¶": r"\P{}",
     "§": r"\S{}",
+    "≠": r"$\neq$",
     "≈": r"$\approx$",
     "◊": r"$\diamond$",
     "⊣": r"$\dashv$",

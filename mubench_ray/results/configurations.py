@@ -15,7 +15,7 @@ from mubench_ray.trial import CONTROLS, canonical, configuration_of, digest, pla
 #: How a setting's forget sets and training sets are drawn.
 DRAWN = ("sampler", "sampler_options", "shadow")
 #: What of a setting tells tasks of one name apart; the rest tells models apart.
-OF_TASK = ("task", "model", "subset", *DRAWN)
+OF_TASK = ("task", "model", "subset", "validation", *DRAWN)
 
 Row = Mapping[str, Any]
 
@@ -89,7 +89,7 @@ def setting_names(configurations: Iterable[str]) -> dict[str, tuple[str, str]]:
     """For each configuration the name of its task and of its model: the registered ones, with what differs between settings of one name, and nothing
     where all are alike. Different settings never have the same pair of names.
 
-    A task that is cut to n training examples is always ``task[n]``.
+    A task that is cut to n training examples is always ``task[n]``, one with D_V in the test set ``task (validation test-half)``.
     """
     settings = {text: json.loads(text)["setting"] for text in configurations}
     drawn: dict[str, set[str]] = defaultdict(set)
@@ -138,7 +138,7 @@ def with_digests(keys: Mapping[str, tuple[str, ...]], names: Mapping[str, str]) 
 
 def _task_name(setting: Mapping[str, Any], say_how: bool) -> str:
     cut = f"[{setting['subset']}]" if setting.get("subset") else ""
-    parts = []
+    parts = [f"validation {setting['validation']}"] if setting.get("validation") else []
     if say_how:
         options = dict(setting.get("sampler_options") or {})
         sampler = setting["sampler"].replace("_", " ")
@@ -149,7 +149,7 @@ def _task_name(setting: Mapping[str, Any], say_how: bool) -> str:
             sampler = f"{part}{by}{plural} {', '.join(map(str, classes))}"
         if "sha256" in options:
             sampler += f" {options.pop('sha256')[:8]}"
-        parts = [sampler, *(f"{name} {spoken(value)}" for name, value in options.items())]
+        parts += [sampler, *(f"{name} {spoken(value)}" for name, value in options.items())]
         parts += ["shadow pool"] if setting.get("shadow") else []
     return setting["task"] + cut + (f" ({', '.join(parts)})" if parts else "")
 

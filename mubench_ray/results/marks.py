@@ -14,7 +14,7 @@ from typing import Any
 
 from mubench_ray.metrics.controls import FORGOTTEN_BY
 from mubench_ray.results.configurations import setting_names, spoken
-from mubench_ray.results.repetitions import configured, with_all_columns, without_probes
+from mubench_ray.results.repetitions import as_today, configured, with_all_columns
 from mubench_ray.results.store import Store
 from mubench_ray.status import Status
 from mubench_ray.trial import CONTROLS
@@ -38,6 +38,7 @@ class Mark:
 CONTROL = Mark("°", "control", "what methods are compared with")
 READS_VALIDATION = Mark("†", "reads D_V", "the selection set is a part of what it learns from")
 TRUNCATED = Mark("‡", "truncated", "trials were stopped by the budget")
+UNEQUAL = Mark("≠", "unequal terms", "the original started from other weights, or has seen more, than its retrain")
 AT_EDGE = Mark("⊣", "best at the edge", "of what was tried its best lies at an end, and further out it may be better")
 SELECTED = Mark("¶", "selection seeds are reporting seeds", "it was tuned on networks that it is reported on")
 # Of measures and their numbers.
@@ -46,7 +47,7 @@ UNCHECKED = Mark("?", "not checkable", "too few seeds of the controls to check t
 WITHIN = Mark("≈", "within the noise floor", "all of its interval is nearer to the retrain than two retrains are")
 # Of a (task, model, ratio).
 UNTOLD = Mark("◊", "not told apart", "original and retrain are not told apart by their loss on D_F")
-MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, AT_EDGE, SELECTED, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
+MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, UNEQUAL, AT_EDGE, SELECTED, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
 
 #: What an entry of ``controls.json`` has to say.
 VERDICT = {"task": str, "model": str, "ratio": int | float, "metric": str, "verdict": str}
@@ -64,6 +65,7 @@ def of_name(row: Mapping[str, Any]) -> tuple[Mark, ...]:
     truncated = row["truncated"] if "truncated" in row else row["status"] == Status.TRUNCATED
     selected = row["on_selection_seeds"] if "on_selection_seeds" in row else on_selection_seeds(row)
     told = {CONTROL: row["method"] in CONTROLS, READS_VALIDATION: row["uses_validation"], TRUNCATED: truncated}
+    told[UNEQUAL] = row["unequal_terms"] if "unequal_terms" in row else unequal_terms(row.get("configuration"))
     told |= {AT_EDGE: bool(row.get("at_edge")), SELECTED: selected}
     return tuple(mark for mark, there in told.items() if there)
 
@@ -89,6 +91,17 @@ def selection_seeds(configuration: str | None) -> frozenset[int]:
     """The seeds on which the contender of a configuration was tuned; none where it was not, or its row is of a release that did not say."""
     contender = json.loads(configuration).get("contender", {}) if configuration else {}
     return frozenset((contender.get("tuned") or {}).get("seeds") or ())
+
+
+@lru_cache(maxsize=4096)
+def unequal_terms(configuration: str | None) -> bool:
+    """Whether an original was made elsewhere, from what its retrain does not start from (a retrain from random weights, unless the original is said to be
+    from such, too), or has seen more than D (all of the training list, of which D is a cut)."""
+    if not configuration or '"original_checkpoint":' not in configuration:
+        return False
+    setting = json.loads(configuration)["setting"]
+    fine_tuned = "pretrained" not in setting and setting.get("original_from") != "random"
+    return fine_tuned or (setting.get("saw") == "train" and "subset" in setting)
 
 
 def symbols(marks: Iterable[Mark]) -> str:
@@ -159,7 +172,7 @@ class TrialMarks:
     @cached_property
     def _cells(self) -> dict[str, tuple[str, str]]:
         column = self._store.read("trials", columns=["configuration"])["configuration"]
-        mended = {text: known for text in column.unique().to_pylist() if text and (known := without_probes(text))}
+        mended = {text: known for text in column.unique().to_pylist() if text and (known := as_today(text))}
         if column.null_count:  # rows of an earlier release: by their ids
             rows = configured(with_all_columns(self._store.read("trials")), self._store)
             mended |= dict(zip(*(rows[name].to_pylist() for name in ("trial_id", "configuration")), strict=True))

@@ -23,7 +23,7 @@ from mubench_ray.results.plans import of_plan, read_plan
 from mubench_ray.results.schema import TRIAL_COLUMNS
 from mubench_ray.results.store import Store
 from mubench_ray.status import is_usable
-from mubench_ray.trial import CONTROLS, canonical
+from mubench_ray.trial import CONTROLS, canonical, renamed
 
 
 def read_trials(store: Store) -> tuple[pa.Table, list[str]]:
@@ -108,7 +108,7 @@ def with_all_columns(trials: pa.Table) -> pa.Table:
 
 def configured(trials: pa.Table, store: Store) -> pa.Table:
     """Fill the column ``configuration`` where rows of an earlier release have none; what its search chose stands in the folder."""
-    mended = {text: without_probes(text) for text in trials["configuration"].unique().to_pylist()}
+    mended = {text: as_today(text) for text in trials["configuration"].unique().to_pylist()}
     if any(text != old for old, text in mended.items()):
         found = [mended[text] for text in trials["configuration"].to_pylist()]
         trials = _with(trials, {"configuration": pa.array(found, pa.string())})
@@ -120,12 +120,15 @@ def configured(trials: pa.Table, store: Store) -> pa.Table:
     return _with(trials, {"configuration": pa.array(found, pa.string())})
 
 
-def without_probes(text: str | None) -> str | None:
-    """A configuration without the observations, which were a part of it once."""
-    if text is None or '"probes":' not in text:
+def as_today(text: str | None) -> str | None:
+    """A configuration as it is written today: without the observations, which were a part of it once, and with ``compute`` where it said ``precision``."""
+    if text is None or ('"probes":' not in text and '"precision":' not in text):
         return text
     content = json.loads(text)
     content["setting"].pop("probes", None)
+    for part, options in ((content["setting"], "training"), (content["contender"], "unlearning")):
+        if options in part:
+            part[options] = renamed(part[options])
     return canonical(content)
 
 
@@ -140,11 +143,15 @@ def of_every_suite(trials: pa.Table, store: Store) -> pa.Table:
     return pa.concat_tables(parts, promote_options="default") if len(parts) > 1 else trials
 
 
+#: How a stored trial says that a loop computes in bfloat16; in earlier releases it was its ``precision``.
+BF16 = '"(compute|precision)":"bf16"'
+
+
 def terms(trials: pa.Table) -> pa.ChunkedArray:
     """On what terms the seconds of each row were spent, as one text (``trials.rows.told``): only those of equal ones have a mean. Null where the device is
     not known."""
     device = trials["device"]
-    half = _matching(trials["trial"], r'"unlearning":{[^}]*"precision":"bf16"')
+    half = _matching(trials["trial"], rf'"unlearning":{{[^}}]*{BF16}')
     # Of rows of an earlier release: nothing but eager was there, and a CPU has no TF32.
     precision = call_function("if_else", [half, "bf16", "fp32"])
     of_cpu = call_function("if_else", [call_function("equal", [device, "cpu"]), precision, "unknown"])
@@ -161,8 +168,8 @@ def terms(trials: pa.Table) -> pa.ChunkedArray:
 
 def unlike_precision(trials: pa.Table) -> np.ndarray:
     """Mask (N,) of the trials that unlearned in another precision than their retrain was trained in."""
-    trained = _matching(trials["trial"], r'"half":(null|\d+),"training":{[^}]*"precision":"bf16"')
-    unlearned = _matching(trials["trial"], r'"unlearning":{[^}]*"precision":"bf16"')
+    trained = _matching(trials["trial"], rf'"half":(null|\d+),"training":{{[^}}]*{BF16}')
+    unlearned = _matching(trials["trial"], rf'"unlearning":{{[^}}]*{BF16}')
     differ = pc.fill_null(call_function("xor", [trained, unlearned]), False).to_numpy(zero_copy_only=False)
     return differ.astype(bool) & (trials["method"].to_numpy(zero_copy_only=False) != "retrain")
 

@@ -27,7 +27,7 @@ from mubench_ray.metrics.base import METRICS, compute_one, reads
 from mubench_ray.results.configurations import setting_names
 from mubench_ray.results.observations import arrays_in, contradictions, kinds_shown, with_observations
 from mubench_ray.results.plans import PLAN
-from mubench_ray.results.repetitions import without_probes
+from mubench_ray.results.repetitions import as_today
 from mubench_ray.results.store import TABLES, Store
 from mubench_ray.status import STATUSES, USABLE
 from mubench_ray.trial import CONTROLS, Trial
@@ -120,7 +120,8 @@ def forget_name(trial: Trial) -> str:
     """What decides a forget set, as one text: equal names must be equal sets, in every folder."""
     forget = trial.forget
     options = forget.drawn_from
-    cut = f"[{trial.subset}]" * (trial.subset is not None) + f" half {trial.half}" * (trial.half is not None)
+    cut = f"[{trial.subset}]" * (trial.subset is not None) + " validation test-half" * bool(trial.validation)
+    cut += f" half {trial.half}" * (trial.half is not None)
     tail = f" {json.dumps(options, sort_keys=True)}" if options else ""
     return f"{trial.task}{cut}, {forget.sampler}, {forget.ratio:g} %, seed {forget.seed}{tail}"
 
@@ -167,7 +168,7 @@ def faulty_rows(submission: Submission) -> Iterator[str]:
         for name, value in told.items():
             if row[name] != value:
                 yield f"{where}: column {name} says {row[name]!r}, its trial {value!r}; run the trial again"
-        if without_probes(row.get("configuration")) not in (None, trial.configuration):  # older folders have none
+        if as_today(row.get("configuration")) not in (None, trial.configuration):  # older folders have none
             yield f"{where}: column configuration is not that of its trial; run the trial again"
         if row["status"] not in STATUSES:
             yield f"{where}: status {row['status']!r} is none of {', '.join(STATUSES)}; run the trial again"
@@ -348,19 +349,18 @@ def redraw(trial: Trial, data_dir: str | Path | None) -> str | None:
     from mubench_ray.forget import halves, split_forget
 
     try:
-        train = training_set(trial.task, trial.subset, data_dir)
+        train, listed = training_set(trial.task, trial.subset, data_dir, trial.validation)
         if trial.half is not None:
             train = train.select(halves(len(train), trial.half)[0])
-        return split_forget(train, trial.forget).manifest["sha256"]
+        return split_forget(train, trial.forget, listed=listed).manifest["sha256"]
     except (MubenchError, OSError, ImportError):
         return None
 
 
 @lru_cache(maxsize=1)
-def training_set(task: str, subset: int | None, data_dir: str | Path | None) -> Any:
-    """The training examples of a task, or of its cut to ``subset``; the last one stays loaded."""
+def training_set(task: str, subset: int | None, data_dir: str | Path | None, validation: str | None) -> tuple[Any, int]:
+    """The training examples of a task as a trial has them, and how many the data's own list has; the last ones stay loaded."""
     from mubench_ray.tasks import TASKS
-    from mubench_ray.tasks.base import limit
 
-    splits = TASKS.get(task)(data_dir).load()
-    return (limit(splits, subset) if subset else splits).train
+    splits = TASKS.get(task)(data_dir).splits(subset, validation)
+    return splits.train, splits.listed

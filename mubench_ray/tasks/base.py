@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mubench_ray.registry import Registry
-from mubench_ray.tasks.examples import Columns, Examples, MappedExamples, Splits, carve_validation, limit
+from mubench_ray.tasks.examples import (
+    Columns,
+    Examples,
+    MappedExamples,
+    Splits,
+    carve_validation,
+    limit,
+    listed,
+    validated_on_test,
+)
 from mubench_ray.trial import Training
 
 __all__ = [
@@ -78,6 +87,8 @@ class Task(ABC):
     training: ClassVar[Training]
     #: Examples of the training split, once D_V is carved off: what a plan estimates with, without loading anything. Taken from the card.
     train_size: ClassVar[int] = 0
+    #: Whether D_V is carved out of the data's training list (``carve_validation``), or comes from a list of its own.
+    carves_validation: ClassVar[bool] = True
     #: Raised where what the task gives (its data, splits, losses, scores) changes an outcome; enters the ids of trials and artifacts once above 1.
     version: ClassVar[int] = 1
     #: Whether the network reads the targets (teacher forcing), so that other targets are other inputs.
@@ -89,6 +100,8 @@ class Task(ABC):
     budget_epochs: ClassVar[float] = 1.0
     #: Column of the targets where another example's takes a relabelled one's place: a run then draws from those of D_R, which ``relabel`` gets as its ``pool``.
     relabels_from: ClassVar[str | None] = None
+    #: The task whose training list ``source_index`` counts in, where released forget lists are known by it: its own name unless said.
+    numbered_as: ClassVar[str] = ""
     #: Names of the shifted test sets that ``load`` gives where their data is at hand.
     shifted: ClassVar[tuple[str, ...]] = ()
     #: Examples of one evaluation batch.
@@ -104,6 +117,22 @@ class Task(ABC):
     @abstractmethod
     def load(self) -> Splits:
         """Read the data; raises DataError naming the file that is missing or malformed."""
+
+    def splits(self, subset: int | None = None, validation: str | None = None) -> Splits:
+        """The data as trials have it: with D_V where it is asked for (``test-half``), cut to ``subset`` training examples. Raises DataError as ``load``
+        does, and where it cannot be had so."""
+        splits = self.load()
+        splits = replace(splits, listed=listed(splits, self.carves_validation))
+        if validation:
+            splits = validated_on_test(splits, self.carves_validation)
+        return limit(splits, subset, self.sampled) if subset else splits
+
+    @classmethod
+    def size_of_d(cls, subset: int | None = None, validation: str | None = None) -> int:
+        """Examples of D that trials have, as far as the card says; 0 where it does not."""
+        carved = cls.card.sizes.get("validation", 0) if validation and cls.carves_validation else 0
+        whole = cls.train_size + carved if cls.train_size else 0
+        return min(subset, whole or subset) if subset else whole
 
     @abstractmethod
     def blank(self, rows: int) -> Columns:
@@ -160,6 +189,8 @@ class Classification(Task):
 
     kind = "classification"
     classes: ClassVar[int]
+    #: The last so many of them are of no example: a published head has outputs for them.
+    empty_classes: ClassVar[int] = 0
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of each example, (B,)."""
@@ -227,6 +258,8 @@ def task(name: str, *aliases: str) -> Callable[[type[Described]], type[Described
 
     def register(cls: type[Described]) -> type[Described]:
         cls.name = name
+        if "numbered_as" not in cls.__dict__:
+            cls.numbered_as = name
         if not cls.train_size:
             cls.train_size = cls.card.sizes.get("train", 0)
         TASKS.add(name, cls, aliases)

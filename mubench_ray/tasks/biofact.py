@@ -60,6 +60,6 @@ class BioFact(CausalLanguageModel):
         splits = self.splits_of(*([pairs[i] for i in part.source_index] for part in (train, validation, test)))
         return Splits(
             Examples(splits.train.columns, train.source_index),
-            Examples(splits.validation.columns, validation.source_index),
+            Examples(splits.validation.columns, validation.source_index, carved=True),
             Examples(splits.test.columns, test.source_index),
         )

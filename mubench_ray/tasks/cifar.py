@@ -222,6 +222,7 @@ class Cifar20(OfCifar100):
         traps="Near-duplicates lie in both train and test. D_V is carved by superclass: of a sub-class a little more or less than 15 % lies in it.",
     )
     classes = 20
+    numbered_as = "cifar100"
     label_key = "coarse_labels"
     hub_label = "coarse_label"
     groups = {"subclass": "fine_labels"}
@@ -244,7 +245,8 @@ def read_corrupted(folder: Path) -> Examples:
     labels = torch.from_numpy(_read_array(folder / "labels.npy", (50000,))[rows].astype(np.int64))
     image = torch.from_numpy(np.concatenate([array[rows] for array in arrays]).transpose(0, 3, 1, 2).copy())
     source = torch.cat([torch.arange(rows.start, rows.stop) + 50000 * number for number in range(len(files))])
-    return Examples({"image": image, "labels": labels.repeat(len(files))}, source)
+    groups = {"test_row": torch.arange(PICTURES).repeat(len(files))}
+    return Examples({"image": image, "labels": labels.repeat(len(files))}, source, groups=groups)
 
 
 def _read_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -28,14 +28,16 @@ class Examples:
 
     ``columns`` maps a name (``image`` uint8 (N, C, H, W), ``labels`` int64 (N,), ...) to a tensor; ``source_index`` holds each row's
     position in the data set's own training or test list, the numbering that released forget lists use. ``groups`` are what the data knows of its
-    examples and no network is shown (``superclass``): int64 (N,) each, for samplers of forget sets. ``published`` are the forget sets that come with the
-    data, by their names there (``forget10``): bool (N,) each.
+    examples and no network is shown (``superclass``): int64 (N,) each, for samplers of forget sets; of a shifted set ``test_row``, where its examples are
+    those of the test set changed: their positions in that list. ``published`` are the forget sets that come with the data, by their names there
+    (``forget10``): bool (N,) each. ``carved`` says that they were set apart from others of one list (``carve_validation``).
     """
 
     columns: Columns
     source_index: Tensor
     groups: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
     published: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
+    carved: bool = field(default=False, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.source_index)
@@ -100,14 +102,15 @@ Rowed = TypeVar("Rowed", bound=Examples)
 
 @dataclass(frozen=True)
 class Splits:
-    """D (train), D_V (validation, never trained on), D_Test, the shifted test sets that transfer is measured on, by name, and for a shadow model the
-    half of the training set that it never sees."""
+    """D (train), D_V (validation, never trained on), D_Test, the shifted test sets that transfer is measured on, by name, for a shadow model the half of the
+    training set that it never sees, and how many examples the data's own training list has, which ``source_index`` of D counts in (0: not known)."""
 
     train: Examples
     validation: Examples
     test: Examples
     shifted: dict[str, Examples] = field(default_factory=dict)
     unseen: Examples | None = None
+    listed: int = 0
 
 
 def carve_validation(train: Rowed, share: float = VALIDATION_SHARE) -> tuple[Rowed, Rowed]:
@@ -118,7 +121,58 @@ def carve_validation(train: Rowed, share: float = VALIDATION_SHARE) -> tuple[Row
         rows = (train.labels == label).nonzero().flatten()
         chosen = rng.permutation(len(rows))[: round(share * len(rows))]
         held[rows[torch.from_numpy(chosen)]] = True
-    return train.select((~held).nonzero().flatten()), train.select(held.nonzero().flatten())
+    kept, apart = (train.select(rows.nonzero().flatten()) for rows in (~held, held))
+    return replace(kept, carved=False), replace(apart, carved=True)
+
+
+def joined(train: Examples, validation: Examples) -> Examples:
+    """The training list that D_V was carved from, in its order; raises DataError where D_V was not."""
+    if not validation.carved:
+        raise DataError(
+            "validation: test-half: D_V was not set apart by carve_validation, so whether it is a part of the data's training list is not known: a task "
+            "whose D_V comes from a list of its own says `carves_validation = False`."
+        )
+    order = torch.cat([train.source_index, validation.source_index]).argsort()
+
+    def both(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: torch.cat([values, theirs[name]])[order] for name, values in ours.items()}
+
+    more: dict[str, Any] = {}
+    if isinstance(train, MappedExamples) and isinstance(validation, MappedExamples):
+        more["rows"] = torch.cat([train.rows, validation.rows])[order]
+    return replace(
+        train,
+        columns=both(train.columns, validation.columns),
+        source_index=torch.cat([train.source_index, validation.source_index])[order],
+        groups=both(train.groups, validation.groups),
+        published=both(train.published, validation.published),
+        **more,
+    )
+
+
+def validated_on_test(splits: Splits, carves_validation: bool) -> Splits:
+    """The splits with D_V one half of the test set, class by class, and D_Test the other, also where a shifted set is made of it; D is all of the data's
+    training list, of which D_V (``carves_validation``) was a part. Raises DataError for a test set of no two halves."""
+    test, validation = carve_validation(splits.test, 0.5)
+    if not len(test) or not len(validation):
+        raise DataError(f"validation: test-half: a test set of {len(splits.test)} examples has no two halves.")
+    train = joined(splits.train, splits.validation) if carves_validation else splits.train
+    shifted = {name: _of_rows(examples, test.source_index) for name, examples in splits.shifted.items()}
+    return replace(splits, train=train, validation=validation, test=test, shifted=shifted)
+
+
+def _of_rows(examples: Examples, rows: Tensor) -> Examples:
+    if "test_row" not in examples.groups:
+        return examples
+    return examples.select(torch.isin(examples.groups["test_row"], rows).nonzero().flatten())
+
+
+def listed(splits: Splits, carves_validation: bool) -> int:
+    """How many examples the data's own training list has, where D and what was carved of it are all of them; 0 where that is not known."""
+    parts = [splits.train, splits.validation] if carves_validation and splits.validation.carved else [splits.train]
+    indices = torch.cat([part.source_index for part in parts])
+    whole = len(indices) > 0 and torch.equal(indices.sort().values, torch.arange(len(indices)))
+    return len(indices) if whole else 0
 
 
 def limit(splits: Splits, size: int, tested: int = 1000) -> Splits:
@@ -135,7 +189,8 @@ def limit(splits: Splits, size: int, tested: int = 1000) -> Splits:
         return carve_validation(examples, 1 - keep)[0] if keep < 1 else examples
 
     shifted = {name: part(examples, tested) for name, examples in splits.shifted.items()}
-    return Splits(part(splits.train), part(splits.validation), part(splits.test, tested), shifted)
+    parts = part(splits.train), part(splits.validation), part(splits.test, tested)
+    return Splits(*parts, shifted, listed=splits.listed)
 
 
 def out_of_range(name: str, columns: Columns) -> list[str]:

@@ -35,6 +35,7 @@ class NLVR2(ImagePairClassification):
         traps="MU-Bench's paper says 62K, its list numbers 86K. Several sentences share a pair of pictures, which then lie on both sides of D_F. "
         "Pictures are squeezed to 384 x 384; a pair is stored once, 0.9 MB.",
     )
+    carves_validation = False
     classes = 2
     size = 384
     shifted = ("test2",)
@@ -82,6 +83,6 @@ class NLVR2(ImagePairClassification):
                     "source_index": place,
                 }
 
-        store = converted(f"{self.name}-{name}", ["nlvr2", 1, self.size, name, fingerprint(root, files)], rows)
+        store = converted(f"nlvr2-{name}", ["nlvr2", 1, self.size, name, fingerprint(root, files)], rows)
         columns = {"text": torch.arange(first, len(sentences)), "labels": torch.tensor(labels, dtype=torch.int64)}
         return MappedExamples(columns, torch.arange(len(labels)), store.mapped, torch.tensor(pairs))

@@ -42,6 +42,7 @@ class SpeechCommands(SpeechClassification):
         traps="MU-Bench's paper says 85K, but its forget list numbers the 51,094 rows of superb/ks (v0.01, 12 classes): it does not fit these rows. "
         "The folder _background_noise_ is no word. The lists are drawn by speaker; D_V is the data set's own.",
     )
+    carves_validation = False
     classes = 35
     training = Training(optimizer="adamw", lr=5e-5, epochs=5, batch_size=32, weight_decay=0.0, schedule="linear")
 

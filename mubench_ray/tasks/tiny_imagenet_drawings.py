@@ -55,7 +55,7 @@ class TinyImageNetDrawings(TextToImage):
         parts, start = [], 0
         for part in sets:
             columns = {"text": part.labels, "picture": torch.arange(len(part)) + start, "labels": part.labels}
-            parts.append(Examples(columns, part.source_index))
+            parts.append(Examples(columns, part.source_index, carved=part.carved))
             start += len(part)
         captions = [f"a photo of a {words[name].split(',')[0].strip()}" for name in names]
         self.keep(captions, Pictures(*sets), parts[0])

@@ -31,6 +31,7 @@ class WikiBio(CausalLanguageModel):
         traps="Real people. What a published model knows of them it learnt elsewhere: nothing here can be retrained without them. "
         "D_Test's people are known to such a model too.",
     )
+    carves_validation = False
     max_length = 24
     max_target = 160
     judged = 8

@@ -20,6 +20,7 @@ from mubench_ray.training.fitting import Cost, Fitted, fit
 from mubench_ray.training.meter import BudgetSpent, Meter, OutOfTime
 from mubench_ray.training.optimizers import build_optimizer, scheduled
 from mubench_ray.training.phase import Optimizer, Phase
+from mubench_ray.training.precision import tensor_float
 from mubench_ray.trial import Training, Unlearning
 
 #: On an accelerator the loss is looked at only this often, so that steps stay asynchronous.
@@ -214,10 +215,11 @@ class Loop:
         """Forward, backward, and what takes the optimiser's place."""
         ctx = self.ctx
         ctx.network.zero_grad(set_to_none=True)
-        with torch.autocast(torch.device(ctx.device).type, torch.bfloat16, enabled=self.options.precision == "bf16"):
-            splits = ctx.world.splits
-            loss = phase.loss(ctx, *batches)
-        loss.backward()
+        with tensor_float(self.options.compute):
+            with torch.autocast(torch.device(ctx.device).type, torch.bfloat16, enabled=self.options.compute == "bf16"):
+                splits = ctx.world.splits
+                loss = phase.loss(ctx, *batches)
+            loss.backward()
         if ctx.world.splits > splits:
             ctx.world.average_gradients(ctx.network)
         if phase.update is not None:

@@ -71,11 +71,17 @@ def forget_split(
 
 
 def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, device: str, world: World) -> Artifact:
+    exact = None
+    if recipe.frozen is not None:
+        unrounded = Recipe.model_validate(recipe.model_dump() | {"frozen": None})
+        exact = get_artifact(unrounded, store, data_dir, device, world)
     scores = scores_for(recipe.forget, store, data_dir, device, world)
     data, splits, forget = training_data(recipe, data_dir, device, scores)
     extra: dict[str, Any] = {}
     progress: Checkpoint | None = None
-    if recipe.training is None:
+    if exact is not None:
+        network, meter, extra = rounded(exact, data)
+    elif recipe.training is None:
         network, meter = published_network(recipe, data), Meter(device=data.device)
         extra = {"flos_per_sample": flos_of_a_step(network, data)}
     else:
@@ -89,15 +95,17 @@ def _make(recipe: Recipe, store: ArtifactStore, data_dir: str | Path | None, dev
         elif forget is not None:
             sets = {"forget": Rows(splits.train, forget.forget), "retain": data.rows("retain")}
             sets |= held_out(splits, forget)
-            told = {"forget_sha256": forget.manifest["sha256"], "forget_size": len(forget.forget)}
+            told |= {"forget_sha256": forget.manifest["sha256"], "forget_size": len(forget.forget)}
         elif recipe.scoring:
-            sets = {"train": Rows.all_of(load_task(recipe.task, recipe.subset, data_dir)[1].train)}
+            sets = {"train": Rows.all_of(load_task(recipe.task, recipe.subset, data_dir, recipe.validation)[1].train)}
         else:
             sets = shifted_rows(splits)
         observed = flatten({name: evaluate(network, data, rows) for name, rows in sets.items()})
         if recipe.scoring:
             observed["train_seen"] = seen_by(recipe.half, len(observed["train_loss"]))
         terms = {} if recipe.training is None else {"terms": terms_at(recipe.training, data.device, world.size)}
+        if exact is not None:
+            terms = {"terms": exact.terms}
         store.save(recipe, network, meter, observed, {"workers": world.size, **terms, **told})
         if progress is not None:
             progress.remove()
@@ -118,6 +126,18 @@ def published_network(recipe: Recipe, data: UnlearningData) -> nn.Module:
     """The recipe's checkpoint as it is."""
     torch.manual_seed(derive("initialise", recipe.seed))
     return data.model.finished(data.task).to(data.device)
+
+
+def rounded(exact: Artifact, data: UnlearningData) -> tuple[nn.Module, Meter, dict[str, Any]]:
+    """The network of an artifact with its parameters rounded to bfloat16, and what that artifact cost: the rounding costs nothing."""
+    network = exact.load_into(data.model.build(data.task)).to(data.device)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(parameter.bfloat16())
+    meter = Meter(device=data.device)
+    meter.load_state_dict({"flos": exact.flos, "seconds": exact.seconds, "examples": 0, "per_example": {}})
+    extra = {"workers": exact.workers}
+    return network, meter, extra | ({"flos_per_sample": exact.flos_per_sample} if exact.flos_per_sample else {})
 
 
 def flos_of_a_step(network: nn.Module, data: UnlearningData) -> float:

@@ -15,6 +15,7 @@ from mubench_ray.metrics.base import metric_versions
 from mubench_ray.provenance import provenance
 from mubench_ray.results.store import Outcome
 from mubench_ray.status import Status
+from mubench_ray.training.precision import compute_at
 from mubench_ray.trial import Training, Trial, Unlearning
 from mubench_ray.trials.artifacts import Artifact
 
@@ -89,7 +90,7 @@ def terms_of(trial: Trial, device: str, workers: int = 1) -> dict[str, Any]:
 
 def terms_at(options: Training | Unlearning, device: str, workers: int = 1) -> dict[str, Any]:
     """On what terms a loop with these options spends its seconds on a device."""
-    compute = compute_at(options.precision, device)
+    compute = compute_at(options.compute, device)
     return {"device": device_name(device), "compute": compute, "execution": "eager", "workers": workers}
 
 
@@ -104,8 +105,8 @@ def unlike_terms(retrain: Artifact, trial: Trial, terms: Mapping[str, Any]) -> s
         if retrain.host != provenance()["host"]:
             return "an earlier release made the retrain elsewhere, and does not say on what device"
         theirs = dict(terms) | {"workers": retrain.workers}
-        if trial.training.precision != trial.unlearning.precision:
-            theirs["compute"] = trial.training.precision
+        if trial.training.compute != trial.unlearning.compute:
+            theirs["compute"] = trial.training.compute
     if told(theirs) != told(terms):
         return f"the retrain ran on {told(theirs)}, and this trial on {told(terms)}"
     return None
@@ -116,14 +117,3 @@ def told(terms: Mapping[str, Any]) -> str:
     workers = terms.get("workers") or 1
     named = ", ".join(str(terms.get(name)) for name in ("device", "compute", "execution"))
     return named + (f", {workers} workers" if workers > 1 else "")
-
-
-def compute_at(precision: str, device: str) -> str:
-    """The precision of arithmetic: ``fp32``, ``bf16``, or ``tf32`` on a GPU of which torch takes that for convolutions, as it does unless told otherwise, or
-    for products of matrices."""
-    if precision == "bf16" or not device.startswith("cuda"):
-        return precision
-    # torch puts an object that has ``conv`` in the place of the module that its types are read from.
-    of_convolutions = torch.backends.cudnn.conv.fp32_precision  # pyright: ignore[reportAttributeAccessIssue]
-    switches = (of_convolutions, torch.backends.cuda.matmul.fp32_precision)
-    return "tf32" if "tf32" in switches else "fp32"

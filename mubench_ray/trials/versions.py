@@ -39,7 +39,8 @@ def versioned(trial: Trial) -> Trial:
     if old := trial.forget.scored_by:
         if old.training is None:
             raise ValueError(f"trial {trial.id}: {old.id} is a checkpoint as it is, and scores no sampler's examples")
-        network = scoring(old.task, old.subset, old.model, old.pretrained, old.training, old.half)
+        given = old.task, old.subset, old.model, old.pretrained, old.training, old.half
+        network = scoring(*given, validation=old.validation)
         found["forget"] = ForgetSet.model_validate(trial.forget.model_dump() | {"scored_by": network.model_dump()})
     if all(getattr(trial, name) == value for name, value in found.items()):
         return trial
@@ -47,11 +48,19 @@ def versioned(trial: Trial) -> Trial:
 
 
 def scoring(
-    task: str, subset: int | None, model: str, pretrained: str | None, training: Training, half: int | None
+    task: str,
+    subset: int | None,
+    model: str,
+    pretrained: str | None,
+    training: Training,
+    half: int | None,
+    *,
+    validation: Literal["test-half"] | None = None,
 ) -> Recipe:
     """The recipe of a network that scores D for samplers: an original with a training seed that no suite can name, as it is made here and now."""
     seed = scoring_seed(half)
     given = {"task": task, "subset": subset, "model": model, "pretrained": pretrained, "training": training}
+    given["validation"] = validation
     forget = ForgetSet(ratio=1)
     trial = Trial(**given, method="original", forget=forget, seed=0, training_seed=seed, lr=None, half=half)
     return Recipe.model_validate(versioned(trial).original.model_dump() | {"scoring": True})
@@ -228,20 +237,22 @@ def trained_on(trial: Trial, kind: Literal["forget-only", "validation-only"]) ->
     return trial.trained_on(part, LOOP if _moved(trial, sizes_of(trial), [part]) else 1)
 
 
-def sizes_of(trial: Trial) -> dict[str, int] | None:
+def sizes_of(trial: Trial) -> dict[str, int | None] | None:
     """Numbers of examples of the sets that a trial is trained on, ``new`` what it forgets beyond the step before; None where the plan cannot know them."""
     task = TASKS.get(trial.task)
-    train = task.train_size if trial.subset is None else min(trial.subset, task.train_size or trial.subset)
+    train = task.size_of_d(trial.subset, trial.validation)
     train = train // 2 if trial.half is not None else train
     if not train or not SAMPLERS.get(trial.forget.sampler).exact:
         return None
     forgotten = round(train * trial.forget.ratio / 100)
     before = round(train * trial.after[-1] / 100) if trial.after else 0
-    validation = task.card.sizes.get("validation", 0)
+    # Of the test set each class is halved, and rounded.
+    validation = None if trial.validation else task.card.sizes.get("validation", 0)
     sizes = {"train": train, "forget": forgotten, "retain": train - forgotten}
     return sizes | {"new": forgotten - before, "validation": validation}
 
 
-def _moved(trial: Trial, sizes: dict[str, int] | None, sets: list[str], batch: int | None = None) -> bool:
+def _moved(trial: Trial, sizes: dict[str, int | None] | None, sets: list[str], batch: int | None = None) -> bool:
     """Whether a pass over one of the sets ends with a batch of one example, or may do."""
-    return sizes is None or any(joins(sizes[name], batch or trial.training.batch_size) for name in sets)
+    known = [None if sizes is None else sizes[name] for name in sets]
+    return any(size is None or joins(size, batch or trial.training.batch_size) for size in known)

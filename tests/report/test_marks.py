@@ -21,7 +21,9 @@ from mubench_ray.report.marks import ALL, Marks
 from mubench_ray.report.page import render
 from mubench_ray.report.report import make_report
 from mubench_ray.report.sections import blocks
-from mubench_ray.results.marks import MARKS, SELECTED, UNCHECKED, UNTRUSTED, Verdicts, of_name
+from mubench_ray.report.tables import hub_json, latex, markdown, paper_tables
+from mubench_ray.report.write import marked as with_marks
+from mubench_ray.results.marks import MARKS, SELECTED, UNCHECKED, UNTRUSTED, Verdicts, of_name, unequal_terms
 from mubench_ray.results.score import SCORES
 from mubench_ray.trial import canonical, configuration_of
 from mubench_ray.trials.rerun import Compared
@@ -329,14 +331,8 @@ def test_a_wide_interval_around_nothing_is_not_within_the_floor(written):
 
 def test_over_several_cells_what_holds_in_one_is_told():
     row = {"task": "digits", "model": "cnn", "ratio": 5.0, "label": "ft", "method": "ft", "uses_validation": False}
-    row |= {
-        "truncated": 0,
-        "at_edge": "",
-        "on_selection_seeds": 0,
-        "untrusted": "",
-        "unchecked": "",
-        "not_told_apart": "",
-    }
+    row |= {"truncated": 0, "unequal_terms": False, "at_edge": "", "on_selection_seeds": 0}
+    row |= {"untrusted": "", "unchecked": "", "not_told_apart": ""}
     other = {"ratio": 10.0, "truncated": 2, "untrusted": "u_mia, zrf", "unchecked": "kl", "not_told_apart": "no"}
     marks = Marks(pa.Table.from_pylist([row, row | other]))
     assert [marks.name("ft", "digits", ALL, ratio) for ratio in (5.0, "10", ALL)] == ["ft", "ft‡", "ft‡"]
@@ -423,3 +419,44 @@ def test_the_marks_of_the_page_follow_its_filters(written, tmp_path):
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", glance)
     assert "Indisc" in texts and "Indisc§" not in texts and "ft‡" in texts
     assert "§ untrusted" not in glance and "◊ not told apart" in glance
+
+
+def test_an_original_of_other_weights_than_its_retrains_stands_on_unequal_terms(folder):
+    """A fine-tuned one beside a retrain from random weights: on every surface, behind every name."""
+    elsewhere = {"trial": json.dumps({"original_checkpoint": "fine-tuned"})}
+    elsewhere["finished_at"] = datetime(2026, 1, 1, tzinfo=UTC)
+    for seed in range(2):
+        folder.add("ft", seed=seed, forget_accuracy=0.8, test_accuracy=0.7, **elsewhere)
+        folder.add("retrain", seed=seed, forget_accuracy=0.6, test_accuracy=0.7, **elsewhere)
+    report = make_report(folder.root)
+    tables = list(paper_tables(report, blocks(report)))
+    text = markdown(report, tables)
+    assert "| ft≠ |" in text and "| retrain°≠ |" in text
+    assert "≠ unequal terms: the original started from other weights" in text
+    assert r"ft$\neq$" in latex(report, tables)
+    assert set(with_marks(report.board, report)["marks"].to_pylist()) == {"unequal terms", "control, unequal terms"}
+    assert all(row["marks"][-1:] == ["unequal terms"] for row in json.loads(hub_json(report))["rows"])
+    assert all(row["unequal_terms"] for row in unpacked(payload(render(report, blocks(report)))["board"]))
+    assert {row["method"] for row in summary_rows(folder.root)} == {"ft≠", "retrain°≠"}
+
+
+SETTING = {"task": "digits", "original_checkpoint": "fine-tuned"}
+
+
+@pytest.mark.parametrize(
+    ("more", "unequal"),
+    [
+        ({}, True),
+        ({"pretrained": "base"}, False),
+        ({"original_from": "random"}, False),
+        ({"pretrained": "base", "saw": "train"}, False),
+        ({"pretrained": "base", "saw": "train", "subset": 300}, True),
+        ({"original_checkpoint": None}, False),
+    ],
+)
+def test_terms_are_equal_where_the_retrain_starts_from_what_the_original_did(more, unequal):
+    setting = {name: value for name, value in (SETTING | more).items() if value is not None}
+    assert (
+        unequal_terms(json.dumps({"contender": {"method": "ft"}, "setting": setting}, separators=(",", ":"))) is unequal
+    )
+    assert unequal_terms(None) is False

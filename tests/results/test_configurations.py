@@ -52,7 +52,7 @@ DIFFERENT = {
     "a pool of halves": ({"halves": 2}, "shadow pool"),
     "a budget": ({"budget": {"flos": 0.2}}, "ft · budget 20 %"),
     "an option of unlearning": ({"unlearning": {"batch_size": 8}}, "ft · batch_size 8"),
-    "precision": ({"unlearning": {"precision": "bf16"}}, "ft · precision bf16"),
+    "precision": ({"unlearning": {"compute": "bf16"}}, "ft · compute bf16"),
     "a learning rate": ({"lrs": 1e-5}, "ft · lr 1e-5"),
     "a hyperparameter": ({"methods": [{"name": "ft", "epochs": 7}]}, "ft · epochs 7"),
 }

@@ -323,3 +323,18 @@ def write_emoji(root: Path, each: int = 24) -> Path:
         )
     (root / "emoji-datasource-twitter" / "emoji.json").write_text(json.dumps(entries))
     return root
+
+
+def write_ddi_blurb(folder: Path, each: int = 8, **changed: list[str]) -> Path:
+    """Rows of every label by BLURB's preprocessing, ``each`` a file and label; ``changed`` are the rows of a file in place of them."""
+    labels = ("false", "effect", "mechanism", "advise", "int")
+    folder.mkdir(parents=True)
+    for name in ("train", "dev", "test"):
+        rows = [
+            f"{name}.d{n}.s0.p{place}\t{name} {n} says @DRUG$ and @DRUG$ {label}\tDDI-{label}"
+            for n in range(each)
+            for place, label in enumerate(labels)
+        ]
+        lines = ["index\tsentence\tlabel", *changed.get(name, rows)]
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    return folder

@@ -5,7 +5,7 @@ from mubench_ray.errors import DataError
 from mubench_ray.tasks import TASKS
 from mubench_ray.tasks.ddi import CLASSES, MARK, mark, read_pairs
 from mubench_ray.tasks.movie_snippets import read_scores
-from tests.tasks.layouts import DDI_DOCUMENT, GOOD, write_ddi, write_imdb, write_movie_snippets
+from tests.tasks.layouts import DDI_DOCUMENT, GOOD, write_ddi, write_ddi_blurb, write_imdb, write_movie_snippets
 
 
 def test_imdb_reads_folders_and_finds_rotten_tomatoes(tmp_path):
@@ -135,3 +135,38 @@ def test_the_real_snippets_have_the_sizes_on_the_card(real_data):
     task = TASKS.get("movie_snippets")(real_data("vaderSentiment-2.5.tar.gz"))
     splits = task.load()
     assert {part: len(getattr(splits, part)) for part in task.card.sizes} == task.card.sizes
+
+
+ROWS = [
+    "a.s0.p0\t@DRUG$ raises @DRUG$ .\tDDI-effect", 'a.s0.p1\t@DRUG$ and "x @DRUG$\tDDI-false', "b.s0.p0\ttake @DRUG$ @DRUG$\tDDI-advise",
+]  # fmt: skip
+
+
+def test_ddi_as_blurb_has_it_is_read_row_by_row_with_mu_benchs_labels(tmp_path):
+    write_ddi_blurb(tmp_path / "ddi_blurb", 1, train=ROWS)
+    task = TASKS.get("ddi_blurb")(tmp_path)
+    splits = task.load()
+    assert splits.train.labels.tolist() == [3, 0, 2] and splits.train.source_index.tolist() == [0, 1, 2]
+    assert splits.validation.labels.tolist() == splits.test.labels.tolist() == [0, 3, 1, 2, 4]
+    assert task.texts.content[1] == '@DRUG$ and "x @DRUG$' and task.texts.training == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["a\tb\tDDI-none"], r"train\.tsv:2: label 'DDI-none' is none of false, mechanism"),
+        (["a\tb"], r"train\.tsv:2: has 2 columns, its first line 3"),
+        ([], "holds no rows"),
+    ],
+)
+def test_ddi_as_blurb_has_it_names_the_line_that_is_wrong(tmp_path, lines, said):
+    write_ddi_blurb(tmp_path / "ddi_blurb", train=lines)
+    with pytest.raises(DataError, match=said):
+        TASKS.get("ddi_blurb")(tmp_path).load()
+
+
+def test_imdb_at_128_tokens_is_imdb_cut_shorter(tmp_path):
+    write_imdb(tmp_path / "aclImdb")
+    short, long = (TASKS.get(name)(tmp_path) for name in ("imdb_128", "imdb"))
+    assert (short.max_length, long.max_length) == (128, 256) and short.train_size == long.train_size
+    assert short.load().train.source_index.tolist() == long.load().train.source_index.tolist()

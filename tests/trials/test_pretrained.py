@@ -96,7 +96,8 @@ def test_original_retrain_and_unlearned_are_float32_whatever_the_file_is(tiny, t
     given = {name: tensor.float() for name, tensor in checkpoint.state_dict().items()}
     model = {"name": "vit-tiny", "pretrained": str(tmp_path / "half"), "training": {"lr": 1e-5, "epochs": 1}}
     if start == "original":
-        model["original"] = str(tmp_path / "half")
+        get_model("vit-tiny").build(TASKS.get("digits")()).to(dtype).save_pretrained(tmp_path / "base")
+        model |= {"original": str(tmp_path / "half"), "pretrained": str(tmp_path / "base")}
     plan = make_plan(
         make_suite({**tiny, "models": model, "methods": {"name": "ft", "epochs": 1}, "ratios": 10, "lrs": 1e-5})
     )
