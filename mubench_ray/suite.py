@@ -393,7 +393,7 @@ def undeclared(model: ModelEntry) -> list[str]:
 
 def earlier_names(content: dict[str, Any]) -> list[str]:
     """A line where a suite calls ``precision`` what is ``compute`` today."""
-    models = [entry for entry in _listed(content.get("models") or []) if isinstance(entry, dict)]
+    models = [entry for entry in listed(content.get("models") or []) if isinstance(entry, dict)]
     parts = {"training": content, "unlearning": content} | {f"training of {m.get('name')}": m for m in models}
     found = [
         where
