@@ -143,12 +143,13 @@ def _short(number: int) -> str:
 
 def _method(method: Any) -> dict[str, Any]:
     taxonomy = method.taxonomy
+    rates = (f"{optimizer} {rate} ({rate.source})" for optimizer, rate in method.learning_rates.items())
     defaults = (f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in method.defaults().items())
     return {
         "title": method.title, "what": method.__doc__, "corrupts": taxonomy.corrupts, "retains": taxonomy.retains,
         "measured by": taxonomy.measured_by, "parameters": taxonomy.parameters, "D_V": "uses" if method.uses_validation else "",
         "hyperparameters": ", ".join(defaults), "search space": ", ".join(f"{k} {space}" for k, space in method.spaces().items()),
-        "cites": method.cites,
+        "learning rate": "; ".join(rates), "cites": method.cites,
     }  # fmt: skip
 
 

@@ -17,17 +17,16 @@ import numpy as np
 from pydantic import ValidationError
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.methods import METHODS, Method
+from mubench_ray.methods import METHODS, LearningRate, Method
 from mubench_ray.methods.base import Space
 from mubench_ray.metrics import METRICS
 from mubench_ray.metrics.base import SPLITS, reads, source
+from mubench_ray.metrics.selection import OBJECTIVES as OBJECTIVES
 from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.randomness import numpy_generator
 from mubench_ray.status import is_usable
 from mubench_ray.trial import CONTROLS, Unlearning
 
-#: Deep Unlearn's four losses and their weights.
-OBJECTIVES = {"retain_gap": 1 / 3, "forget_gap": 1 / 3, "validation_gap": 1 / 3, "indisc_validation": 1.0}
 #: By what the best configuration is found: the smallest sum of its losses, or their smallest Euclidean norm.
 CHOSEN_BY: dict[str, Callable[[Sequence[float]], float]] = {"sum": sum, "norm": lambda losses: math.hypot(*losses)}
 #: Options of the trial that may be set beside a method, and searched, like its hyperparameters (one of its own of that name comes first), and where they are
@@ -82,6 +81,11 @@ class Ranges:
         said = {name: value for name, value in values.items() if value != self.own.get(name, self.spaces[name]).unsaid}
         return Configuration({**self.fixed.hyperparameters, **said}, lr, {**self.fixed.options, **options})
 
+    def at_edge(self, chosen: Configuration) -> list[str]:
+        """What of a chosen configuration lies at the edge of what was searched (``Space.at_edge``)."""
+        values = {**chosen.hyperparameters, **chosen.options, "lr": chosen.lr}
+        return [name for name, space in self.spaces.items() if name in values and space.at_edge(values[name])]
+
 
 def options_of(method: type[Method], given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of the trial among what is set beside a method, checked; raises MubenchError for a value that is none, and where it would change nothing."""
@@ -110,18 +114,27 @@ def asked(method: type[Method], searched: str | Sequence[str]) -> set[str]:
     return words & {*method.spaces(), *options, *(["lr"] if method.uses_lr else [])}
 
 
-def lr_space(lrs: Sequence[float | None], grid: bool) -> Space | None:
-    """Where a learning rate is searched: among ``lrs`` in a grid, else log-uniformly between the smallest and the largest; None where there is but one."""
+def lr_space(lrs: Sequence[float | None] | LearningRate, grid: bool) -> Space | None:
+    """Where a learning rate is searched: among ``lrs`` in a grid, else log-uniformly between the smallest and the largest; None where there is but one. Through
+    the range of a method's own."""
+    if isinstance(lrs, LearningRate):
+        return Space("log_uniform", lrs.low, lrs.high)
     choices = tuple(sorted({lr for lr in lrs if lr is not None}))
     if len(choices) < 2:
         return None
     return Space("choice", choices=choices) if grid else Space("log_uniform", choices[0], choices[-1])
 
 
+def widest(rates: Sequence[LearningRate]) -> LearningRate:
+    """The range that holds those of several optimisers, between which a search chooses; the default is the first one's."""
+    low, high = min(rate.low for rate in rates), max(rate.high for rate in rates)
+    return LearningRate(rates[0].default, low, high, "; ".join(rate.source for rate in rates))
+
+
 def ranges(
     method: str,
     given: Mapping[str, Any],
-    lrs: Sequence[float | None],
+    lrs: Sequence[float | None] | LearningRate,
     searched: str | Sequence[str],
     grid: bool,
     said: Mapping[str, Space] | None = None,
@@ -143,10 +156,13 @@ def ranges(
     found = {name: said.get(name, space) for name, space in (OPTIONS | own).items() if name in names}
     # The order of the spaces is that of a draw: the method's own in theirs, then the learning rate, then options of the trial.
     spaces = {name: found[name] for name in own if name in found}
+    if isinstance(lrs, LearningRate) and "optimizer" in found and "optimizer" not in own:
+        lrs = widest([cls.learning_rates[optimizer] for optimizer in found["optimizer"].choices])
     if "lr" in names and (lr := said.get("lr") or lr_space(lrs, grid)):
         spaces["lr"] = lr
     spaces |= {name: space for name, space in found.items() if name not in own}
-    fixed = Configuration(cls.configure(given).hyperparameters(), lrs[0] if cls.uses_lr else None)
+    first = lrs.default if isinstance(lrs, LearningRate) else lrs[0]
+    fixed = Configuration(cls.configure(given).hyperparameters(), first if cls.uses_lr else None)
     return Ranges(spaces, fixed, own)
 
 

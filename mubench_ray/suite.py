@@ -6,13 +6,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from mubench_ray.errors import MubenchError, SuiteError, did_you_mean
 from mubench_ray.forget import SAMPLERS, Sampler
 from mubench_ray.forget.from_file import FromFile
-from mubench_ray.methods import METHODS, Method
+from mubench_ray.methods import METHODS, LearningRate, Method
 from mubench_ray.models import MODELS
 from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.registry import load_plugin
@@ -26,6 +35,27 @@ from mubench_ray.trial import Budget, Unlearning
 RATIOS = [float(r) for r in range(1, 11)]
 SEEDS = [42, 87, 21, 100, 13]
 LRS = [1e-5, 5e-5, 1e-4, 5e-4]
+
+
+#: Tags of what learning rates are: no parts of a key, and said in no message.
+OWN, GRID = "each method's own", "a grid"
+
+
+def _which_rates(value: Any) -> str:
+    """A text that is no number can only be meant as ``default``."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return OWN
+    return GRID
+
+
+#: A grid, or ``default``: of every method its own.
+Rates = Annotated[
+    Annotated[Literal["default"], Tag(OWN)] | Annotated[list[Rate], Listed, Field(min_length=1), Tag(GRID)],
+    Discriminator(_which_rates),
+]
 
 
 class TaskEntry(Part):
@@ -73,12 +103,12 @@ class ModelEntry(Part):
 
 class MethodEntry(BaseModel):
     """A method; every further key is one of its hyperparameters, or of ``batch_size``, ``weight_decay`` and ``optimizer`` in the place of ``unlearning``'s.
-    ``lrs`` replaces the suite's grid for it."""
+    ``lrs`` replaces the suite's learning rates for it."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str
-    lrs: Annotated[list[Rate], Listed] | None = None
+    lrs: Rates | None = None
 
     @field_validator("name")
     @classmethod
@@ -174,7 +204,8 @@ class Suite(Part):
     #: Percent of D to forget; none where the sampler takes a whole that the data gives (a class), whose ratio is what it is.
     ratios: Annotated[list[Ratio], Listed] = RATIOS
     seeds: Annotated[list[Seed], Listed] = Field(default=SEEDS, min_length=1)
-    lrs: Annotated[list[Rate], Listed] = Field(default=LRS, min_length=1)
+    #: Learning rates that every method runs at, or ``default``: each at its own for the trial's optimiser, and a search goes through its own range.
+    lrs: Rates = LRS
     #: The ratios are steps of one sequence of deletions (2, 4, 6: forget 2 %, then 2 % more, then 2 % more), a row a step.
     sequence: bool = False
     sampler: Annotated[SamplerEntry, Named] = SamplerEntry()
@@ -215,6 +246,21 @@ class Suite(Part):
         ]
         content = {name: value for name, value in content.items() if name != "probes"}
         return content | {"observations": [*listed(content.get("observations") or []), *entries]}
+
+    def rate_of(self, entry: MethodEntry) -> LearningRate | None:
+        """The method's own learning rate and its range, where the suite asks for those."""
+        own, optimizer = (
+            METHODS.get(entry.name).learning_rates,
+            entry.options.get("optimizer", self.unlearning.optimizer),
+        )
+        return own[optimizer] if own and (entry.lrs or self.lrs) == "default" else None
+
+    def lrs_of(self, entry: MethodEntry) -> list[float | None]:
+        """The learning rates that a method runs at; one None where it takes no gradient steps."""
+        if not METHODS.get(entry.name).uses_lr:
+            return [None]
+        own, given = self.rate_of(entry), entry.lrs or self.lrs
+        return [own.default] if own else [float(lr) for lr in given]
 
     def workers_of(self, model: str) -> int:
         """How many processes share a trial of this model: all entries of the model say the same."""
@@ -369,7 +415,7 @@ def check_halves(suite: Suite, where: str) -> None:
 def _explain(fault: ErrorDetails) -> str:
     """One pydantic fault as: key = value: what is wrong."""
     key = ""
-    for part in fault["loc"]:
+    for part in (part for part in fault["loc"] if part not in (OWN, GRID)):
         key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
     if fault["type"] == "extra_forbidden":
         name = str(fault["loc"][-1])

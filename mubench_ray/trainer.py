@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -44,9 +44,9 @@ _ARGUMENTS = {
 class UnlearningArguments:
     """What to unlearn, from what and how.
 
-    ``del_ratio`` is percent of the training set; ``num_train_epochs`` None takes the method's own; ``method_kwargs`` are its hyperparameters;
-    ``training_kwargs`` change how the original and the retrain are trained; ``subset`` keeps only so many training examples. Originals and
-    retrains are kept in ``output_dir``/artifacts and shared by every trainer that names the same folder.
+    ``del_ratio`` is percent of the training set; ``learning_rate`` "default" is the method's own for the optimiser; ``num_train_epochs`` None takes the
+    method's own; ``method_kwargs`` are its hyperparameters; ``training_kwargs`` change how the original and the retrain are trained; ``subset`` keeps only so
+    many training examples. Originals and retrains are kept in ``output_dir``/artifacts and shared by every trainer that names the same folder.
     """
 
     unlearn_method: str
@@ -54,7 +54,7 @@ class UnlearningArguments:
     data_name: str
     del_ratio: float
     output_dir: str = "unlearned"
-    learning_rate: float = 5e-5
+    learning_rate: float | Literal["default"] = 5e-5
     num_train_epochs: float | None = None
     per_device_train_batch_size: int = 32
     optim: str = "adam"

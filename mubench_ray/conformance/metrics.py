@@ -229,7 +229,8 @@ def observe(rng: np.random.Generator, size: int, further: Iterable[str] = ()) ->
     observed |= {f"{whose}relearn_forget_accuracy": rng.uniform(0, 1, 6) for whose in ("", "retrain_")}
     observed |= {"relearn_shares": np.array([1.0, 5.0, 10.0]), "relearn_share_steps": np.arange(6.0)}
     observed |= {f"{whose}relearn_share_accuracy": rng.uniform(0, 1, (3, 6)) for whose in ("", "retrain_")}
-    return observed | {name: rng.uniform(0, 1, size) for name in sorted(further)}
+    observed |= {name: rng.uniform(0, 1, size) for name in sorted(further)}
+    return observed | {"certificate_epsilon": rng.uniform(0, 9), "certificate_delta": rng.uniform(0, 1e-2)}
 
 
 def observe_group(rng: np.random.Generator, trials: int = 24, oracles: int = 24, size: int = 30) -> dict[str, Any]:

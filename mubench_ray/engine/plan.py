@@ -16,7 +16,7 @@ from torch import nn
 from mubench_ray.engine.forget_sets import forget_sets
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.forget import Scored
-from mubench_ray.methods import METHODS, Method
+from mubench_ray.methods import METHODS, LearningRate, Method
 from mubench_ray.models import MODELS
 from mubench_ray.models.base import check_checkpoint
 from mubench_ray.observations.base import Kind
@@ -100,7 +100,12 @@ class Combination:
     @property
     def lrs(self) -> list[float | None]:
         """Its grid of learning rates; one None where it takes no gradient steps."""
-        return list(self.entry.lrs or self.suite.lrs) if self.method.uses_lr else [None]
+        return self.suite.lrs_of(self.entry)
+
+    @property
+    def rate(self) -> LearningRate | None:
+        """The method's own learning rate, whose range a search goes through, where the suite asks for it."""
+        return self.suite.rate_of(self.entry)
 
     @property
     def budget_epochs(self) -> float | None:
@@ -157,7 +162,9 @@ class Combination:
         if self.entry.lrs:  # by hand
             said.pop("lr", None)
         try:
-            found = ranges(self.entry.name, given, self.lrs, search.hyperparameters, search.strategy == "grid", said)
+            found = ranges(
+                self.entry.name, given, self.rate or self.lrs, search.hyperparameters, search.strategy == "grid", said
+            )
         except MubenchError as error:
             raise SuiteError(f"{self.suite.name}: {error}") from error
         return found if found.spaces else None
@@ -195,9 +202,8 @@ class Combination:
         """A trial of the combination with what the suite's search chose for it; the id is that of ``trial``."""
         trial, search = self.trial(forget, seed, training_seed, configuration), search_of(self.suite)
         options = self.ranges.options if self.ranges else []
-        tuned = how(
-            search.model_dump(exclude_none=True), self.entry.name, self.entry.hyperparameters, self.lrs, options
-        )
+        rates = [f"{self.rate.low:g} to {self.rate.high:g}"] if self.rate else self.lrs
+        tuned = how(search.model_dump(exclude_none=True), self.entry.name, self.entry.hyperparameters, rates, options)
         # What an objective reads of an observation is as the observation was made.
         if self.searched_observations:
             tuned["observations"] = [each.model_dump(mode="json") for each in self.searched_observations]
@@ -300,7 +306,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
     for task, model in [(entry, model) for entry in suite.tasks for model in suite.models_of(entry)]:
         training = resolve_training(suite, task, model)
         if reason := MODELS.get(model.name).refusal(TASKS.get(task.name)):
-            counts = [1 if not METHODS.get(m.name).uses_lr else len(m.lrs or suite.lrs) for m in suite.methods]
+            counts = [len(suite.lrs_of(entry)) for entry in suite.methods]
             left_out.append(LeftOut(f"{task.name} x {model.name}", sum(map(trials, counts)), reason))
             continue
         check_checkpoints(task, model)

@@ -16,6 +16,7 @@ from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.search import (
     CHOSEN_BY,
     Configuration,
+    Ranges,
     Sweep,
     choose,
     grid_size,
@@ -200,6 +201,7 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
     ends = Counter(row["status"] for trial in subject.tried if (row := rows.get(trial)))
     seed, training_seed = next(seed_pairs(suite))
     reported = subject.combination.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
+    searched = subject.combination.ranges or Ranges({}, subject.chosen)
     return {
         "configuration": reported.configuration,
         "task": subject.combination.task.name,
@@ -212,6 +214,8 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
         "hyperparameters": subject.chosen.hyperparameters,
         "lr": subject.chosen.lr,
         "options": subject.chosen.options,
+        "searched": {name: str(space) for name, space in searched.spaces.items()},
+        "edges": searched.at_edge(subject.chosen) if best is not None else [],
         "losses": dict(zip(objectives, found)) if found is not None else None,
         "loss": CHOSEN_BY[search.chosen_by](found) if found is not None else None,
         "configurations": len(subject.judged),

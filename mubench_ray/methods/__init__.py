@@ -3,6 +3,7 @@
 from mubench_ray.methods.base import (
     METHODS,
     Context,
+    LearningRate,
     Method,
     Optimizer,
     Phase,
@@ -20,6 +21,7 @@ from mubench_ray.methods.base import (
 __all__ = [
     "METHODS",
     "Context",
+    "LearningRate",
     "Method",
     "Optimizer",
     "Phase",

@@ -7,12 +7,23 @@ import math
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, integer, log_uniform, method, uniform
-from mubench_ray.methods.pixels import ascent, joined, no_pixels, picked, pixels, span
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Phase,
+    Taxonomy,
+    choice,
+    integer,
+    log_uniform,
+    method,
+    uniform,
+)
+from mubench_ray.methods.pixels import joined, no_pixels, own_ascent, picked, pixels, span, with_pixels
 from mubench_ray.tasks.base import Batch, Task
 
-#: Pictures that are attacked at a time.
-AT_ONCE = 256
+#: Pictures that are attacked at a time, at most, and the parts that D_F is attacked in, at least, where it has as many examples.
+AT_ONCE, PARTS = 256, 16
 
 
 @method("amun", title="AMUN", cites="Ebrahimpour-Boroojeny et al. 2025, arXiv 2503.00917")
@@ -22,11 +33,20 @@ class Amun(Method):
 
     PGD in the L2 ball of radius r: ``steps`` steps of r / 10 along the gradient, within pixels in [0, 1]; where f_O still says y, r doubles and the way
     goes on. Beyond the pixels' whole cube it is given f_O's second class. r starts at ``radius``, released as .04 (.01 on a sample, whose median then
-    starts the rest, in the authors' other script); steps are 50, epochs 10 at lr .01, SGD with momentum .9. The way is charged: on small problems it
-    can cost more than a retrain, and a larger radius or fewer steps are the remedy. A D_A picture comes in the batch of its example.
+    starts the rest, in the authors' other script); steps are 50, epochs 10 at lr .01, SGD with momentum .9. A D_A picture comes in the batch of its example.
+
+    The way is charged, and on small problems can cost more than a retrain: the attack is a phase, D_F's parts one after the other, and where the budget
+    does not reach only as many parts are attacked as its share leaves; their pictures then come in the place of the missing ones, in turns.
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O")
+    version = 2
+    learning_rates = {
+        "adam": LearningRate(1e-3, 1e-5, 0.01, "no paper runs it so: the generic range of Adam (docs/add-a-method.md)"),
+        "sgd": LearningRate(
+            0.01, 1e-5, 0.1, "its released code, SGD at .01, which tries 1e-5 to 1e-1 (arXiv 2503.00917)"
+        ),
+    }
 
     epochs: float = uniform(1, 10, default=10)
     radius: float = log_uniform(0.01, 2.0, default=0.04)
@@ -40,16 +60,44 @@ class Amun(Method):
 
     def phases(self, ctx: Context) -> list[Phase]:
         """The attack, then one phase."""
+        size = min(AT_ONCE, math.ceil(len(ctx.data.rows("forget")) / PARTS))
         rows = 2 if self.forget else 1
-        return [Phase("adapt", "mixed", self.adapt, epochs=self.epochs, before=self.attack, forget_rows=rows)]
+        return [
+            Phase("attack", "forget", self.attack, batch_size=size, mode="eval", before=self.begin, update=self.keep, kind=str),
+            Phase("adapt", "mixed", self.adapt, epochs=self.epochs, before=self.share_out, forget_rows=rows),
+        ]  # fmt: skip
 
-    def attack(self, ctx: Context) -> None:
-        """Picture and label of every D_F example, and where each example's lie."""
-        rows = ctx.data.rows("forget")
-        found = [self.crossed(ctx, ctx.data.batch(rows, picked)) for picked in torch.arange(len(rows)).split(AT_ONCE)]
-        ctx.state["pictures"], ctx.state["labels"] = (torch.cat(parts) for parts in zip(*found))
-        place = torch.zeros(len(rows.examples), dtype=torch.long)
-        place[rows.positions] = torch.arange(len(rows))
+    def begin(self, ctx: Context) -> None:
+        """No picture, and of no example."""
+        ctx.state |= {"pictures": [], "labels": [], "of": []}
+
+    def attack(self, ctx: Context, forget: Batch) -> Tensor:
+        """Find the pictures of a part of D_F; no gradient of f_U is left."""
+        rows = ctx.world.rows(len(forget))
+        if rows is None:
+            ctx.state["found"] = self.crossed(ctx, forget)
+        else:  # each process goes its own pictures' way, however long that is
+            with ctx.world.split(forget, rows) as own:
+                found = self.crossed(ctx, own)
+            ctx.state["found"] = ctx.world.gather(found, rows, len(forget))
+        return torch.zeros((), device=ctx.device, requires_grad=True)
+
+    def keep(self, ctx: Context, forget: Batch) -> None:
+        """Keep them with the examples that they are of."""
+        pictures, labels = ctx.state.pop("found")
+        for name, part in (("pictures", pictures), ("labels", labels), ("of", forget["index"])):
+            ctx.state[name].append(part)
+
+    def share_out(self, ctx: Context) -> None:
+        """Where each example's picture lies: its own or, where the budget left it none, one of the others', in turns; -1 where there is not one."""
+        rows, of = ctx.data.rows("forget"), ctx.state.pop("of")
+        place = torch.full((len(rows.examples),), -1, dtype=torch.long)
+        if of:
+            found = torch.cat(of).cpu()
+            place[rows.positions] = torch.arange(len(rows)) % len(found)
+            place[found] = torch.arange(len(found))
+            for name in ("pictures", "labels"):
+                ctx.state[name] = torch.cat(ctx.state[name])
         ctx.state["place"] = place.to(ctx.device)
 
     def crossed(self, ctx: Context, forget: Batch) -> tuple[Tensor, Tensor]:
@@ -60,12 +108,11 @@ class Amun(Method):
         radius = self.radius
         left = torch.arange(len(true), device=true.device)
 
-        def look() -> tuple[Tensor, Tensor]:
-            return ascent(ctx, ctx.original, picked(forget, left), black + at * (white - black))
-
         while len(left):
             for _ in range(self.steps):
-                gradient, log_probs = ctx.meter.charge("attack", len(left), look)
+                gradient, log_probs = own_ascent(
+                    ctx, ctx.original, with_pixels(picked(forget, left), black + at * (white - black))
+                )
                 called = log_probs.argmax(1)
                 over = called != true[left]
                 if radius > math.sqrt(start[0].numel()):  # nothing lies further away
@@ -84,7 +131,7 @@ class Amun(Method):
 
     def adapt(self, ctx: Context, batch: Batch) -> Tensor:
         """CE on the batch and on the attacked pictures of its D_F rows."""
-        sources = batch.forget.nonzero().flatten()
+        sources = (batch.forget & (ctx.state["place"][batch["index"]] >= 0)).nonzero().flatten()
         kept = torch.ones_like(batch.forget) if self.forget else ~batch.forget
         place = ctx.state["place"][batch["index"][sources]]
         return ctx.loss(joined(batch, kept, ctx.state["pictures"][place], ctx.state["labels"][place], sources))

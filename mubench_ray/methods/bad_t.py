@@ -5,7 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, log_uniform, method, share, uniform
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Phase,
+    Taxonomy,
+    choice,
+    log_uniform,
+    method,
+    share,
+    uniform,
+)
+from mubench_ray.methods.learning_rates import COMMON
 from mubench_ray.tasks.base import Batch
 from mubench_ray.training.data import Rows
 
@@ -21,6 +33,15 @@ class BadTeacher(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="logits", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(
+            1e-4,
+            1e-5,
+            0.1,
+            "its authors' notebook, Adam at 1e-4 (arXiv 2205.08096); Deep Unlearn's released code, Adam at .01, searched from 1e-5 to 1e-1",
+        ),
+        "sgd": LearningRate(0.01, 1e-5, 0.1, COMMON),
+    }
 
     sequence_version = superloss_version = 2
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 from torch import Tensor, nn
 
 from mubench_ray.errors import MubenchError, did_you_mean
+from mubench_ray.methods.learning_rates import GENERIC, LearningRate, of_all_optimizers
 from mubench_ray.registry import Registry
 from mubench_ray.tasks.base import Task
 from mubench_ray.training.context import Context, kl
@@ -21,6 +22,7 @@ from mubench_ray.trial import Unlearning
 __all__ = [
     "METHODS",
     "Context",
+    "LearningRate",
     "Method",
     "Optimizer",
     "Phase",
@@ -36,6 +38,10 @@ __all__ = [
 ]
 
 
+#: Share of a range, from either end, in which a best value is at the edge.
+EDGE = 0.05
+
+
 @dataclass(frozen=True)
 class Space:
     """Where a hyperparameter may lie, and how a search draws it: between ``low`` and ``high``. By hand it may be set above ``high``, up to ``most``, and on a
@@ -49,6 +55,8 @@ class Space:
     searched: bool = True
     least: float | None = None
     most: float = math.inf
+    #: Whether 0 itself is refused, where nothing else is below ``least``.
+    positive: bool = False
     #: The default of one that came later: it goes unsaid, so that trials from before it keep their ids.
     unsaid: Any = None
 
@@ -56,6 +64,18 @@ class Space:
         if self.kind == "choice":
             return "in {" + ", ".join(map(str, self.choices)) + "}"
         return f"{self.kind}[{self.low:g}, {self.high:g}]"
+
+    def at_edge(self, value: Any) -> bool:
+        """Whether a search that found this value best might find a better one beyond its end: of numbers to choose from it is the first or the last, of a
+        range it lies within EDGE of an end, on the range's own scale. An end that no value may lie beyond (a share's 0 and 1) is none."""
+        if self.kind == "choice":
+            numbers = [c for c in self.choices if isinstance(c, int | float) and not isinstance(c, bool)]
+            return 1 < len(numbers) == len(self.choices) and value in (min(numbers), max(numbers))
+        scale = math.log if self.kind == "log_uniform" else float
+        low, high, at = scale(self.low), scale(self.high), scale(value)
+        least = self.low if self.least is None else self.least
+        further = self.kind == "log_uniform" or least < self.low, self.high < self.most
+        return (further[0] and at <= low + EDGE * (high - low)) or (further[1] and at >= high - EDGE * (high - low))
 
     def check(self, name: str, value: Any) -> Any:
         """The value in its declared type; raises MubenchError naming the value and the range."""
@@ -71,7 +91,7 @@ class Space:
         if self.kind == "integer" and value != int(value):
             raise MubenchError(f"{name} = {value!r} is not a whole number.")
         least = self.low if self.least is None else self.least
-        if self.kind == "log_uniform" and value <= 0:
+        if (self.kind == "log_uniform" or self.positive) and value <= 0:
             raise MubenchError(f"{name} = {value:g} is not above 0.")
         if self.kind != "log_uniform" and value < least:
             raise MubenchError(f"{name} = {value:g} is below {least:g}.")
@@ -101,9 +121,9 @@ def uniform(low: float, high: float, default: float, searched: bool = True, late
     return _hyperparameter(Space("uniform", low, high, searched=searched), default, later)
 
 
-def share(low: float, high: float, default: float) -> Any:
-    """A share, searched uniformly between ``low`` and ``high``; by hand it may be set from 0 to 1, and no other."""
-    return _hyperparameter(Space("uniform", low, high, least=0.0, most=1.0), default)
+def share(low: float, high: float, default: float, positive: bool = False) -> Any:
+    """A share, searched uniformly between ``low`` and ``high``; by hand it may be set from 0 (``positive``: from above 0) to 1, and no other."""
+    return _hyperparameter(Space("uniform", low, high, least=0.0, most=1.0, positive=positive), default)
 
 
 def log_uniform(low: float, high: float, default: float) -> Any:
@@ -158,6 +178,8 @@ class Method:
     start: ClassVar[Literal["original", "retrain"]] = "original"
     #: Whether it takes gradient steps with the trial's learning rate.
     uses_lr: ClassVar[bool] = True
+    #: Default and range of the trial's learning rate by optimiser, with their source; ``@method`` fills in what is not declared.
+    learning_rates: ClassVar[Mapping[str, LearningRate]] = GENERIC
     #: Raised where the method's outcome moved (same trial, other numbers): everywhere, on targets that are sequences, or with SuperLoss. Enters the ids of
     #: those trials once above 1.
     version: ClassVar[int] = 1
@@ -194,6 +216,10 @@ class Method:
 
     def finish(self, ctx: Context) -> None:
         """What happens to the weights at the very end."""
+
+    def certificate(self, ctx: Context) -> tuple[float, float] | None:
+        """The (epsilon, delta)-unlearning that it guarantees of f_U once it has ended; None where it, or the run that the budget left it, guarantees none."""
+        return None
 
     @classmethod
     def refusal(cls, task: type[Task]) -> str | None:
@@ -291,6 +317,7 @@ def method(name: str, *aliases: str, title: str, cites: str) -> Callable[[type[C
                     f"method {name}: hyperparameter {f.name!r} declares no space; use uniform, share, log_uniform, integer or choice."
                 )
         cls.name, cls.title, cls.cites = name, title, cites
+        cls.learning_rates = of_all_optimizers(name, cls.learning_rates) if cls.uses_lr else {}
         METHODS.add(name, cls, aliases)
         return cls
 

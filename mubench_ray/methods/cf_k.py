@@ -6,8 +6,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, integer, method, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Phase, Taxonomy, choice, integer, method, uniform
 from mubench_ray.methods.layers import last_stages, stages
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch
 
 
@@ -20,6 +21,10 @@ class CatastrophicForgetting(Method):
     """
 
     taxonomy = Taxonomy(retains="task loss", parameters="last k stages")
+    learning_rates = {
+        "adam": LearningRate(1e-3, 1e-5, 0.1, MEASURED),
+        "sgd": LearningRate(0.01, 1e-5, 0.1, DEEP_UNLEARN),
+    }
 
     epochs: float = uniform(1, 10, default=10)
     k: int = integer(1, 3, default=1)

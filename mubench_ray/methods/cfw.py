@@ -7,8 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, integer, method, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Optimizer, Phase, Taxonomy, integer, method, uniform
 from mubench_ray.methods.layers import class_weights, convolutions, normal, set_weight
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch, Task
 
 
@@ -25,6 +26,10 @@ class ConfuseWeights(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    learning_rates = {
+        "adam": LearningRate(0.01, 1e-4, 0.1, MEASURED),
+        "sgd": LearningRate(7e-4, 1e-5, 0.1, DEEP_UNLEARN),
+    }
     version = 2
     without_lora = "puts noise on the kernels themselves, which LoRA keeps as they are"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, choice, method, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Optimizer, Phase, Taxonomy, choice, method, uniform
 from mubench_ray.methods.layers import Convolution, convolutions, set_weight
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch
 
 
@@ -24,6 +25,10 @@ class ConvolutionTranspose(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    learning_rates = {
+        "adam": LearningRate(0.01, 1e-4, 0.1, MEASURED),
+        "sgd": LearningRate(1e-3, 1e-5, 0.1, DEEP_UNLEARN),
+    }
     version = 2
     without_lora = "transposes the kernels themselves, which LoRA keeps as they are"
 

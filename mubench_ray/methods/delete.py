@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mubench_ray.methods.base import Context, Method, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Taxonomy, method, uniform
+from mubench_ray.methods.learning_rates import COMMON, MEASURED
 from mubench_ray.tasks.base import Batch, Task
 
 
@@ -15,6 +16,10 @@ class Delete(Method):
     """KL(f_O without the true class, renormalised || f_U) on D_F; D_R is not read."""
 
     taxonomy = Taxonomy(corrupts="logits", retains="logits", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(1e-5, 1e-6, 1e-3, MEASURED),
+        "sgd": LearningRate(0.01, 1e-5, 0.1, COMMON),
+    }
     on = "forget"
 
     superloss_version = 2

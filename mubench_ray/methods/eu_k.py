@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mubench_ray.methods.base import Context, Phase, Taxonomy, method
+from mubench_ray.methods.base import Context, LearningRate, Phase, Taxonomy, method
 from mubench_ray.methods.cf_k import CatastrophicForgetting
 from mubench_ray.methods.layers import last_stages, reinitialise
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 
 
 @method("eu_k", "euk", "eu-k", title="EU-k", cites="Goel et al. 2022, arXiv 2201.06640")
@@ -17,6 +18,10 @@ class ExactUnlearning(CatastrophicForgetting):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss", parameters="last k stages")
+    learning_rates = {
+        "adam": LearningRate(1e-3, 1e-5, 0.1, MEASURED),
+        "sgd": LearningRate(0.01, 1e-5, 0.1, DEEP_UNLEARN),
+    }
     without_lora = "draws the last stages anew, which LoRA keeps as they are"
 
     def phases(self, ctx: Context) -> list[Phase]:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mubench_ray.methods.base import (
     Context,
+    LearningRate,
     Method,
     Optimizer,
     Phase,
@@ -17,6 +18,7 @@ from mubench_ray.methods.base import (
     method,
     uniform,
 )
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch, Task
 
 
@@ -35,6 +37,10 @@ class FCS(Method):
     """
 
     taxonomy = Taxonomy(corrupts="logits", retains="task loss")
+    learning_rates = {
+        "adam": LearningRate(3e-4, 1e-5, 0.01, MEASURED),
+        "sgd": LearningRate(4e-3, 1e-5, 0.1, f"{DEEP_UNLEARN}: .001 x batch / 64, at 256"),
+    }
 
     version = 3
 

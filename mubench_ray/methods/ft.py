@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Taxonomy, method, uniform
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch
 
 
@@ -13,6 +14,10 @@ class FineTune(Method):
     """CE on D_R, cosine schedule."""
 
     taxonomy = Taxonomy(corrupts="none", retains="task loss", measured_by="none")
+    learning_rates = {
+        "adam": LearningRate(1e-3, 1e-5, 0.1, MEASURED),
+        "sgd": LearningRate(0.1, 1e-5, 1.0, f"{DEEP_UNLEARN}, which its default ends: a decade beyond"),
+    }
     on = "retain"
     schedule = "cosine"
     version = 2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Taxonomy, choice, method, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Taxonomy, choice, method, uniform
+from mubench_ray.methods.learning_rates import COMMON
 from mubench_ray.tasks.base import Batch
 
 
@@ -22,6 +23,16 @@ class GradientDifference(Method):
     """
 
     taxonomy = Taxonomy(corrupts="gradient", retains="task loss", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(
+            5e-5,
+            1e-6,
+            1e-3,
+            "TOFU, AdamW at 1e-5 for 7B parameters (arXiv 2401.06121); MU-Bench's grid and a decade below",
+        ),
+        "adamw": LearningRate(1e-5, 1e-6, 1e-3, "TOFU, AdamW at 1e-5 for 7B parameters (arXiv 2401.06121)"),
+        "sgd": LearningRate(0.01, 1e-5, 0.1, COMMON),
+    }
     on = "paired"
     driver = "forget"
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, integer, log_uniform, method, uniform
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Phase,
+    Taxonomy,
+    integer,
+    log_uniform,
+    method,
+    uniform,
+)
 from mubench_ray.methods.pixels import no_pixels, pixels, with_pixels
 from mubench_ray.tasks.base import Batch, Task
 
@@ -20,6 +30,15 @@ class JustInTime(Method):
     """
 
     taxonomy = Taxonomy(corrupts="representation")
+    learning_rates = {
+        "adam": LearningRate(1e-4, 1e-5, 0.01, "no paper runs it so: the generic range of Adam (docs/add-a-method.md)"),
+        "sgd": LearningRate(
+            3e-4,
+            1e-4,
+            2.0,
+            "its released code, plain SGD: 3e-4 for a VGG where D_F is random, .1 for a ViT, 1.5 at most (arXiv 2402.01401)",
+        ),
+    }
 
     epochs: float = uniform(1, 5, default=1)
     samples: int = integer(1, 50, default=25)

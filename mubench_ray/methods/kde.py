@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, choice, log_uniform, method, uniform
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Optimizer,
+    Phase,
+    Taxonomy,
+    choice,
+    log_uniform,
+    method,
+    uniform,
+)
 from mubench_ray.methods.layers import first_layer, head, layer_state, no_head, reinitialise
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch
 
 
@@ -20,6 +32,10 @@ class KnowledgeDistillation(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss + logits", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(0.01, 1e-4, 0.1, MEASURED),
+        "sgd": LearningRate(1e-3, 1e-5, 0.1, DEEP_UNLEARN),
+    }
     without_lora = "draws the first and the last layer anew, which LoRA keeps as they are"
     uses_validation = True
     version = 3

@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Phase, Taxonomy, method, uniform
+from mubench_ray.methods.learning_rates import COMMON, MEASURED
 from mubench_ray.tasks.base import Batch
 
 
@@ -20,6 +21,10 @@ class KnowledgeGapAlignment(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="logits", measured_by="f_O, A_f, A_n")
+    learning_rates = {
+        "adam": LearningRate(3e-4, 1e-5, 0.01, MEASURED),
+        "sgd": LearningRate(0.01, 1e-5, 0.1, COMMON),
+    }
     without_superloss = "aligns a mean over D_F with one over D_n, of which no example has a loss of its own"
     uses_validation = True
     version = 3

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, log_uniform, method, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Phase, Taxonomy, log_uniform, method, uniform
+from mubench_ray.methods.learning_rates import MEASURED
 from mubench_ray.tasks.base import Batch
 
 
@@ -14,6 +15,15 @@ class L1Sparse(Method):
     budget leaves."""
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    learning_rates = {
+        "adam": LearningRate(1e-4, 1e-5, 0.01, MEASURED),
+        "sgd": LearningRate(
+            0.01,
+            1e-5,
+            0.1,
+            "its released code, whose default it is (arXiv 2304.04934); the range that Deep Unlearn searches",
+        ),
+    }
     reads_weights = True
     version = 2
 

@@ -5,8 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, choice, method, share, uniform
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Optimizer,
+    Phase,
+    Taxonomy,
+    choice,
+    method,
+    share,
+    uniform,
+)
 from mubench_ray.methods.layers import Layer, convolutions, linears
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch
 
 #: What is left of the gradients of the convolution weights that were not drawn anew.
@@ -29,6 +41,10 @@ class MaskSmallGradients(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    learning_rates = {
+        "adam": LearningRate(0.01, 1e-4, 0.1, MEASURED),
+        "sgd": LearningRate(1e-3, 1e-5, 0.1, DEEP_UNLEARN),
+    }
     version = 3
     without_lora = "draws weights of the network itself anew, which LoRA keeps as they are"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, integer, method
+from mubench_ray.methods.base import Context, LearningRate, Method, Phase, Taxonomy, integer, method
 from mubench_ray.methods.gradient import gradients_of, with_gradient
 from mubench_ray.tasks.base import Batch
 
@@ -24,6 +24,12 @@ class Munba(Method):
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(1e-4, 1e-5, 0.01, "no paper runs it so: the generic range of Adam (docs/add-a-method.md)"),
+        "sgd": LearningRate(
+            0.01, 1e-4, 0.1, "its released code, SGD at .01 (arXiv 2411.15537): two decades below and one above"
+        ),
+    }
     reads_weights = True
 
     epochs: int = integer(1, 10, default=10)

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Optimizer, Phase, Taxonomy, method, uniform
 from mubench_ray.methods.pixels import joined, no_pixels, pixels
 from mubench_ray.tasks.base import Batch, Task
 from mubench_ray.training.data import Rows
@@ -26,6 +26,17 @@ class NaturalUnlearning(Method):
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(
+            1e-3,
+            1e-5,
+            0.01,
+            "its released scripts, AdamW at 3e-4 to 1.1e-3 (arXiv 2405.15495), and a decade or two around",
+        ),
+        "sgd": LearningRate(
+            0.1, 1e-3, 1.0, "its released code's default, SGD at .1 (arXiv 2405.15495), and a decade or two around"
+        ),
+    }
 
     epochs: float = uniform(1, 10, default=5)
     delta: float = uniform(-0.5, 0.5, default=-0.19)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, method, share, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Phase, Taxonomy, choice, method, share, uniform
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch
 
 
@@ -18,6 +19,10 @@ class NegGradPlus(Method):
     """
 
     taxonomy = Taxonomy(corrupts="gradient", retains="task loss")
+    learning_rates = {
+        "adam": LearningRate(1e-3, 1e-5, 0.01, MEASURED),
+        "sgd": LearningRate(0.01, 1e-5, 0.1, DEEP_UNLEARN),
+    }
     version = 2
 
     epochs: float = uniform(1, 10, default=10)

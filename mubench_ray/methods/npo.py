@@ -6,7 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, log_uniform, method, uniform
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Phase,
+    Taxonomy,
+    choice,
+    log_uniform,
+    method,
+    uniform,
+)
+from mubench_ray.methods.learning_rates import COMMON
 from mubench_ray.tasks.base import Batch
 
 
@@ -20,6 +31,15 @@ class NegativePreference(Method):
     """
 
     taxonomy = Taxonomy(corrupts="gradient", retains="task loss", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(
+            1e-5,
+            1e-6,
+            1e-3,
+            "its authors' TOFU runs, AdamW at 1e-5 (arXiv 2404.05868), best on FashionMNIST too (docs/fidelity.md)",
+        ),
+        "sgd": LearningRate(0.01, 1e-5, 0.1, COMMON),
+    }
     sequence_version = superloss_version = 2
 
     epochs: float = uniform(1, 10, default=10)

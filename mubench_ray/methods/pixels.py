@@ -44,13 +44,14 @@ def ascent(ctx: Context, network: nn.Module, batch: Batch, read: Tensor) -> tupl
     moved = with_pixels(batch, read.detach())
     rows = ctx.world.rows(len(batch))
     if rows is None:
-        return _ascent(ctx, network, moved)
+        return own_ascent(ctx, network, moved)
     with ctx.world.split(moved, rows) as own:
-        found = _ascent(ctx, network, own)
+        found = own_ascent(ctx, network, own)
     return ctx.world.gather(found, rows, len(batch))
 
 
-def _ascent(ctx: Context, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+def own_ascent(ctx: Context, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """``ascent`` at the batch's own pictures by this process alone, of several too."""
     read = pixels(batch).clone().requires_grad_()
     with torch.enable_grad():
         moved = with_pixels(batch, read)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, share, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Phase, Taxonomy, method, share, uniform
 from mubench_ray.methods.layers import Layer, class_weights, convolutions, linears, set_weight
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch, Task
 
 
@@ -20,6 +21,10 @@ class PruneRedrawQuantise(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss + entropy", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(3e-3, 1e-4, 0.1, MEASURED),
+        "sgd": LearningRate(5e-4, 1e-5, 0.1, DEEP_UNLEARN),
+    }
     without_lora = "prunes and rounds the weights themselves, which LoRA keeps as they are"
 
     superloss_version = 2

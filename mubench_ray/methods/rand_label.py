@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, choice, method, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Phase, Taxonomy, choice, method, uniform
+from mubench_ray.methods.learning_rates import MU_BENCH
 from mubench_ray.tasks.base import Batch
 
 
@@ -26,6 +27,15 @@ class RandLabel(Method):
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(1e-4, 1e-5, 0.01, MU_BENCH),
+        "sgd": LearningRate(
+            0.01,
+            1e-5,
+            0.1,
+            "the code beside SalUn (arXiv 2310.12508), whose default it is; the range that Deep Unlearn searches",
+        ),
+    }
     on = "mixed"
     sequence_version = 2
 

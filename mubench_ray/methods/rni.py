@@ -7,8 +7,20 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, choice, integer, log_uniform, method
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Optimizer,
+    Phase,
+    Taxonomy,
+    choice,
+    integer,
+    log_uniform,
+    method,
+)
 from mubench_ray.methods.layers import head, layer_state, no_head, norm_parameters, normal, reinitialise
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch
 
 
@@ -28,6 +40,10 @@ class RepeatedNoiseInjection(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
+    learning_rates = {
+        "adam": LearningRate(3e-3, 1e-4, 0.1, MEASURED),
+        "sgd": LearningRate(2e-4, 1e-5, 0.1, DEEP_UNLEARN),
+    }
     version = 2
     without_lora = "draws the head anew and puts noise on the weights themselves, which LoRA keeps as they are"
 

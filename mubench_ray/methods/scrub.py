@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mubench_ray.methods.base import (
     Context,
+    LearningRate,
     Method,
     Optimizer,
     Phase,
@@ -21,6 +22,7 @@ from mubench_ray.methods.base import (
     method,
     uniform,
 )
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN
 from mubench_ray.tasks.base import Batch, Classification
 from mubench_ray.training.data import Rows
 
@@ -41,6 +43,20 @@ class Scrub(Method):
     """
 
     taxonomy = Taxonomy(corrupts="gradient", retains="loss + representation", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(
+            5e-4,
+            1e-5,
+            0.1,
+            f"its authors' notebooks (arXiv 2302.09880); {DEEP_UNLEARN}",
+        ),
+        "sgd": LearningRate(
+            5e-4,
+            1e-5,
+            0.1,
+            "its authors' notebooks, at the same rate (arXiv 2302.09880); the range that Deep Unlearn searches",
+        ),
+    }
     uses_validation = True
     version = 3
     presets = {

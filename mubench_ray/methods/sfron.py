@@ -7,7 +7,18 @@ import math
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, integer, log_uniform, method, uniform
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Optimizer,
+    Phase,
+    Taxonomy,
+    integer,
+    log_uniform,
+    method,
+    uniform,
+)
 from mubench_ray.methods.gradient import gradients_of, with_gradient
 from mubench_ray.methods.importance import importance_phase, taken
 from mubench_ray.tasks.base import Batch
@@ -29,6 +40,15 @@ class SFRon(Method):
     """
 
     taxonomy = Taxonomy(corrupts="gradient", retains="task loss", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(1e-4, 1e-5, 0.01, "no paper runs it so: the generic range of Adam (docs/add-a-method.md)"),
+        "sgd": LearningRate(
+            0.01,
+            1e-4,
+            0.1,
+            "its released code, SGD at .01 on CIFAR-10 (arXiv 2409.19732): two decades below and one above",
+        ),
+    }
     reads_weights = True
 
     epochs: float = uniform(1, 10, default=4.3)

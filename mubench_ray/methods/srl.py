@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, LearningRate, Method, Taxonomy, method, uniform
+from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch
 
 
@@ -16,6 +17,10 @@ class SuccessiveRandomLabels(Method):
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss")
+    learning_rates = {
+        "adam": LearningRate(1e-4, 1e-5, 0.01, MEASURED),
+        "sgd": LearningRate(0.1, 1e-5, 1.0, f"{DEEP_UNLEARN}, which its default ends: a decade beyond"),
+    }
     on = "mixed"
     sequence_version = 2
 

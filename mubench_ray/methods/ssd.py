@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, log_uniform, method
+from mubench_ray.methods.importance import dampen
 from mubench_ray.tasks.base import Batch
 
 
@@ -50,14 +50,12 @@ class SelectiveSynapticDampening(Method):
             for name, gradient in ctx.gradients().items():
                 total[name] = total.get(name, 0) + gradient.square()
 
-    @torch.no_grad()
     def dampen(self, ctx: Context) -> None:
         """Shrink what matters more to D_F; where the budget stopped short of its first example nothing is known to."""
         if "forget" not in ctx.state:
             return
-        size, forget = ctx.state.pop("all examples"), ctx.state.pop("forget examples")
-        everything, forgotten = ctx.state.pop("all"), ctx.state.pop("forget")
-        for name, parameter in ctx.network.named_parameters():
-            whole, part = everything[name] / size, forgotten[name] / forget
-            factor = (self.dampening * whole / part).clamp(max=1.0)
-            parameter.copy_(torch.where(part > self.alpha * whole, parameter * factor, parameter))
+        everything, forgotten = (
+            {name: total / ctx.state[f"{which} examples"] for name, total in ctx.state.pop(which).items()}
+            for which in ("all", "forget")
+        )
+        dampen(ctx, forgotten, everything, self.alpha, self.dampening)

@@ -5,7 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, Method, Optimizer, Phase, Taxonomy, integer, log_uniform, method, uniform
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Optimizer,
+    Phase,
+    Taxonomy,
+    integer,
+    log_uniform,
+    method,
+    uniform,
+)
+from mubench_ray.methods.learning_rates import COMMON
 from mubench_ray.methods.pixels import no_pixels, pixels, with_pixels
 from mubench_ray.tasks.base import Batch, Task
 
@@ -24,6 +36,15 @@ class Unsir(Method):
     """
 
     taxonomy = Taxonomy(corrupts="data", retains="task loss", measured_by="f_O")
+    learning_rates = {
+        "adam": LearningRate(
+            0.02,
+            1e-4,
+            0.1,
+            "its released notebook, Adam at .02 to impair (arXiv 2111.08947): two decades below and one above",
+        ),
+        "sgd": LearningRate(0.01, 1e-5, 0.1, COMMON),
+    }
 
     impair_epochs: float = uniform(0.5, 3, default=1)
     repair_epochs: float = uniform(0.5, 3, default=1)

@@ -9,7 +9,8 @@ The names of a metric's parameters say what it reads, so that adding one touches
   hold of them; ``test`` and ``validation`` are then what they hold of the others;
 - ``retrain_<split>_<column>``: the same of the retrained model of the same seed;
 - the name of another metric: its value, computed once;
-- ``seconds``, ``flos``, ``retrain_seconds``, ``retrain_flos``: costs; ``ratio``, ``seed``: of the trial.
+- ``seconds``, ``flos``, ``retrain_seconds``, ``retrain_flos``: costs; ``ratio``, ``seed``: of the trial;
+- ``certificate_epsilon``, ``certificate_delta``: what a certified method guarantees of its run.
 
 A parameter with a default keeps it where the trial has no such array.
 
@@ -220,6 +221,7 @@ def declare(*names: str, of: Iterable[str] = ()) -> None:
 CLOCK = ("seconds", "retrain_seconds", "wall_seconds", "examples_per_second")
 declare(*CLOCK, of=["clock"])
 declare("flos", "retrain_flos", "ratio", "seed", "relearn_steps")
+declare("certificate_epsilon", "certificate_delta")  # what the method says of its own run
 declare("state", "retrain_state")  # the weights themselves
 
 

@@ -96,6 +96,8 @@ COLUMNS = (
     Column("u_mia", "U-MIA", ("board", "screen", "noise", "attacks")),
     Column("indisc", "Indisc", ("board", "glance", "frontier", "noise", "ranking")),
     Column("retention_deviation", "RetDev", ("board", "screen", "frontier", "noise", "ranking", "letters"), root=True),
+    Column("certified_epsilon", "certified epsilon", ("board", "screen"), rare=True),
+    Column("certified_delta", "certified delta", ("board",), rare=True),
     Column("flos_share", "FLOs share", ("board", "screen", "cost"), "share", relative=True),
     Column(
         "flos_share_with_tuning",

@@ -34,10 +34,11 @@ def snapshot(root: str | Path) -> dict[str, Any]:
     counts = Counter(row["status"] for row in rows)
     methods: dict[str, Counter] = {}
     marks: dict[str, set[Mark]] = {}
+    of_measures = TrialMarks(store)  # of the last report, where there is one
     for row in rows:
+        row["at_edge"] = of_measures.at_edge(row)
         methods.setdefault(row["method"], Counter())[row["status"]] += 1
         marks.setdefault(row["method"], set()).update(of_name(row))
-    of_measures = TrialMarks(store)  # of the last report, where there is one
     recent = [row | {"name": row["method"] + symbols(of_name(row))} for row in rows[: -LISTED - 1 : -1]]
     for row in recent:
         row["marks"] = {column.name: of_measures.measure(column.name, row) for column in shown_in("live")}

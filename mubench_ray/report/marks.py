@@ -25,6 +25,7 @@ TOLD = (
     "uses_validation",
     "truncated",
     "on_selection_seeds",
+    "at_edge",
     "untrusted",
     "unchecked",
     "not_told_apart",

@@ -45,6 +45,7 @@ BOARD = [
     "n",
     "planned",
     "truncated",
+    "at_edge",
     "untrusted",
     "unchecked",
     "within",

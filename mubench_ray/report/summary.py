@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mubench_ray.metrics.selection import OBJECTIVES
 from mubench_ray.report.columns import ACCURACIES, COLUMN, Column
 from mubench_ray.report.counted import distinct_examples
+from mubench_ray.report.edges import at_edges
 from mubench_ray.report.grouping import Groups, SeedLevels, encode, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.results.configurations import contender_names
@@ -35,7 +37,8 @@ def summarise(results: Results) -> pa.Table:
     check), ``not_told_apart`` (what is said first where original and retrain are not told apart by their loss on D_F);
     ``n`` (usable trials), ``planned`` (rows) and a count a status;
     ``interval_over``, the level of seeds that intervals resample; then for every metric and every difference to the
-    retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean).
+    retrain its mean, ``_sd`` (over trials), ``_low`` and ``_high`` (95% interval of the mean); ``at_edge``, what of it
+    lies at the edge of what was tried.
     """
     trials, groups = results.trials, group_by(results.trials, LINE)
     first = trials.take(pa.array(groups.first))
@@ -51,7 +54,9 @@ def summarise(results: Results) -> pa.Table:
     columns |= {name: groups.count(status == name) for name in STATUSES}
     levels = SeedLevels(groups, *(encode(trials[name]) for name in ("training_seed", "forget_seed", "seed")))
     columns["interval_over"] = levels.level
-    columns |= estimates(groups, levels, measured(results), results.column, trials)
+    columns |= estimates(groups, levels, values := measured(results), results.column, trials)
+    means = {name: groups.mean(values[name]) for name in OBJECTIVES if name in values}
+    columns["at_edge"] = at_edges(results, first, means)
     return pa.table(columns).sort_by([(name, "ascending") for name in LINE])
 
 

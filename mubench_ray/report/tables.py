@@ -23,7 +23,7 @@ from mubench_ray.status import STATUSES
 DIGITS = 8
 #: What its rows say beside statuses and metrics.
 TOLD = ["task", "model", "method", "label", "ratio", "lr", "control", "uses_validation", "on_selection_seeds", "group"]
-TOLD += ["told_from_retrain", "n", "planned", "interval_over"]
+TOLD += ["told_from_retrain", "n", "planned", "interval_over", "at_edge"]
 #: The columns of the leaderboard that list measures, and what each says of them.
 OF_MEASURES = {"untrusted": UNTRUSTED, "unchecked": UNCHECKED, "within": WITHIN}
 #: More leaderboard rows than this are in no paper: they are left to the CSV and the page.
@@ -43,6 +43,7 @@ LATEX = {
     "§": r"\S{}",
     "≈": r"$\approx$",
     "◊": r"$\diamond$",
+    "⊣": r"$\dashv$",
 }
 LATEX |= {letter: "\\" + letter for letter in "&%$#_{}"}
 

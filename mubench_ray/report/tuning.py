@@ -11,7 +11,7 @@ from mubench_ray.report.report import Report
 from mubench_ray.report.summary import contender_labels
 from mubench_ray.report.texts import Block, TextTable, cell_name, duration, fixed
 from mubench_ray.results.configurations import spoken
-from mubench_ray.results.marks import legend
+from mubench_ray.results.marks import AT_EDGE, legend
 from mubench_ray.results.store import Store
 from mubench_ray.status import USABLE
 
@@ -111,6 +111,10 @@ def task_name(choice: dict[str, Any]) -> str:
 
 
 def configuration(choice: dict[str, Any]) -> str:
-    """A configuration as short text."""
+    """A configuration as short text; what lies at the edge of what was searched is marked."""
     parts = {"lr": choice["lr"], **choice.get("options", {}), **choice["hyperparameters"]}
-    return ", ".join(f"{name} {spoken(value)}" for name, value in parts.items() if value is not None)
+    edges = choice.get("edges") or ()
+    said = {
+        name: spoken(value) + AT_EDGE.symbol * (name in edges) for name, value in parts.items() if value is not None
+    }
+    return ", ".join(f"{name} {text}" for name, text in said.items())

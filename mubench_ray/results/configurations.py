@@ -71,11 +71,11 @@ def how(
     search: Mapping[str, Any],
     method: str,
     given: Mapping[str, Any],
-    lrs: Iterable[float | None],
+    lrs: Iterable[float | str | None],
     options: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """What tells tuned contenders of one method apart: the search, what was set by hand, the grid of learning rates, and which ``options`` of the trial were
-    searched. It is the same for all tasks."""
+    """What tells tuned contenders of one method apart: the search, what was set by hand, the grid of learning rates or the method's own range, and which
+    ``options`` of the trial were searched. It is the same for all tasks."""
     names = ("strategy", "trials", "sweeps", "seeds", "hyperparameters", "objectives", "points", "generation", *UNSAID)
     found = {name: search[name] for name in names if search.get(name, UNSAID.get(name)) != UNSAID.get(name)}
     if own := (search.get("of_methods") or {}).get(method):

@@ -39,13 +39,14 @@ CONTROL = Mark("°", "control", "what methods are compared with")
 READS_VALIDATION = Mark("†", "reads D_V", "the selection set is a part of what it learns from")
 TRUNCATED = Mark("‡", "truncated", "trials were stopped by the budget")
 SELECTED = Mark("¶", "selection seeds are reporting seeds", "it was tuned on networks that it is reported on")
+AT_EDGE = Mark("⊣", "best at the edge", "of what was tried its best lies at an end, and further out it may be better")
 # Of measures and their numbers.
 UNTRUSTED = Mark("§", "untrusted", "the controls do not bear this measure out, and it ranks nothing")
 UNCHECKED = Mark("?", "not checkable", "too few seeds of the controls to check this measure")
 WITHIN = Mark("≈", "within the noise floor", "all of its interval is nearer to the retrain than two retrains are")
 # Of a (task, model, ratio).
 UNTOLD = Mark("◊", "not told apart", "original and retrain are not told apart by their loss on D_F")
-MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, SELECTED, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
+MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, SELECTED, AT_EDGE, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
 
 #: What an entry of ``controls.json`` has to say.
 VERDICT = {"task": str, "model": str, "ratio": int | float, "metric": str, "verdict": str}
@@ -58,11 +59,12 @@ def legend(texts: Iterable[str]) -> str:
 
 
 def of_name(row: Mapping[str, Any]) -> tuple[Mark, ...]:
-    """The marks of the method of a trial's row, or of a row of the leaderboard, which counts the truncated ones and those on selection seeds."""
+    """The marks of the method of a trial's row, or of a row of the leaderboard, which counts the truncated ones and those on selection seeds, and says what is
+    best ``at_edge``."""
     truncated = row["truncated"] if "truncated" in row else row["status"] == Status.TRUNCATED
     selected = row["on_selection_seeds"] if "on_selection_seeds" in row else on_selection_seeds(row)
     told = {CONTROL: row["method"] in CONTROLS, READS_VALIDATION: row["uses_validation"], TRUNCATED: truncated}
-    told |= {SELECTED: selected}
+    told |= {SELECTED: selected, AT_EDGE: bool(row.get("at_edge"))}
     return tuple(mark for mark, there in told.items() if there)
 
 
@@ -76,6 +78,17 @@ def selection_seeds(configuration: str | None) -> frozenset[int]:
     """The seeds on which the contender of a configuration was tuned; none where it was not, or its row is of a release that did not say."""
     contender = json.loads(configuration).get("contender", {}) if configuration else {}
     return frozenset((contender.get("tuned") or {}).get("seeds") or ())
+
+
+def chosen_at_edge(store: Store) -> dict[tuple[str, float], list[str]]:
+    """What of a tuned contender's choice lies at the edge of what was searched (``lr``, or a hyperparameter), by configuration and ratio; of several forget
+    draws what lies there in any."""
+    found: dict[tuple[str, float], list[str]] = {}
+    for choice in store.read_object("search/chosen.json").get("choices") or []:
+        if isinstance(choice, dict) and choice.get("edges"):
+            names = found.setdefault((str(choice.get("configuration")), float(choice.get("ratio") or 0.0)), [])
+            names += [name for name in choice["edges"] if name not in names]
+    return found
 
 
 def symbols(marks: Iterable[Mark]) -> str:
@@ -160,10 +173,19 @@ class TrialMarks:
         columns += ["seed", "training_seed"]
         found: dict[tuple, set[Mark]] = defaultdict(set)
         for row in self._store.read("trials", columns=columns).to_pylist():
+            row["at_edge"] = self.at_edge(row)
             for known in (row["trial_id"],), (row["configuration"],), (row["task"], row["method"]):
                 for ratio in (row["ratio"], None):
                     found[*known, ratio].update(of_name(row))
         return found
+
+    @cached_property
+    def _edges(self) -> dict[tuple[str, float], list[str]]:
+        return chosen_at_edge(self._store)
+
+    def at_edge(self, row: Mapping[str, Any]) -> list[str]:
+        """What of the row's choice lies at the edge of what its search tried."""
+        return self._edges.get((row.get("configuration") or "", row["ratio"]), [])
 
     def cell(self, row: Mapping[str, Any]) -> tuple[str, str, float]:
         """The (task, model, ratio) of a row under which its verdicts are kept."""

@@ -289,7 +289,11 @@ def _doubts(row: dict[str, Any], marks: TrialMarks) -> dict[str, str]:
     """The tags of _DOUBTS: the measures of the row that are untrusted and not checkable, and all that is to be said of it."""
     found = {mark: marks.verdicts.measures(mark, *marks.cell(row)) for mark in (UNTRUSTED, UNCHECKED)}
     measures = [f"{mark.told}: {', '.join(names)}" for mark, names in found.items() if names]
-    said = [*marks.said(row), *filter(None, [legend([symbols(of_name(row))])]), *measures]
+    said = [
+        *marks.said(row),
+        *filter(None, [legend([symbols(of_name({**row, "at_edge": marks.at_edge(row)}))])]),
+        *measures,
+    ]
     return dict(zip(_DOUBTS, (*(", ".join(names) for names in found.values()), "\n\n".join(said)), strict=True))
 
 

@@ -119,7 +119,7 @@ def _unlearn(
     measured = None
     if ctx.stepped:
         curve.point(ctx)
-        measured = measure(seen, spent)
+        measured = measure(seen, spent | certified(prepared))
         row |= measured.values | {"transfer": transfer_column(seen, measured.arrays)}
         row["set_sizes"] = set_sizes(measured.arrays)
         if measured.marks:
@@ -145,6 +145,12 @@ def costs(meter: Meter, prepared: Prepared) -> dict[str, float | None]:
         "retrain_seconds": prepared.retrain_seconds,
         "retrain_flos": prepared.retrain and prepared.retrain.flos,
     }
+
+
+def certified(prepared: Prepared) -> dict[str, float | None]:
+    """What the method guarantees of the f_U that it has just made."""
+    epsilon, delta = prepared.method.certificate(prepared.ctx) or (None, None)
+    return {"certificate_epsilon": epsilon, "certificate_delta": delta}
 
 
 #: How far a mean loss or score of an f_U that is there once more may lie from the row's (relative, or absolute below 1).

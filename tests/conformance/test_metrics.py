@@ -131,6 +131,8 @@ NEAR_STATES = {"state": {"w": [1.0]}, "retrain_state": {"w": [1.0]}}
 FAR_STATES = {"state": {"w": [1.0]}, "retrain_state": {"w": [2.0]}}
 #: (metric, better, worse): what the declared direction must say of two models one can judge by eye.
 JUDGED = {
+    "certified_epsilon": ({"certificate_epsilon": 1.0}, {"certificate_epsilon": 2.0}),
+    "certified_delta": ({"certificate_delta": 1e-5}, {"certificate_delta": 1e-4}),
     "test_accuracy": ({"test_correct": [1, 1]}, {"test_correct": [1, 0]}),
     "retain_accuracy": ({"retain_correct": [1, 1]}, {"retain_correct": [1, 0]}),
     "validation_accuracy": ({"validation_correct": [1, 1]}, {"validation_correct": [1, 0]}),

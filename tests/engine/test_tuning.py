@@ -177,6 +177,20 @@ def test_optuna_learns():
     assert sum(rates[-20:]) / 20 < sum(rates[:10]) / 10
 
 
+def test_a_choice_says_what_of_it_lies_at_the_edge_of_what_was_searched():
+    """The best learning rate is 1e-3: an end of the one grid, within the methods' own ranges."""
+    found = {}
+    for lrs in ([1e-3, 1e-2, 1e-1], "default"):
+        asked = make_suite(
+            {**SUITE, "lrs": lrs, "search": {"strategy": "grid", "hyperparameters": "lr", "seeds": [101]}}
+        )
+        tuning = drive(Tuning(asked, {}), min)
+        found[str(lrs)] = {c["method"]: (c["lr"], c["edges"], c["searched"]) for c in tuning.choices(tuning.rows, made)}
+    grid, own = found.values()
+    assert grid["ft"] == (1e-3, ["lr"], {"lr": "in {0.001, 0.01, 0.1}"}) and grid["retrain"] == (None, [], {})
+    assert own["ft"] == (pytest.approx(1e-3), [], {"lr": "log_uniform[1e-05, 0.1]"})
+
+
 def test_where_nothing_is_usable_the_given_configuration_is_reported():
     tuning = Tuning(suite(strategy="random", trials=2), {})
     for trial_id in list(tuning.search_trials):

@@ -5,10 +5,14 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods.noisy_fine_tuning import certified, divergence, noise_for, rounds
 from mubench_ray.randomness import torch_generator
+from mubench_ray.suite import make_suite
 from mubench_ray.trial import Unlearning
+from mubench_ray.trials.artifacts import ArtifactStore
+from mubench_ray.trials.run_trial import run_trial
 from tests.methods.conftest import ce
 
 #: Radius, clip, rate and decay that released code runs on CIFAR-10 and MNIST, with a Renyi bound of 1.
@@ -131,3 +135,27 @@ def test_repair_is_one_cycle_on_what_is_kept(case):
     assert len(phases) == 11 and phases[-1].optimizer.schedule == "triangle" and phases[-1].epochs == 4
     with pytest.raises(MubenchError, match="above 1"):
         case.method("noisy_fine_tuning", rate=0.1, decay=100.0).phases(case.ctx)
+
+
+@pytest.mark.parametrize("budget, certified_of", [(None, (2.0, 1e-4)), (1e-4, (None, None))])
+def test_the_certificate_stands_in_the_row_where_it_holds(tmp_path, budget, certified_of):
+    method = {"name": "noisy_fine_tuning", "epsilon": 2.0, "delta": 1e-4, "epochs": 1, "radius": 0.02}
+    where = {"name": "s", "tasks": {"name": "digits", "subset": 60}, "models": "cnn-small", "ratios": 10, "seeds": 1}
+    how = {"methods": method, "lrs": "default", "training": {"epochs": 1}, "budget": {"flos": budget}}
+    suite = make_suite(where | how)
+    (trial,) = make_plan(suite).trials.values()
+    row = run_trial(trial, ArtifactStore(tmp_path)).row
+    assert (row["status"], (row.get("certified_epsilon"), row.get("certified_delta"))) == (
+        "truncated" if budget else "ok",
+        certified_of,
+    )
+
+
+def test_a_run_cut_within_the_noisy_steps_is_certified_of_nothing(case):
+    method = case.method("noisy_fine_tuning", epsilon=2.0, radius=0.05)
+    assert rounds(0.05, 10.0, 1e-3, 50.0) == 5 and method.certificate(case.ctx) is None
+    case.phases("noisy_fine_tuning", take=lambda phases: phases[:4], epsilon=2.0, radius=0.05)
+    assert method.certificate(case.ctx) is None
+    case.ctx.state["taken"] = 5
+    assert method.certificate(case.ctx) == (2.0, 1e-5)
+    assert case.method("ft").certificate(case.ctx) is None

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from mubench_ray.errors import MubenchError
 from mubench_ray.trial import Unlearning
 from tests.methods.conftest import assert_same, ce, logits
 
@@ -83,3 +85,11 @@ def test_every_epoch_is_a_pass_over_the_forget_set_then_one_over_the_retain_set(
     assert_same(case.ctx.network, network)
     drawn = [labels[index.argsort()].tolist() for index, forget, labels in handed if forget.all()]
     assert drawn[0] != drawn[1]
+
+
+def test_an_empty_mask_is_refused_and_the_smallest_trains_one_weight(case):
+    with pytest.raises(MubenchError, match=r"salun\.tau = 0 is not above 0"):
+        case.method("salun", tau=0)
+    case.phases("salun", take=lambda phases: phases[:1], tau=1e-9)
+    assert sum(int(mask.sum()) for mask in case.ctx.mask.values()) == 1
+    assert case.method("msg", rate=0).rate == 0  # where a share of 0 means something

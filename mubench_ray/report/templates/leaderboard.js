@@ -59,7 +59,7 @@
   const has = (names, name) => names.split(", ").includes(name);
   const symbol = name => data.marks[name].symbol;
   const ofName = r => (r.control ? symbol("control") : "") + (r.uses_validation ? symbol("reads D_V") : "") + (r.truncated ? symbol("truncated") : "") +
-    (r.on_selection_seeds ? symbol("selection seeds are reporting seeds") : "");
+    (r.on_selection_seeds ? symbol("selection seeds are reporting seeds") : "") + (r.at_edge ? symbol("best at the edge") : "");
   const isChosen = r => ["task", "model", "ratio"].every(k => !chosen(k) || String(r[k]) === chosen(k)) && (!chosen("lr") || r.lr === null || String(r.lr) === chosen("lr"));
   // The contenders of rows with their marks, by label.
   const namesOf = (rows, marks = r => r.marks || "") => {
@@ -112,6 +112,7 @@
           if (r.control) td.append(badge("control"));
           if (r.uses_validation) td.append(badge("reads D_V", "warn"));
           if (r.on_selection_seeds) td.append(badge("selection seeds are reporting seeds", "warn", r.on_selection_seeds + " "));
+          if (r.at_edge) td.append(badge("best at the edge", "warn", r.at_edge + " "));
         } else if (key === "n") {
           td.append(r.n === r.planned ? String(r.n) : r.n + " of " + r.planned);
           const lost = r.planned - r.n;
