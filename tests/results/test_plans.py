@@ -9,6 +9,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from mubench_ray.cli import app
+from mubench_ray.engine.job import searching_name
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.run import Work, describe_plan, manifest, search_rows
 from mubench_ray.report.report import make_report
@@ -120,7 +121,7 @@ def test_a_search_makes_no_artifact_for_what_its_objectives_do_not_read(tmp_path
         work.job(need).content.seed for jobs in needs.values() for need in jobs if need.startswith("forget-only")
     }
     assert made_for == set(suite.seeds)  # of the reported controls alone
-    assert all(len(needs[name]) == 2 for name in work.tuning.search_trials)
+    assert all(len(needs[searching_name(name)]) == 2 for name in work.tuning.search_trials)
 
 
 def test_to_try_again_what_failed_of_a_suite_leaves_the_failures_of_another_one(tmp_path):
