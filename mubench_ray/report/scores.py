@@ -20,6 +20,8 @@ from mubench_ray.trial import canonical
 
 #: Rows shown of each metric.
 SHOWN = 400
+#: The metric that measures what a certificate guarantees, beside which it stands.
+MEASURED = "forgetting_quality"
 
 
 def scored(results: Results, marks: Marks) -> dict[str, tuple[list[str], list[list[str]]]]:
@@ -62,6 +64,7 @@ def _rows(
         else:
             key = (task, model, row["ratio"], label, row["lr"], row.get("configuration") or row["hyperparameters"])
             values[key][row["part"]].append(row)
+    certified = certificates(results)
     parts = list(dict.fromkeys(part for of in values.values() for part in of))
     rows = []
     keys = sorted(values, key=lambda key: tuple((part is not None, part) for part in key))[:SHOWN]
@@ -81,7 +84,23 @@ def _rows(
     if not rows:
         rows = [[", ".join(sorted(methods)), reason] for reason, methods in sorted(reasons.items())]
         return ["method", "no value, because"], rows
-    return ["method", "task", "model", "ratio", "lr", *parts], rows
+    headers = ["method", "task", "model", "ratio", "lr", *parts]
+    claimed = [certified.get((key[5], key[2])) for key in keys] if metric == MEASURED else []
+    if any(epsilon is not None for epsilon in claimed):
+        headers.append("certified epsilon")
+        rows = [[*row, NOTHING if of is None else f"{of:.4g}"] for row, of in zip(rows, claimed, strict=True)]
+    return headers, rows
+
+
+def certificates(results: Results) -> dict[tuple[str, float], float]:
+    """The epsilon that a contender's method guarantees of every one of its usable trials, by configuration and ratio."""
+    if (name := "certified_epsilon") not in results.column:
+        return {}
+    values, groups = results.values(name), group_by(results.trials, ["configuration", "ratio"])
+    whole = groups.count(np.isfinite(values)) == groups.count(results.usable)
+    first = results.trials.take(pa.array(groups.first)).select(["configuration", "ratio"]).to_pylist()
+    told = zip(first, groups.mean(values).tolist(), whole.tolist(), strict=True)
+    return {(row["configuration"], row["ratio"]): mean for row, mean, all_of_it in told if all_of_it and mean == mean}
 
 
 def estimated(results: Results, metric: str, groups: list[list[dict[str, Any]]]) -> list[tuple[float | None, ...]]:

@@ -11,6 +11,7 @@ from mubench_ray.methods import METHODS, LearningRate, Method, method, uniform
 from mubench_ray.methods.base import Space
 from mubench_ray.methods.learning_rates import GENERIC
 from mubench_ray.suite import make_suite
+from mubench_ray.trainer import UnlearningArguments
 from mubench_ray.trial import Unlearning
 
 SUITE = {"name": "s", "tasks": "digits", "models": "cnn-small", "ratios": 5, "seeds": [1]}
@@ -117,3 +118,9 @@ def test_a_method_that_declares_none_has_the_generic_ones():
     assert Method.learning_rates == GENERIC and set(GENERIC) == set(
         Unlearning.model_fields["optimizer"].annotation.__args__
     )
+
+
+def test_the_trainer_takes_the_methods_own_too():
+    arguments = UnlearningArguments("ct", "cnn-small", "digits", 5, learning_rate="default", optim="sgd")
+    assert arguments.to_trial().lr == METHODS.get("ct").learning_rates["sgd"].default
+    assert UnlearningArguments("ct", "cnn-small", "digits", 5).to_trial().lr == 5e-5  # as ever

@@ -84,3 +84,22 @@ def test_values_of_single_trials_have_the_interval_of_the_leaderboard(folder):
     row = next(row for row in make_report(folder.root).board.to_pylist() if row["method"] == "ft")
     expected = f"0.95 [{row['test_accuracy_low']:.3g}, {row['test_accuracy_high']:.3g}]"
     assert [texts[-1] for texts in added(folder)["test_accuracy"][1]] == [expected, expected]
+
+
+def test_what_a_method_guarantees_stands_beside_what_was_measured_of_it(folder):
+    """Where every usable trial of the contender has it; of FT, which guarantees nothing, and of a contender of which one trial was cut there is none."""
+    setting = {"task": "digits", "model": "cnn", "sampler": "class_balanced", "sampler_options": {}}
+    texts = {}
+    for name, claims in {"noisy_ft": (2.0, 2.0), "cut": (2.0, None), "ft": (None, None)}.items():
+        content = {"contender": {"method": name}, "setting": setting}
+        texts[name] = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        for seed, claim in enumerate(claims):
+            folder.add(name, seed=seed, configuration=texts[name], test_accuracy=0.5, certified_epsilon=claim)
+    common = {"task": "digits", "model": "cnn", "ratio": 10.0, "lr": None, "part": "median_epsilon"}
+    rows = [common | {"method": name, "configuration": text, "value": 1.5} for name, text in texts.items()]
+    for metric in ("forgetting_quality", "u_lira"):
+        folder.store.write_table("scores", f"{metric}.parquet", pa.Table.from_pylist(rows))
+    headers, found = added(folder)["forgetting_quality"]
+    assert headers[-2:] == ["median_epsilon", "certified epsilon"]
+    assert {row[0]: row[-2:] for row in found} == {"noisy_ft": ["1.5", "2"], "cut": ["1.5", "–"], "ft": ["1.5", "–"]}
+    assert added(folder)["u_lira"][0][-1] == "median_epsilon"
