@@ -137,7 +137,9 @@ def test_seconds_of_tuning_on_other_terms_are_not_charged(folder):
 
 def test_the_block_says_how_sweeps_become_one_configuration_and_what_of_it_is_shared(folder):
     fill(folder, **SEARCH)
-    chosen(folder, ft=(bill(30.0, 6.0) | {"options": {"batch_size": 64, "weight_decay": 5e-4}}, bill(1.0, 1.0, number=2)))
+    chosen(
+        folder, ft=(bill(30.0, 6.0) | {"options": {"batch_size": 64, "weight_decay": 5e-4}}, bill(1.0, 1.0, number=2))
+    )
     content = folder.store.read_object("search/chosen.json")
     reported = make_report(folder.root).results.trials["seed"].to_pylist()[0]
     objectives = {"retain_gap": 1.0, "forget_gap": 0.5}
