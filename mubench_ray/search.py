@@ -36,6 +36,8 @@ OPTIONS = {
     "weight_decay": Space("log_uniform", 1e-5, 1e-1),
     "optimizer": Space("choice", choices=("adam", "sgd")),
 }
+#: Learning rates, above 0 and by their logarithm.
+RATES = Space("log_uniform", 1e-5, 1e-1)
 #: Those that only gradient steps read.
 OF_STEPS = ("weight_decay", "optimizer")
 #: A grid of at most so many points is thinned by a permutation of them all (4 bytes each); of a larger one points are drawn until enough of them differ.
@@ -105,6 +107,18 @@ def check_option(told: str, name: str, value: Any) -> Any:
         raise MubenchError(f"{told} = {value!r}: {error.errors()[0]['msg']}.") from None
 
 
+def check_space(told: str, name: str, space: Space, own: Space | None) -> None:
+    """Raises MubenchError where a space, which is called ``told``, holds what the method's ``own`` one refuses or, without one, the option of the trial."""
+    for value in space.choices if space.kind == "choice" else (space.low, space.high):
+        own.check(told, value) if own else check_option(told, name, value)
+    if space.kind == "log_uniform" and space.low <= 0:
+        raise MubenchError(
+            f"{told} begins at {space.low:g}, and a logarithmic scale begins above 0: say scale: linear, or another low."
+        )
+    if own is None and name == "batch_size" and space.kind not in ("choice", "integer"):
+        raise MubenchError(f"{told} takes whole numbers: name its values, or say scale: integer.")
+
+
 def asked(method: type[Method], searched: str | Sequence[str]) -> set[str]:
     """Names of what is searched of a method, ``lr`` and options of the trial among them: of ``all`` everything of its own that it has searched."""
     words = {searched} if isinstance(searched, str) else set(searched)
@@ -149,10 +163,7 @@ def ranges(
     own, given = cls.spaces(), cls.with_preset({name: value for name, value in given.items() if name not in options})
     names = asked(cls, searched) - given.keys() - options.keys()
     for name in said.keys() & names:
-        check = own[name].check if name in own else Space("log_uniform").check if name == "lr" else None
-        for value in said[name].choices if said[name].kind == "choice" else (said[name].low, said[name].high):
-            told = f"search.spaces.{name} of {method}"
-            check(told, value) if check else check_option(told, name, value)
+        check_space(f"search.spaces.{name} of {method}", name, said[name], RATES if name == "lr" else own.get(name))
     found = {name: said.get(name, space) for name, space in (OPTIONS | own).items() if name in names}
     # The order of the spaces is that of a draw: the method's own in theirs, then the learning rate, then options of the trial.
     spaces = {name: found[name] for name in own if name in found}
