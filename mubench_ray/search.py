@@ -162,6 +162,7 @@ def ranges(
     options = options_of(cls, given)
     own, given = cls.spaces(), cls.with_preset({name: value for name, value in given.items() if name not in options})
     names = asked(cls, searched) - given.keys() - options.keys()
+    first = lrs.default if isinstance(lrs, LearningRate) else lrs[0]
     for name in said.keys() & names:
         check_space(f"search.spaces.{name} of {method}", name, said[name], RATES if name == "lr" else own.get(name))
     found = {name: said.get(name, space) for name, space in (OPTIONS | own).items() if name in names}
@@ -172,7 +173,6 @@ def ranges(
     if "lr" in names and (lr := said.get("lr") or lr_space(lrs, grid)):
         spaces["lr"] = lr
     spaces |= {name: space for name, space in found.items() if name not in own}
-    first = lrs.default if isinstance(lrs, LearningRate) else lrs[0]
     fixed = Configuration(cls.configure(given).hyperparameters(), first if cls.uses_lr else None)
     return Ranges(spaces, fixed, own)
 
