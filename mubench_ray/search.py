@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ OPTIONS = {
     "weight_decay": Space("log_uniform", 1e-5, 1e-1),
     "optimizer": Space("choice", choices=("adam", "sgd")),
 }
+#: Learning rates, above 0 and by their logarithm.
+RATES = Space("log_uniform", 1e-5, 1e-1)
 #: Those that only gradient steps read.
 OF_STEPS = ("weight_decay", "optimizer")
 #: A grid of at most so many points is thinned by a permutation of them all (4 bytes each); of a larger one points are drawn until enough of them differ.
@@ -85,13 +87,7 @@ class Ranges:
         """What of a chosen configuration lies at the edge of what was searched (``Space.at_edge``)."""
         values = {**chosen.hyperparameters, **chosen.options, "lr": chosen.lr}
         # What a hyperparameter may be is said by its own space, wherever a suite has it searched.
-        bounds = {
-            name: (space.least if space.least is not None else space.low, space.most)
-            for name, space in self.own.items()
-        }
-        spaces = {
-            n: replace(s, least=bounds[n][0], most=bounds[n][1]) if n in bounds else s for n, s in self.spaces.items()
-        }
+        spaces = {name: space.within(self.own.get(name)) for name, space in self.spaces.items()}
         return [name for name, space in spaces.items() if name in values and space.at_edge(values[name])]
 
 
@@ -113,6 +109,18 @@ def check_option(told: str, name: str, value: Any) -> Any:
         raise MubenchError(f"{told} = {value!r}: {error.errors()[0]['msg']}.") from None
 
 
+def check_space(told: str, name: str, space: Space, own: Space | None) -> None:
+    """Raises MubenchError where a space, which is called ``told``, holds what the method's ``own`` one refuses or, without one, the option of the trial."""
+    for value in space.choices if space.kind == "choice" else (space.low, space.high):
+        own.check(told, value) if own else check_option(told, name, value)
+    if space.kind == "log_uniform" and space.low <= 0:
+        raise MubenchError(
+            f"{told} begins at {space.low:g}, and a logarithmic scale begins above 0: say scale: linear, or another low."
+        )
+    if own is None and name == "batch_size" and space.kind not in ("choice", "integer"):
+        raise MubenchError(f"{told} takes whole numbers: name its values, or say scale: integer.")
+
+
 def asked(method: type[Method], searched: str | Sequence[str]) -> set[str]:
     """Names of what is searched of a method, ``lr`` and options of the trial among them: of ``all`` everything of its own that it has searched."""
     words = {searched} if isinstance(searched, str) else set(searched)
@@ -122,12 +130,21 @@ def asked(method: type[Method], searched: str | Sequence[str]) -> set[str]:
     return words & {*method.spaces(), *options, *(["lr"] if method.uses_lr else [])}
 
 
-def lr_space(lrs: Sequence[float | None], grid: bool) -> Space | None:
-    """Where a learning rate is searched: among ``lrs`` in a grid, else log-uniformly between the smallest and the largest; None where there is but one."""
+def lr_space(lrs: Sequence[float | None] | LearningRate, grid: bool) -> Space | None:
+    """Where a learning rate is searched: among ``lrs`` in a grid, else log-uniformly between the smallest and the largest; None where there is but one. Through
+    the range of a method's own."""
+    if isinstance(lrs, LearningRate):
+        return Space("log_uniform", lrs.low, lrs.high)
     choices = tuple(sorted({lr for lr in lrs if lr is not None}))
     if len(choices) < 2:
         return None
     return Space("choice", choices=choices) if grid else Space("log_uniform", choices[0], choices[-1])
+
+
+def widest(rates: Sequence[LearningRate]) -> LearningRate:
+    """The range that holds those of several optimisers, between which a search chooses; the default is the first one's."""
+    low, high = min(rate.low for rate in rates), max(rate.high for rate in rates)
+    return LearningRate(rates[0].default, low, high, "; ".join(rate.source for rate in rates))
 
 
 def ranges(
@@ -140,9 +157,6 @@ def ranges(
 ) -> Ranges:
     """What is searched of a method: ``searched`` is ``all``, ``lr`` or names, ``all`` among them; what a suite sets by hand, ``given``, stays as it is.
 
-    The learning rate is searched among ``lrs`` in a grid, else log-uniformly between the smallest and the largest; or, where they are the method's own,
-    through its range, that of every optimiser where the optimiser is searched too.
-
     ``said`` are the spaces that take the place of the method's own, of those of OPTIONS and of what ``lrs`` say. Raises MubenchError for one that holds what
     the method refuses.
     """
@@ -150,24 +164,18 @@ def ranges(
     options = options_of(cls, given)
     own, given = cls.spaces(), cls.with_preset({name: value for name, value in given.items() if name not in options})
     names = asked(cls, searched) - given.keys() - options.keys()
+    first = lrs.default if isinstance(lrs, LearningRate) else lrs[0]
     for name in said.keys() & names:
-        check = own[name].check if name in own else Space("log_uniform").check if name == "lr" else None
-        for value in said[name].choices if said[name].kind == "choice" else (said[name].low, said[name].high):
-            told = f"search.spaces.{name} of {method}"
-            check(told, value) if check else check_option(told, name, value)
+        check_space(f"search.spaces.{name} of {method}", name, said[name], RATES if name == "lr" else own.get(name))
     found = {name: said.get(name, space) for name, space in (OPTIONS | own).items() if name in names}
     # The order of the spaces is that of a draw: the method's own in theirs, then the learning rate, then options of the trial.
     spaces = {name: found[name] for name in own if name in found}
-    if isinstance(lrs, LearningRate):
-        own_rates = [cls.learning_rates[name] for name in found["optimizer"].choices] if "optimizer" in found else [lrs]
-        rates = [lrs.default]
-        lr = Space("log_uniform", min(rate.low for rate in own_rates), max(rate.high for rate in own_rates))
-    else:
-        rates, lr = list(lrs), lr_space(lrs, grid)
-    if "lr" in names and (lr := said.get("lr") or lr):
+    if isinstance(lrs, LearningRate) and "optimizer" in found and "optimizer" not in own:
+        lrs = widest([cls.learning_rates[optimizer] for optimizer in found["optimizer"].choices])
+    if "lr" in names and (lr := said.get("lr") or lr_space(lrs, grid)):
         spaces["lr"] = lr
     spaces |= {name: space for name, space in found.items() if name not in own}
-    fixed = Configuration(cls.configure(given).hyperparameters(), rates[0] if cls.uses_lr else None)
+    fixed = Configuration(cls.configure(given).hyperparameters(), first if cls.uses_lr else None)
     return Ranges(spaces, fixed, own)
 
 

@@ -14,7 +14,7 @@ from mubench_ray.methods.base import Space
 from mubench_ray.metrics.base import reads
 from mubench_ray.observations import OBSERVATIONS
 from mubench_ray.schema import Listed, Part, Seed
-from mubench_ray.search import OBJECTIVES, OPTIONS, asked, check_norm, check_objectives, options_of
+from mubench_ray.search import OBJECTIVES, OPTIONS, RATES, asked, check_norm, check_objectives, options_of
 from mubench_ray.tasks import TASKS
 from mubench_ray.trial import Unlearning
 
@@ -52,6 +52,8 @@ class SearchSpace(Part):
             raise ValueError(f"high = {self.high:g} is below low = {self.low:g}")
         if self.scale == "log" and self.low <= 0:
             raise ValueError(f"low = {self.low:g} is not above 0, where a logarithmic scale begins")
+        if self.scale == "integer" and not all(end is None or end.is_integer() for end in (self.low, self.high)):
+            raise ValueError("an integer scale goes from one whole number to another")
         return self
 
     def space(self, own: Space | None, epochs: float) -> Space:
@@ -62,8 +64,15 @@ class SearchSpace(Part):
         if high is None:
             # The product of a share and of epochs may lie an ulp above the whole number that it is.
             high = max(self.low, math.ceil(round((self.training_share or 0.0) * epochs, 9)))
-        kind = KINDS[self.scale] if self.scale else own.kind if own and own.kind != "choice" else "uniform"
-        return Space(kind, self.low, high)
+        return Space(KINDS[self.scale] if self.scale else kind_of(own), self.low, high)
+
+
+def kind_of(own: Space | None) -> Literal["uniform", "log_uniform", "integer"]:
+    """On which scale a range of a name is searched that declares this space: whole numbers to choose from are an integer's, and other things nobody's."""
+    if own is None or own.kind == "choice":
+        whole = own is not None and all(type(choice) is int for choice in own.choices)
+        return "integer" if whole else "uniform"
+    return own.kind
 
 
 def _spelled_out(value: Any) -> Any:
@@ -182,9 +191,9 @@ class Search(Part):
 
     def spaces_of(self, task: str, method: str, epochs: float) -> dict[str, Space]:
         """Where the search looks for the values of a method's names on a task whose originals are trained for so many epochs, as far as it is said here."""
-        own = METHODS.get(method).spaces()
+        own = OPTIONS | {"lr": RATES} | METHODS.get(method).spaces()
         said = {**self.spaces, **self.of_methods.get(method, {}), **self.of_tasks.get(task, {})}
-        return {name: space.space(own.get(name) or OPTIONS.get(name), epochs) for name, space in said.items()}
+        return {name: space.space(own.get(name), epochs) for name, space in said.items()}
 
     @property
     def told(self) -> str:

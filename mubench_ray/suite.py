@@ -288,12 +288,11 @@ class Suite(Part):
 
     def rate_of(self, entry: MethodEntry) -> LearningRate | None:
         """The method's own learning rate and its range, where the suite asks for those."""
-        own = METHODS.get(entry.name).learning_rates
-        return (
-            own[entry.options.get("optimizer", self.unlearning.optimizer)]
-            if own and (entry.lrs or self.lrs) == "default"
-            else None
+        own, optimizer = (
+            METHODS.get(entry.name).learning_rates,
+            entry.options.get("optimizer", self.unlearning.optimizer),
         )
+        return own[optimizer] if own and (entry.lrs or self.lrs) == "default" else None
 
     def lrs_of(self, entry: MethodEntry) -> list[float | None]:
         """The learning rates that a method runs at; one None where it takes no gradient steps."""

@@ -119,6 +119,17 @@ def test_a_number_of_epochs_that_is_searched_as_a_whole_one_is_written_as_the_me
     }
 
 
+def test_a_range_is_on_the_scale_of_what_it_is_of_unless_one_is_said():
+    given = {name: {"low": 1, "high": 8} for name in ("lr", "batch_size", "weight_decay", "epochs", "msteps", "gamma")}
+    content = {"hyperparameters": ["all", "batch_size", "weight_decay"], "spaces": given}
+    content["spaces"]["alpha"] = {"low": 0.1, "high": 1, "scale": "log"}
+    found = make_suite({**SUITE, "search": content}).search.spaces_of("digits", "scrub", 10)
+    assert {name: space.kind for name, space in found.items()} == {
+        "lr": "log_uniform", "batch_size": "integer", "weight_decay": "log_uniform", "epochs": "integer",
+        "msteps": "integer", "gamma": "uniform", "alpha": "log_uniform",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("method", "said", "fault"),
     [
@@ -126,11 +137,13 @@ def test_a_number_of_epochs_that_is_searched_as_a_whole_one_is_written_as_the_me
         ("ft", {"batch_size": Space("choice", choices=(64, 0))}, "batch_size of ft = 0"),
         ("ft", {"optimizer": Space("choice", choices=("adagrad",))}, "optimizer of ft = 'adagrad'"),
         ("ft", {"lr": Space("uniform", 0, 1)}, "lr of ft = 0 is not above 0"),
+        ("ft", {"weight_decay": Space("log_uniform", 0, 1)}, "a logarithmic scale begins above 0"),
+        ("ft", {"batch_size": Space("uniform", 8, 64)}, "takes whole numbers"),
     ],
 )
 def test_a_space_that_holds_what_the_method_refuses_is_refused(method, said, fault):
     with pytest.raises(MubenchError, match=re.escape(fault)):
-        ranges(method, {}, [1e-3], ["all", "batch_size", "optimizer"], False, said)
+        ranges(method, {}, [1e-3], ["all", "batch_size", "optimizer", "weight_decay"], False, said)
 
 
 def test_an_option_beside_a_method_that_it_does_not_change_is_refused():
@@ -250,6 +263,7 @@ def test_what_follows_the_clock_is_declared_too(plugin):
         ({"spaces": {"batch_size": [64]}}, "'batch_size' is searched of no method of the suite"),
         ({"spaces": {"epochs": {"low": 5, "high": 1}}}, "high = 1 is below low = 5"),
         ({"spaces": {"epochs": {"low": 1}}}, "the ends of a range"),
+        ({"spaces": {"epochs": {"low": 1.5, "high": 3, "scale": "integer"}}}, "from one whole number to another"),
         ({"of_tasks": {"digts": {"epochs": [1]}}}, "Did you mean 'digits'"),
     ],
 )

@@ -77,6 +77,12 @@ class Space:
         further = self.kind == "log_uniform" or least < self.low, self.high < self.most
         return (further[0] and at <= low + EDGE * (high - low)) or (further[1] and at >= high - EDGE * (high - low))
 
+    def within(self, own: Space | None) -> Space:
+        """This space where ``own``, if there is one, says how far values may go beyond its ends."""
+        if own is None:
+            return self
+        return dataclasses.replace(self, least=own.low if own.least is None else own.least, most=own.most)
+
     def check(self, name: str, value: Any) -> Any:
         """The value in its declared type; raises MubenchError naming the value and the range."""
         if self.kind == "choice":

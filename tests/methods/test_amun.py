@@ -80,14 +80,14 @@ def test_a_network_that_never_changes_its_mind_gets_its_second_class(case):
 
 
 def test_the_attack_is_charged_by_the_pictures_that_are_left(case):
-    """One at a time by hand: so many passes over the network as each picture's way has steps."""
+    """The longer their way, the more."""
     spent = []
-    for radius, steps in ((0.1, 5), (0.4, 5)):
+    for radius, steps in ((0.4, 5), (1.6, 5)):
         case.ctx.meter.load_state_dict({"flos": 0.0, "examples": 0, "per_example": {}, "seconds": 0.0})
         case.ctx.state.clear()
         case.phases("amun", take=lambda phases: phases[:1], radius=radius, steps=steps)
         spent.append(case.ctx.meter.flos)
-    assert spent[0] > 1.5 * spent[1] > 0
+    assert spent[0] > 1.2 * spent[1] > 0
 
 
 def test_where_the_budget_leaves_some_unattacked_the_others_pictures_take_turns(case):

@@ -5,7 +5,6 @@ import re
 import pytest
 
 from mubench_ray.engine.plan import combinations, make_plan
-from mubench_ray.engine.tuning import searched_ranges
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.listing import details
 from mubench_ray.methods import METHODS, LearningRate, Method, method, uniform
@@ -49,7 +48,7 @@ def test_a_suite_that_asks_for_the_default_runs_each_method_at_its_own(optimizer
 def test_a_search_goes_through_the_methods_own_range(strategy):
     methods = ["ft", {"name": "msg", "lrs": "default"}]
     suite = make_suite({**SUITE, "methods": methods, "search": {"strategy": strategy, "hyperparameters": "lr"}})
-    spaces = {c.entry.name: searched_ranges(c).spaces["lr"] for c in combinations(suite)}
+    spaces = {c.entry.name: c.ranges.spaces["lr"] for c in combinations(suite)}
     rate = METHODS.get("msg").learning_rates["adam"]
     assert spaces["msg"] == Space("log_uniform", rate.low, rate.high)
     assert spaces["ft"].kind == (

@@ -135,6 +135,27 @@ def test_seconds_of_tuning_on_other_terms_are_not_charged(folder):
     assert ft["flos_share_with_tuning"] == pytest.approx(1.6)
 
 
+def test_the_block_says_how_sweeps_become_one_configuration_and_what_of_it_is_shared(folder):
+    fill(folder, **SEARCH)
+    chosen(
+        folder, ft=(bill(30.0, 6.0) | {"options": {"batch_size": 64, "weight_decay": 5e-4}}, bill(1.0, 1.0, number=2))
+    )
+    content = folder.store.read_object("search/chosen.json")
+    reported = make_report(folder.root).results.trials["seed"].to_pylist()[0]
+    objectives = {"retain_gap": 1.0, "forget_gap": 0.5}
+    content["search"] = {"strategy": "nsga3", "seeds": [reported, 777], "objectives": objectives, "chosen_by": "norm"}
+    content["search"] |= {"sweeps": 2, "sweeps_on": "own_seed"}
+    folder.store.write_text("search/chosen.json", json.dumps(content))
+    block = tuning_block(make_report(folder.root))
+    for said in (
+        f"NSGA-III search on the selection seeds [{reported}, 777], of which [{reported}] are reported too",
+        "judged by the Euclidean norm of 1 retain_gap, 0.5 forget_gap",
+        "Of the configurations of all 2 sweeps together the best one is taken, each judged on the seed of its own sweep alone",
+    ):
+        assert said in block.note
+    assert block.tables[0].rows[0][3] == "lr 1e-3, batch_size 64, weight_decay 5e-4"
+
+
 def test_the_block_says_what_became_of_the_trials_and_what_is_not_known(folder):
     fill(folder, **SEARCH)
     networks = bill(120.0, 12.0, number=2)
