@@ -160,6 +160,10 @@ class Classification(Task):
 
     kind = "classification"
     classes: ClassVar[int]
+    #: Names of the classes by number, where the data has any; what a checkpoint calls its own is held against them.
+    class_names: tuple[str, ...] = ()
+    #: What others call them.
+    class_synonyms: ClassVar[dict[str, str]] = {}
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of each example, (B,)."""

@@ -36,6 +36,7 @@ class NLVR2(ImagePairClassification):
         "Pictures are squeezed to 384 x 384; a pair is stored once, 0.9 MB.",
     )
     classes = 2
+    class_names = ("False", "True")
     size = 384
     shifted = ("test2",)
     training = Training(optimizer="adamw", lr=5e-5, epochs=5, batch_size=32, weight_decay=0.01, schedule="linear")

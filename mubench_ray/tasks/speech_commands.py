@@ -43,6 +43,7 @@ class SpeechCommands(SpeechClassification):
         "The folder _background_noise_ is no word. The lists are drawn by speaker; D_V is the data set's own.",
     )
     classes = 35
+    class_names = WORDS
     training = Training(optimizer="adamw", lr=5e-5, epochs=5, batch_size=32, weight_decay=0.0, schedule="linear")
 
     def load(self) -> Splits:
