@@ -92,8 +92,11 @@ class Model(ABC, Generic[Served]):
         if self.original is not None and finished:
             self.original.check(task, finished)
         elif self.weights is not None:
-            with torch.device("meta"):
-                fill(self.build(task), read_state(self.weights, headers=True), self._where(self.weights))
+            try:
+                with torch.device("meta"):
+                    fill(self.build(task), read_state(self.weights, headers=True), self._where(self.weights))
+            except MubenchError:
+                self._filled(task, self.weights)  # which may know older names
 
     def remarks(self, task: Served, finished: bool = False) -> list[str]:
         """What a plan says of a checkpoint on this machine: where the task does something else than its author did."""

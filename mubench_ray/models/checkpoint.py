@@ -298,6 +298,21 @@ class TransformersModel(Model[Served]):
                 f"model {self.name}: {self.source!r} is quantised ({how}), which cannot be trained in float32. Name the weights that it was made from."
             )
 
+    def _filled(self, task: Served, file: Path) -> nn.Module:
+        """A state dict in this network; of one with names of an older transformers, as transformers reads it."""
+        state = read_state(file)
+        try:
+            return fill(self.build(task), state, self._where(file))
+        except MubenchError as refused:
+            given = {"config": self.config(task), "state_dict": state, "dtype": torch.float32}
+            with torch.random.fork_rng(devices=[]), quiet():
+                network, info = self.network_class().from_pretrained(
+                    None, **given, ignore_mismatched_sizes=True, output_loading_info=True
+                )
+            if any(absent(info)) or meant(info["unexpected_keys"]):
+                raise refused
+            return fill(self.build(task), network.state_dict(), self._where(file))
+
     def save(self, network: nn.Module, task: Served, folder: Path) -> None:
         """As transformers saves it: config, with the names of the task's classes, weights, and the processor that it came with. What a method made of
         several networks is weights alone."""

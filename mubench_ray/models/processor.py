@@ -55,8 +55,9 @@ class PictureProcessor:
         pixels = pixels.flatten(0, -4) if len(lead) != 1 else pixels
         if self.size is not None and tuple(pixels.shape[-2:]) != self.size:
             smooth = self.resample != "nearest-exact"
-            pixels = F.interpolate(pixels, size=self.size, mode=self.resample, antialias=smooth)
-            pixels = pixels.round().clamp(0, 255)
+            # As PIL does: across, to whole values, then down, to whole values.
+            for size in ((pixels.shape[-2], self.size[1]), self.size):
+                pixels = F.interpolate(pixels, size=size, mode=self.resample, antialias=smooth).round().clamp(0, 255)
         if self.crop is not None:
             pixels = centre(pixels, self.crop)
         pixels = pixels * self.factor

@@ -91,7 +91,7 @@ def fill(network: nn.Module, weights: dict[str, Tensor], where: str) -> nn.Modul
     }
     if said := [f"{what} {len(names)} ({first(names)})" for what, names in faults.items() if names]:
         raise MubenchError(f"{where} is not a state dict of this network: of its tensors {'; '.join(said)}.")
-    if not any(tensor.is_meta for tensor in given.values()):
+    if not any(tensor.is_meta for tensor in (*given.values(), *wanted.values())):
         network.load_state_dict({name: tensor for name, tensor in given.items() if name in wanted}, strict=False)
     return network
 

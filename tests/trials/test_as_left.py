@@ -65,7 +65,7 @@ def texts_of(name, data):
 
 def fitted(network, inputs, labels, steps=300):
     """Trained on its own examples until it is right on all of them, by a loop of three lines."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     for _ in range(steps):
         network.train()
         loss = network(**inputs, labels=labels).loss
@@ -200,16 +200,17 @@ def test_an_original_beside_its_base_is_the_form_of_both(tmp_path):
 
 def of_every_kind():
     """Documents of all five kinds of pairs."""
-    kinds = {kind: f"{kind} kind" for kind in DDI[1:]}
+    kinds = {kind: f"{kind} kind" for kind in DDI}
     document = '<document id="{kind}{n}"><sentence id="s" text="Drug of {text} number {n} with other.">'
     document += '<entity id="a" charOffset="0-3" text="Drug"/><entity id="b" charOffset="{at}-{end}" text="other"/>'
-    document += '<pair id="p" e1="a" e2="b" ddi="true" type="{kind}"/></sentence></document>'
+    document += '<pair id="p" e1="a" e2="b" {said}/></sentence></document>'
     found = {}
     for kind, text in kinds.items():
-        for n in range(12):
+        for n in range(6):
             at = len(f"Drug of {text} number {n} with ")
+            said = 'ddi="false"' if kind == "false" else f'ddi="true" type="{kind}"'
             found[f"DDICorpus/Train/DrugBank/{kind}{n}.xml"] = document.format(
-                kind=kind, text=text, n=n, at=at, end=at + 4
+                kind=kind, text=text, n=n, at=at, end=at + 4, said=said
             )
     return found
 
@@ -217,12 +218,11 @@ def of_every_kind():
 PERMUTED = [0, 1, 3, 2, 4]  # MU-Bench's DDI: advise 2, effect 3
 
 
-@pytest.mark.parametrize("names", [DDI, tuple(f"DDI-{name}" for name in DDI)])
-def test_labels_in_another_order_are_put_into_the_tasks(tmp_path, names):
-    """f_O's numbers are the task's; so are f_U's and those of what is exported, whose config says so."""
+def test_labels_in_another_order_are_put_into_the_tasks(tmp_path):
+    """Of DDI, as BLURB and MU-Bench call them. f_O's numbers are the task's; so are f_U's and those of what is exported, whose config says so."""
     data = tmp_path / "data"
-    write_ddi(data / "DDICorpus-2013.zip", extra=of_every_kind())
-    id2label = {place: names[of] for place, of in enumerate(PERMUTED)}
+    write_ddi(data / "DDICorpus-2013.zip", 1, of_every_kind())
+    id2label = {place: f"DDI-{DDI[of]}" for place, of in enumerate(PERMUTED)}
     text_checkpoint(tmp_path / "theirs", "ddi", data, id2label, PERMUTED)
     suite = suite_of("ddi", data, {"name": "bert-tiny", "original": str(tmp_path / "theirs")})
     plan = make_plan(suite)
@@ -301,7 +301,7 @@ def test_pictures_are_what_their_own_processor_makes(tmp_path, name):
         "pixel_values"
     ]
     mine = ours(pictures)
-    # PIL rounds after each of its two passes, torch once: at most one of 255 levels apart.
+    # At most one of 255 levels apart, where a value lies between two.
     level = PROCESSORS[name].rescale_factor if PROCESSORS[name].do_rescale else 1
     level /= min(PROCESSORS[name].image_std) if PROCESSORS[name].do_normalize else 1
     assert mine.shape == theirs.shape and (mine - theirs).abs().max() <= 1.01 * level
