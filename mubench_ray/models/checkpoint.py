@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +15,7 @@ from torch import nn
 from mubench_ray.errors import MubenchError
 from mubench_ray.models.base import ImageModel, Model, Served
 from mubench_ray.models.labels import Labels, compare, output_layer, reorder
-from mubench_ray.models.places import adapter_of, located, reason_of, state_file
+from mubench_ray.models.places import adapter_of, located, quiet, reason_of, state_file
 from mubench_ray.models.processor import picture_processor, spoken
 from mubench_ray.models.state import SPARE, fill, first, read_state
 from mubench_ray.tasks.base import Classification, ImageClassification, Task
@@ -152,7 +151,9 @@ class TransformersModel(Model[Served]):
     def _weights(self, task: Served, config: Any = None, **options: Any) -> tuple[Any, dict[str, Any]]:
         """The checkpoint's network for a task, of the class that ``architecture`` names, with a new head where the classes differ; and what of the head
         the checkpoint does not hold."""
-        given = {"dtype": torch.float32, "use_safetensors": True, "ignore_mismatched_sizes": True, **options}
+        # Older repositories of the hub hold pickles alone: those whose commit is written here are read, by transformers with weights_only.
+        safe = None if self.source == self.hub and self.weights is None else True
+        given = {"dtype": torch.float32, "use_safetensors": safe, "ignore_mismatched_sizes": True, **options}
         given["config"] = config or self.config(task)
         network, info = self._published(self.network_class(), **given, output_loading_info=True)
         self._check_whole(network, info)
@@ -405,22 +406,6 @@ def meant(names: Iterable[str]) -> list[str]:
 def absent(info: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Names of the tensors that a checkpoint lacks, and of those that it has in another shape; ``info`` is what transformers said in loading it."""
     return meant(info["missing_keys"]), meant(name for name, *_ in info["mismatched_keys"])
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' own report of what it loaded."""
-    from transformers import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 class TransformersImageModel(TransformersModel[ImageClassification], ImageModel):

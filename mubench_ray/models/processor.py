@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.models.places import located, reason_of
+from mubench_ray.models.places import located, quiet, reason_of
 
 #: PIL's numbers of the filters that torch has, and its names for them.
 FILTERS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
@@ -134,10 +134,13 @@ def picture_processor(source: str, revision: str | None) -> PictureProcessor | N
         _square(read, name, flag, say) for name, flag in (("size", "do_resize"), ("crop_size", "do_center_crop"))
     )
     if of == "ConvNext" and size is not None and size[0] < 384:
-        size, crop = (int(size[0] / read.crop_pct),) * 2, size
+        side = int(size[0] / read.crop_pct)
+        size, crop = (side, side), size
     if of == "Vilt" and size is not None:
-        size = tuple(side // read.size_divisor * read.size_divisor for side in size)  # pyright: ignore[reportAssignmentType]
-    resample = int(getattr(read, "resample", None) or 0) if size is not None else 2
+        height, width = (side // read.size_divisor * read.size_divisor for side in size)
+        size = height, width
+    given = getattr(read, "resample", None)
+    resample = 2 if given is None or size is None else int(given)
     if resample not in FILTERS:
         raise say(f"resizes with filter {resample} of PIL")
     normalise = bool(getattr(read, "do_normalize", False))
@@ -183,7 +186,8 @@ def _read(loader: Any, source: str, revision: str | None) -> Any:
     ):
         return None
     try:
-        return loader.from_pretrained(**place, trust_remote_code=False)
+        with quiet():
+            return loader.from_pretrained(**place, trust_remote_code=False)
     except MemoryError:
         raise
     except Exception as error:  # damaged JSON raises any of many
@@ -205,7 +209,8 @@ def _square(read: Any, name: str, flag: str, say: Any) -> tuple[int, int] | None
     if given.get("height") and given.get("width"):
         return int(given["height"]), int(given["width"])
     if given.get("shortest_edge"):
-        return (int(given["shortest_edge"]),) * 2
+        side = int(given["shortest_edge"])
+        return side, side
     raise say(f"has {name} = {given}")
 
 

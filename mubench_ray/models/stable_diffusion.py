@@ -312,7 +312,15 @@ register(
 )
 register(
     "stable-diffusion-1.4",
-    StableDiffusion((320, 640, 1280, 1280), 2, 8, 768, 512, hub="CompVis/stable-diffusion-v1-4"),
+    StableDiffusion(
+        (320, 640, 1280, 1280),
+        2,
+        8,
+        768,
+        512,
+        hub="CompVis/stable-diffusion-v1-4",
+        revision="133a221b8aa7292a167afc5127cb63fb5005638b",
+    ),
     "stable-diffusion",
     "sd-1.4",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -118,6 +119,31 @@ def test_what_is_not_there_is_said_by_the_plan(task):
     unpinned = next(name for name, model in MODELS if model.hub and not model.revision and model.modality == "image")
     with pytest.raises(MubenchError, match=r"pretrained: true needs a commit of .*@COMMIT"):
         check_checkpoint(unpinned, "published", task)
+
+
+def test_published_pickles_are_read_where_the_commit_is_pinned(saved, task, tmp_path, monkeypatch):
+    """From the hub's cache, as it lies on a machine without a network, with a processor and without safetensors."""
+    folder, network = saved
+    commit = 40 * "a"
+    place = tmp_path / "hub" / "models--someone--tiny"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(commit)
+    (folder / "model.safetensors").unlink()
+    torch.save(network.state_dict(), folder / "pytorch_model.bin")
+    (place / "snapshots").mkdir()
+    folder.rename(place / "snapshots" / commit)
+    transformers.ViTImageProcessor(size={"height": 8, "width": 8}, image_mean=[0.4], image_std=[0.3]).save_pretrained(
+        place / "snapshots" / commit
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(MubenchError, match="cannot be loaded from safetensors"):
+        get_model("vit-tiny", f"someone/tiny@{commit}").initial(task)
+    model = copy.copy(get_model("vit-tiny"))
+    model.hub, model.revision = "someone/tiny", commit
+    taken = model.pretrained()
+    same(taken.initial(task).state_dict(), network.state_dict())
+    assert taken.processor.mean == (0.4,)
 
 
 WEIGHTS = {

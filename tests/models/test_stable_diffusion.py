@@ -122,7 +122,7 @@ def test_stable_diffusion_has_the_published_size():
     task = TASKS.get("tiny_imagenet_drawings")()
     assert parameters(task, MODELS.get("stable-diffusion-1.4")) == 859_520_964
     with pytest.raises(MubenchError, match="needs a revision"):
-        MODELS.get("stable-diffusion-1.4").pretrained()
+        MODELS.get("stable-diffusion-1.4").pretrained("somebody/elses")
 
 
 def test_a_checkpoint_folder_is_the_original(loaded, tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.data import load_task
 from mubench_ray.trials.originals import get_artifact
 from mubench_ray.trials.unlearning import prepare
-from tests.tasks.layouts import write_ddi, write_movie_snippets, write_spoken_digits
+from tests.tasks.layouts import write_ddi, write_movie_snippets, write_spoken_digits, write_wiki_bio
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
 DDI = ("false", "mechanism", "effect", "advise", "int")
@@ -65,7 +65,7 @@ def texts_of(name, data):
 
 def fitted(network, inputs, labels, steps=300):
     """Trained on its own examples until it is right on all of them, by a loop of three lines."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
     for _ in range(steps):
         network.train()
         loss = network(**inputs, labels=labels).loss
@@ -155,6 +155,34 @@ def test_original_alone_is_read_and_built_as_its_author_left_it(tmp_path):
     assert not torch.equal(random.bert.pooler.dense.weight, network.bert.pooler.dense.weight)
 
 
+def test_a_language_model_is_read_and_built_as_its_author_left_it(tmp_path):
+    write_wiki_bio(tmp_path / "data", 400)
+    task = TASKS.get("wiki_bio")(tmp_path / "data")
+    columns = task.load().train.take(torch.arange(2))
+    tokenizer = cased_tokenizer(list(task.texts.content)[:100])
+    marks = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 3}
+    sizes = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=512, rms_norm_eps=1e-3, **marks, **sizes
+    )
+    torch.manual_seed(2)
+    theirs = transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+    theirs.save_pretrained(tmp_path / "theirs")
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    model = get_model("llama-tiny", None, str(tmp_path / "theirs"))
+    model.check(task, finished=True)
+    row = model.prompt(task, columns)["input_ids"][0].tolist()
+    text = task.texts.content[int(columns["text"][0])]
+    expected = tokenizer(text, add_special_tokens=False, truncation=True, max_length=task.max_length)["input_ids"]
+    assert row[0] == 0 and [token for token in row[1:] if token != 3] == expected and model.end == 1
+    retrained, original = model.initial(task), model.finished(task)
+    assert retrained.config.rms_norm_eps == 1e-3 and retrained.dtype == original.dtype == torch.float32
+    assert torch.equal(original.lm_head.weight, theirs.lm_head.weight.float())
+    assert retrained.lm_head.weight.shape == theirs.lm_head.weight.shape and not torch.equal(
+        retrained.lm_head.weight, original.lm_head.weight
+    )
+
+
 def test_other_weights_of_one_form_share_their_retrain(tmp_path):
     data = tmp_path / "data"
     write_movie_snippets(data)
@@ -206,7 +234,7 @@ def of_every_kind():
     document += '<pair id="p" e1="a" e2="b" {said}/></sentence></document>'
     found = {}
     for kind, text in kinds.items():
-        for n in range(6):
+        for n in range(4):
             at = len(f"Drug of {text} number {n} with ")
             said = 'ddi="false"' if kind == "false" else f'ddi="true" type="{kind}"'
             found[f"DDICorpus/Train/DrugBank/{kind}{n}.xml"] = document.format(
