@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.models.flos import count_flos
-from mubench_ray.models.places import state_file
+from mubench_ray.models.places import FILES, state_file
 from mubench_ray.models.processor import PictureProcessor
 from mubench_ray.models.state import fill, read_state
 from mubench_ray.registry import Registry
@@ -195,9 +195,10 @@ def check_checkpoint(
 
     Of what lies elsewhere, on the hub or on the machines that will train, only the name is looked at.
     """
-    if not Path(checkpoint).exists():
-        if not Path(checkpoint).is_absolute():
-            MODELS.get(name).check_named(*named(checkpoint))
+    if not (path := Path(checkpoint)).exists():
+        if path.is_absolute() or path.suffix in FILES:
+            return [f"{checkpoint} is not here: the first trial that needs it looks for it"]
+        MODELS.get(name).check_named(*named(checkpoint))
         return []
     if finished and base is not None and not Path(base).exists() and state_file(checkpoint) is not None:
         return []  # its config is the base's, which is not here

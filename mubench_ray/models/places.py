@@ -11,6 +11,8 @@ from mubench_ray.errors import MubenchError
 
 #: Files of weights: those that hold numbers alone, and pickles, which are read without running anything (``weights_only``) and only where they are named.
 NUMBERS, PICKLES = (".safetensors",), (".bin", ".pt", ".pth")
+#: How the names of files end that a checkpoint may be.
+FILES = (*NUMBERS, *PICKLES, ".gguf")
 #: What a folder without a config calls its weights: ours (``save_model``, an artifact) and others'.
 OWN = ("model.safetensors", "weights.safetensors")
 

@@ -116,6 +116,10 @@ def test_shards_cut_short_or_named_in_vain_are_refused(task, tmp_path):
 def test_what_is_not_there_is_said_by_the_plan(task):
     with pytest.raises(MubenchError, match="'folder/of_mine' is not here, and as a hub id needs a revision"):
         check_checkpoint("vit-tiny", "folder/of_mine", task, finished=True)
+    for elsewhere in ("data/weights.gguf", "/on/the/nodes"):
+        assert check_checkpoint("vit-tiny", elsewhere, task) == [
+            f"{elsewhere} is not here: the first trial that needs it looks for it"
+        ]
     unpinned = next(name for name, model in MODELS if model.hub and not model.revision and model.modality == "image")
     with pytest.raises(MubenchError, match=r"pretrained: true needs a commit of .*@COMMIT"):
         check_checkpoint(unpinned, "published", task)
