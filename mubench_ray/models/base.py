@@ -100,7 +100,12 @@ class Model(ABC, Generic[Served]):
 
     def remarks(self, task: Served, finished: bool = False) -> list[str]:
         """What a plan says of a checkpoint on this machine: where the task does something else than its author did."""
-        return []
+        file = self.original.weights if self.original is not None and finished else self.weights
+        if file is None:
+            return []
+        return [
+            f"{file} is weights alone: its network is built and reads as {self.name} does here, and its classes are taken in {task.name}'s order"
+        ]
 
     def save(self, network: nn.Module, task: Served, folder: Path) -> None:
         """Write a network of this model's, trained on a task that is loaded, so that ``original: FOLDER`` takes it: ``model.safetensors``, and all that it

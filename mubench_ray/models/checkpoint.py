@@ -129,7 +129,9 @@ class TransformersModel(Model[Served]):
 
     def remarks(self, task: Served, finished: bool = False) -> list[str]:
         """What the order of its classes needed."""
-        if self.source is None or not Path(self.source).is_dir() or (self.original is not None and finished):
+        if self.source is None or (self.original is not None and finished):
+            return super().remarks(task, finished)
+        if not Path(self.source).is_dir():
             return []
         labels = self._labels(task, *self._looked(task))
         said = f"{labels.refused}: a new head is drawn" if labels.refused else labels.said
@@ -435,7 +437,7 @@ class TransformersImageModel(TransformersModel[ImageClassification], ImageModel)
     def remarks(self, task: ImageClassification, finished: bool = False) -> list[str]:
         """Also what is done to the task's pictures."""
         said = super().remarks(task, finished)
-        if self.source is None:
+        if self.source is None or not Path(self.source).is_dir():
             return said
         return [*said, *unlike_pictures(self, self.processor, task.name, task.size)]
 

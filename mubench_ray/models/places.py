@@ -37,8 +37,8 @@ def state_file(source: str) -> Path | None:
     path = Path(source)
     if path.is_file():
         return path if path.suffix in (*NUMBERS, *PICKLES) else None
-    if not path.is_dir() or (path / "config.json").is_file() or (path / "model_index.json").is_file():
-        return None
+    if not path.is_dir() or (path / "config.json").is_file() or any(path.glob("*/config.json")):
+        return None  # diffusers' pipelines have a config for each part
     if found := next((path / name for name in OWN if (path / name).is_file()), None):
         return found
     if (path / "adapter_config.json").is_file():

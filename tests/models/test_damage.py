@@ -169,7 +169,7 @@ def test_a_state_dict_of_any_network_is_an_original(task, tmp_path, name, how):
         network = network.half().float()
     path = tmp_path / f"mine.{'safetensors' if how == 'safetensors' else 'pth'}"
     WEIGHTS[how](network.state_dict(), path)
-    check_checkpoint(name, str(path), task, finished=True)
+    assert "is weights alone" in check_checkpoint(name, str(path), task, finished=True)[0]
     model = get_model(name, None, str(path))
     same(model.finished(task).state_dict(), network.state_dict())
     assert not all(torch.equal(a, b) for a, b in zip(model.initial(task).parameters(), network.parameters()))
