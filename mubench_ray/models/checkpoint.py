@@ -16,7 +16,7 @@ from mubench_ray.errors import MubenchError
 from mubench_ray.models.base import ImageModel, Model, Served
 from mubench_ray.models.labels import Labels, compare, output_layer, reorder
 from mubench_ray.models.places import adapter_of, located, quiet, reason_of, state_file
-from mubench_ray.models.processor import picture_processor, spoken
+from mubench_ray.models.processor import picture_processor, refuse_pictures, unlike_pictures
 from mubench_ray.models.state import SPARE, fill, first, read_state
 from mubench_ray.tasks.base import Classification, ImageClassification, Task
 
@@ -440,32 +440,3 @@ class TransformersImageModel(TransformersModel[ImageClassification], ImageModel)
         if self.source is None or not Path(self.source).is_dir():
             return said
         return [*said, *unlike_pictures(self, self.processor, task.name, task.size)]
-
-
-def refuse_pictures(model: Any, processor: Any, channels: int, size: int, only: int | None) -> None:
-    """Raise MubenchError where a processor does not give the channels, or the one size, that a checkpoint's network reads of pictures of a task."""
-    if channels not in (1, model.channels):
-        raise MubenchError(
-            f"model {model.name}: {model.source!r} reads {model.channels} channels, and the task's pictures have {channels}."
-        )
-    if processor is None:
-        return
-    if processor.channels not in (None, model.channels):
-        raise MubenchError(
-            f"model {model.name}: {model.source!r}: its preprocessor_config.json normalises {processor.channels} channels, its network reads {model.channels}."
-        )
-    gives = processor.gives or (size, size)
-    if only is not None and gives != (only, only):
-        raise MubenchError(
-            f"model {model.name}: {model.source!r}: its preprocessor_config.json gives pictures of {spoken(gives)}, its network (config.json) reads {only} px."
-        )
-
-
-def unlike_pictures(model: Any, processor: Any, task: str, size: int, what: str = "pictures") -> list[str]:
-    """What a plan says of a task's pictures and a checkpoint's processor."""
-    if processor is None:
-        return [
-            f"{model.source}: no preprocessor_config.json: {what} are normalised with {task}'s mean and deviation, "
-            + (f"at {model.image_size} px" if model.image_size else f"at {size} px")
-        ]
-    return processor.unlike(task, size, what)

@@ -154,6 +154,37 @@ def picture_processor(source: str, revision: str | None) -> PictureProcessor | N
     )
 
 
+def refuse_pictures(model: Any, processor: PictureProcessor | None, channels: int, size: int, only: int | None) -> None:
+    """Raise MubenchError where a processor does not give the channels, or the one size, that a checkpoint's network reads of pictures of a task."""
+    if channels not in (1, model.channels):
+        raise MubenchError(
+            f"model {model.name}: {model.source!r} reads {model.channels} channels, and the task's pictures have {channels}."
+        )
+    if processor is None:
+        return
+    if processor.channels not in (None, model.channels):
+        raise MubenchError(
+            f"model {model.name}: {model.source!r}: its preprocessor_config.json normalises {processor.channels} channels, its network reads {model.channels}."
+        )
+    gives = processor.gives or (size, size)
+    if only is not None and gives != (only, only):
+        raise MubenchError(
+            f"model {model.name}: {model.source!r}: its preprocessor_config.json gives pictures of {spoken(gives)}, its network (config.json) reads {only} px."
+        )
+
+
+def unlike_pictures(
+    model: Any, processor: PictureProcessor | None, task: str, size: int, what: str = "pictures"
+) -> list[str]:
+    """What a plan says of a task's pictures and a checkpoint's processor."""
+    if processor is None:
+        return [
+            f"{model.source}: no preprocessor_config.json: {what} are normalised with {task}'s mean and deviation, "
+            + (f"at {model.image_size} px" if model.image_size else f"at {size} px")
+        ]
+    return processor.unlike(task, size, what)
+
+
 def sound_processor(source: str, revision: str | None) -> SoundProcessor | None:
     """The feature extractor beside a checkpoint, or None where there is none. Raises MubenchError where it cannot be read or is of an unknown kind."""
     import transformers

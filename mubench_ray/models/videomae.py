@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.models.base import register
-from mubench_ray.models.checkpoint import TransformersModel, refuse_pictures, unlike_pictures
-from mubench_ray.models.processor import PictureProcessor, picture_processor
+from mubench_ray.models.checkpoint import TransformersModel
+from mubench_ray.models.processor import PictureProcessor, picture_processor, refuse_pictures, unlike_pictures
 from mubench_ray.tasks.base import Columns
 from mubench_ray.tasks.video import VideoClassification
 

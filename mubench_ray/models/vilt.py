@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mubench_ray.models.base import register
-from mubench_ray.models.checkpoint import refuse_pictures, unlike_pictures
-from mubench_ray.models.processor import PictureProcessor, picture_processor
+from mubench_ray.models.processor import PictureProcessor, picture_processor, refuse_pictures, unlike_pictures
 from mubench_ray.models.text import TokenReader, masked
 from mubench_ray.tasks.base import Columns
 from mubench_ray.tasks.image_text import ImagePairClassification
