@@ -9,11 +9,14 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file, save_model
+from typer.testing import CliRunner
 
+from mubench_ray.cli import app
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import MubenchError
 from mubench_ray.models import MODELS, get_model
 from mubench_ray.models.base import check_checkpoint
+from mubench_ray.results.store import Store
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
 from mubench_ray.trainer import UnlearningArguments, UnlearningTrainer
@@ -240,13 +243,13 @@ def test_what_the_trainer_saves_is_an_original(tmp_path):
 
 
 def test_an_exported_artifact_is_an_original(tmp_path):
-    from mubench_ray.results.store import Store
-
     Store(tmp_path / "results").create({"suite": "exported"})
     artifacts = ArtifactStore(tmp_path / "results" / "artifacts")
     recipe = Recipe(task="digits", subset=300, model="resnet-tiny", training=Training(epochs=0.2), seed=1)
     made = get_artifact(recipe, artifacts)
-    folder = export(tmp_path / "results", recipe.id, tmp_path / "exported")
+    folder = tmp_path / "exported"
+    done = CliRunner().invoke(app, ["artifacts", "export", str(tmp_path / "results"), recipe.id, "--to", str(folder)])
+    assert done.exit_code == 0 and f"Written: {folder}" in done.output.replace("\n", "")
     task, _ = load_task("digits", 300, None)
     model = get_model("resnet-tiny", None, str(folder))
     model.check(task, finished=True)
@@ -256,6 +259,26 @@ def test_an_exported_artifact_is_an_original(tmp_path):
         export(tmp_path / "results", recipe.id, tmp_path / "exported")
     with pytest.raises(MubenchError, match="has no artifact 'original-0'; it has original-"):
         export(tmp_path / "results", "original-0", tmp_path / "elsewhere")
+
+
+def test_an_exported_network_that_was_kept_is_an_original(tmp_path):
+    Store(tmp_path / "results").create({"suite": "exported"})
+    suite = {
+        "name": "kept",
+        "tasks": {"name": "digits", "subset": 100},
+        "models": "vit-tiny",
+        "methods": "ft",
+        "ratios": 10,
+    }
+    (trial,) = make_plan(make_suite({**suite, "seeds": 1, "lrs": 1e-3})).trials.values()
+    task, _ = load_task("digits", 100, None)
+    network = seeded(lambda: get_model("vit-tiny").build(task))
+    row = {"trial": trial.model_dump_json()}
+    with pytest.raises(MubenchError, match=r"was not kept: run the suite with keep: all"):
+        export(tmp_path / "results", trial.id, tmp_path / "to", row=row)
+    ArtifactStore(tmp_path / "results" / "artifacts").keep(trial.id, network)
+    export(tmp_path / "results", trial.id, tmp_path / "to", row=row)
+    same(get_model("vit-tiny", None, str(tmp_path / "to")).finished(task).state_dict(), network.state_dict())
 
 
 def test_every_task_that_names_its_classes_names_all_of_them():

@@ -350,7 +350,7 @@ def image_checkpoint(folder, pictures, labels, processor, names):
     torch.manual_seed(0)
     network = transformers.ResNetForImageClassification(config)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    for _ in range(12):
+    for _ in range(20):
         for part in torch.arange(len(labels)).split(100):
             optimizer.zero_grad()
             network(inputs["pixel_values"][part], labels=labels[part]).loss.backward()
