@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ leaderboard = typer.Typer(
     help="Put results folders of several groups together.", no_args_is_help=True, add_completion=False
 )
 app.add_typer(leaderboard, name="leaderboard")
+kept = typer.Typer(help="The networks of a results folder.", no_args_is_help=True, add_completion=False)
+app.add_typer(kept, name="artifacts")
 
 
 def _here(where: str) -> Path:
@@ -336,6 +339,25 @@ def doctor(
 
     if not diagnose(address):
         raise typer.Exit(1)
+
+
+@kept.command()
+def export(
+    folder: ResultsFolder,
+    name: Annotated[
+        str, typer.Argument(metavar="ID", help="An artifact (original-..., retrain-...), or a trial kept by keep: all.")
+    ],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A new folder, which original: takes.")],
+    artifacts: SharedArtifacts = None,
+    plugin: Plugins = [],
+) -> None:
+    """Write a network as a checkpoint: weights, config, tokenizer or processor, classes in the task's order."""
+    _load(plugin)
+    from mubench_ray.console import find_row
+    from mubench_ray.trials.export import export as write
+
+    row = None if re.match(r"(original|retrain|scoring|forget-only|validation-only)-", name) else find_row(folder, name)
+    typer.echo(f"Written: {write(folder, name, to, artifacts, row)}")
 
 
 @leaderboard.command()

@@ -114,6 +114,8 @@ def show_plan(plan: Plan, trials: bool) -> None:
         console.print(styled(("left out", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
     for part in plan.unobservable:
         console.print(styled(("not observed", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
+    for remark in plan.remarks:
+        console.print(styled(("checkpoint", "yellow"), f" {remark}"), soft_wrap=True)
     kept, size = kept_bytes(plan)
     if kept:
         console.print(

@@ -130,7 +130,8 @@ def _model(model: Any) -> dict[str, Any]:
     return {
         "family": model.family, "modality": model.modality, "what": type(model).__doc__,
         "tasks": ", ".join(name for name, task in TASKS if model.refusal(task) is None),
-        "counts": "; ".join(counts), "hub id": model.hub, "revision": model.revision, "citation": model.citation, "version": model.version,
+        "counts": "; ".join(counts), "hub id": model.hub,
+        "revision": model.revision or ("unverified" if model.hub else None), "citation": model.citation, "version": model.version,
     }  # fmt: skip
 
 

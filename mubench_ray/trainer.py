@@ -196,13 +196,11 @@ class UnlearningTrainer:
         return evaluate(model, self._data, self._sets[split])
 
     def save_model(self, output_dir: str | None = None) -> Path:
-        """Write ``model.safetensors``, ``trial.json`` and ``arguments.json``; returns the folder."""
-        from safetensors.torch import save_model
-
+        """Write ``model.safetensors`` and all that the network reads with (of transformers' networks as transformers saves them), ``trial.json`` and
+        ``arguments.json``; returns the folder, which can be an ``original:`` of a suite."""
         model = self._unlearned()
         folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_model(model, str(folder / "model.safetensors"))
+        self._data.model.save(model, self._data.task, folder)
         (folder / "trial.json").write_text(self.trial.model_dump_json(indent=2))
         (folder / "arguments.json").write_text(json.dumps(asdict(self.args), indent=2))
         return folder

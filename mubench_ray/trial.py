@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 #: Versions of what decides an outcome, by what has them: ``method``, ``task``, ``model``, ``checkpoint`` (the model as it reads
-#: ``original_checkpoint``), ``sampler``, and for the loop ``unlearning`` and the kinds of artifact. Only those above 1 stand here; of a plugin's things
-#: also the hash of its file.
+#: ``original_checkpoint``), ``reading`` (what of that decides a retrain: all but its weights), ``sampler``, and for the loop ``unlearning`` and the kinds
+#: of artifact. Only those above 1 stand here; of a plugin's things also the hash of its file.
 Versions = dict[str, int | str]
 
 
@@ -163,7 +163,9 @@ def digest(content: Any, length: int = 16) -> str:
 class Recipe(Frozen):
     """What an artifact is made from: a task, a model, its training and, for a retrain, the forget set left out.
 
-    Without ``training`` it is the checkpoint as it is. ``scoring`` makes it a network that no trial starts from: it scores D for a sampler of forget sets.
+    Without ``training`` it is the checkpoint as it is. With ``original_checkpoint`` it is that (without ``training``), or is built and reads as that does,
+    and training starts from random weights or from ``pretrained``. ``scoring`` makes it a network that no trial starts from: it scores D for a sampler of
+    forget sets.
     """
 
     task: str
@@ -171,6 +173,7 @@ class Recipe(Frozen):
     validation: Literal["test-half"] | None = None
     model: str
     pretrained: str | None = None
+    original_checkpoint: str | None = None
     training: Training | None
     seed: int
     forget: ForgetSet | None = None
@@ -188,6 +191,8 @@ class Recipe(Frozen):
         content = {**self.model_dump(exclude_none=True), "forget": _identity(self.forget)}
         if self.pretrained is not None:
             content["pretrained"] = checkpoint_name(self.pretrained, self.versions.get("model"))
+        if self.original_checkpoint is not None:
+            content["original_checkpoint"] = checkpoint_name(self.original_checkpoint, self.versions.get("checkpoint"))
         if not self.versions:
             del content["versions"]
         if self.training is not None:
@@ -288,11 +293,15 @@ class Trial(Frozen):
     def original(self) -> Recipe:
         """The recipe of the model that unlearning starts from."""
         if self.original_checkpoint is None:
-            return self._recipe(None)
-        entering = {"task": "task", "checkpoint": "model"}
-        versions = {name: self.versions[key] for key, name in entering.items() if key in self.versions}
-        made_elsewhere = {"pretrained": self.original_checkpoint, "training": None, "seed": 0, "versions": versions}
-        return Recipe.model_validate(self._recipe(None).model_dump() | made_elsewhere)
+            return self.trained
+        made_elsewhere = {"original_checkpoint": self.original_checkpoint, "training": None, "seed": 0}
+        versions = {name: self.versions[name] for name in ("task", "model", "checkpoint") if name in self.versions}
+        return Recipe.model_validate(self.trained.model_dump() | made_elsewhere | {"versions": versions})
+
+    @property
+    def trained(self) -> Recipe:
+        """The recipe of a model trained on all of D as its retrain is on D_R: the original, unless that was trained elsewhere."""
+        return self._recipe(None)
 
     @property
     def retrain(self) -> Recipe | None:
@@ -322,6 +331,7 @@ class Trial(Frozen):
             validation=self.validation,
             model=self.model,
             pretrained=self.pretrained,
+            original_checkpoint=self.original_checkpoint if "reading" in self.versions else None,
             training=self.training if self.budget_epochs is None else None,
             seed=self.training_seed if self.budget_epochs is None else 0,
             forget=forget,
@@ -332,7 +342,7 @@ class Trial(Frozen):
 
     def _versions_of(self, kind: str) -> Versions:
         """The versions that decide an artifact."""
-        entering = {"task": "task", "model": "model", kind: "training"}
+        entering = {"task": "task", "model": "model", "reading": "checkpoint", kind: "training"}
         if kind not in ("original", "validation-only"):
             entering["sampler"] = "sampler"
         return {name: self.versions[key] for key, name in entering.items() if key in self.versions}
@@ -439,13 +449,15 @@ def canonical(content: Any) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-#: Before the hash of weights that lie on this machine, in the version of their network.
-WEIGHTS = ":weights-"
+#: Before the hash of weights that lie on this machine, in the version of their network; and before that of all that lies there but weights.
+WEIGHTS, READING = ":weights-", ":reading-"
 
 
 def checkpoint_name(source: str, version: int | str | None) -> str:
     """A checkpoint as an id names it: one on this machine, the hash of which stands in its network's version, by its last part alone, wherever it lies and
-    however its path is spelled; a hub id as it is."""
+    however its path is spelled; one of which only the hash of the rest stands there by that alone; a hub id as it is."""
+    if isinstance(version, str) and READING in version:
+        return ""
     return os.path.basename(os.path.normpath(source)) if isinstance(version, str) and WEIGHTS in version else source
 
 

@@ -20,6 +20,7 @@ SCRIPTS = {
     "benchmarks/scale.py": ("3 --plain 2", "\n3 | "),
     "benchmarks/side_by_side.py": ("--trials 2 --epochs 1 --ways '2 at a time'", "engine, 2 at a time, 1 thread | "),
     "benchmarks/train_overhead.py": ("--trials 1 --anew 0", "2 workers that stay "),
+    "benchmarks/hub_commits.py": ("--list", "| electra-base | google/electra-base-discriminator | unverified |"),
     "benchmarks/claims/letters.py": ("--repetitions 2 --contenders 3 --blocks 5", "| equal normal |"),
     "jobs/run_suite.py": (
         "jobs/quickstart.yaml --dry-run",
@@ -30,6 +31,7 @@ QUICK = (
     "benchmarks/claims/gate.py",
     "benchmarks/claims/intervals.py",
     "benchmarks/claims/letters.py",
+    "benchmarks/hub_commits.py",
     "benchmarks/report_rows.py",
     "jobs/run_suite.py",
 )

@@ -50,6 +50,8 @@ def check_declarations(task: type[Task]) -> Iterator[Finding]:
         faults.append(f"training is {task.training!r}, not a Training")
     if issubclass(task, Classification) and not (isinstance(task.classes, int) and task.classes >= 2):
         faults.append(f"classes is {task.classes!r}, not a number from 2 on")
+    elif issubclass(task, Classification) and (names := task.class_names) and len(set(names)) != task.classes:
+        faults.append(f"class_names are {len(set(names))} names for {task.classes} classes")
     yield all_of("its training, version and classes are ones", faults)
     mean, std = getattr(task, "mean", None), getattr(task, "std", None)
     if mean is not None or std is not None:

@@ -51,6 +51,8 @@ class Plan:
     left_out: list[LeftOut] = field(default_factory=list)
     #: Observations that trials of it cannot be looked at for.
     unobservable: list[LeftOut] = field(default_factory=list)
+    #: What there is to say of checkpoints: where a task does something else with them than their authors did.
+    remarks: list[str] = field(default_factory=list)
 
     @functools.cached_property
     def observations(self) -> tuple[Wanted, ...]:
@@ -147,7 +149,9 @@ class Combination:
             )
         half = 0 if sampler.pool else None
         data = self.task.name, self.task.subset
-        return scoring(*data, model.name, model.checkpoint, training, half, validation=self.task.validation)
+        return scoring(
+            *data, model.name, model.checkpoint, training, half, model.original, validation=self.task.validation
+        )
 
     @functools.cached_property
     def unlearning(self) -> Unlearning:
@@ -245,7 +249,7 @@ def make_plan(suite: Suite) -> Plan:
     Each combination runs with the configurations that the suite gives or, where it searches, with one that stands for the one to be chosen.
     """
     plan = Plan(suite)
-    for combination in combinations(suite, plan.left_out):
+    for combination in combinations(suite, plan.left_out, plan.remarks):
         make = combination.tuned_trial if suite.search else combination.trial
         made = [
             make(forget, seed, training_seed, configuration)
@@ -296,9 +300,13 @@ def unobservable(plan: Plan) -> Iterator[LeftOut]:
             yield LeftOut(f"{task} x {each.name}", number, reason)
 
 
-def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterator[Combination]:
-    """Every combination of the suite that can apply; the others go into ``left_out`` with their reason."""
+def combinations(
+    suite: Suite, left_out: list[LeftOut] | None = None, remarks: list[str] | None = None
+) -> Iterator[Combination]:
+    """Every combination of the suite that can apply; the others go into ``left_out`` with their reason, and what there is to say of checkpoints into
+    ``remarks``."""
     left_out = [] if left_out is None else left_out
+    remarks = [] if remarks is None else remarks
     each = max(1, len(suite.ratios)) * len(suite.forget_seeds) * len(list(seed_pairs(suite)))
 
     def trials(lrs: int) -> int:
@@ -315,7 +323,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
             counts = [len(suite.lrs_of(entry)) for entry in suite.methods]
             left_out.append(LeftOut(f"{task.name} x {model.name}", sum(map(trials, counts)), reason))
             continue
-        check_checkpoints(task, model)
+        remarks += [each for each in check_checkpoints(task, model) if each not in remarks]
         check_contamination(suite, task, model)
         for entry in suite.methods:
             combination = Combination(suite, task, model, entry, entry.configured(), training)
@@ -332,11 +340,14 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
                 yield combination
 
 
-def check_checkpoints(task: TaskEntry, model: ModelEntry) -> None:
-    """Raises MubenchError where a checkpoint on this machine is not what the suite takes it for."""
+def check_checkpoints(task: TaskEntry, model: ModelEntry) -> list[str]:
+    """What there is to say of a model's checkpoints; raises MubenchError where one on this machine is not what the suite takes it for."""
+    said: list[str] = []
     for checkpoint, finished in ((model.checkpoint, False), (model.original, True)):
         if checkpoint is not None:
-            check_checkpoint(model.name, checkpoint, TASKS.get(task.name)(), finished)
+            base = model.checkpoint if finished else None
+            said += check_checkpoint(model.name, checkpoint, TASKS.get(task.name)(), finished, base) or []
+    return said
 
 
 def check_contamination(suite: Suite, task: TaskEntry, model: ModelEntry) -> None:

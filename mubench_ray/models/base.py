@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
+from safetensors.torch import save_model
 from torch import nn
 from torch.nn import functional as F
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.models.flos import count_flos
+from mubench_ray.models.places import FILES, state_file
+from mubench_ray.models.processor import PictureProcessor
+from mubench_ray.models.state import fill, read_state
 from mubench_ray.registry import Registry
 from mubench_ray.tasks.base import Batch, Columns, ImageClassification, Task
 
@@ -39,6 +44,10 @@ class Model(ABC, Generic[Served]):
     defined_in: str | None = None
     #: Device that FLOs are counted on: ``meta`` allocates nothing, but a network that looks at its inputs' values needs a real one.
     counted_on: ClassVar[str] = "meta"
+    #: The file of weights that it is, in its own network; None where there is none.
+    weights: Path | None = None
+    #: Of a model that reads as an original does: that original, which ``finished`` is.
+    original: Model[Served] | None = None
 
     @abstractmethod
     def build(self, task: Served) -> nn.Module:
@@ -46,18 +55,69 @@ class Model(ABC, Generic[Served]):
 
     def initial(self, task: Served) -> nn.Module:
         """The network that training an original or a retrain starts from: ``build``, or published weights for ``pretrained()``."""
-        return self.build(task)
+        return self.build(task) if self.weights is None else self._filled(task, self.weights)
 
     def finished(self, task: Served) -> nn.Module:
-        """The checkpoint of ``pretrained()`` as it is, to be an original; raises MubenchError where it is no whole network for the task."""
-        return self.initial(task)
+        """The checkpoint of ``pretrained()`` as it is, or of ``reading_as()``, to be an original; raises MubenchError where it is no whole network for the
+        task."""
+        return self.original.finished(task) if self.original is not None else self.initial(task)
 
     def pretrained(self, source: str | None = None, revision: str | None = None) -> Model[Served]:
-        """This model starting from a checkpoint: a folder, a hub id, or the published weights; raises MubenchError where it cannot."""
-        raise MubenchError(f"model {self.name} has no pretrained form.")
+        """This model starting from a checkpoint: a folder, a file of weights, a hub id, or the published weights; raises MubenchError where it cannot."""
+        if source is None or (file := state_file(source)) is None:
+            raise MubenchError(
+                f"model {self.name} has no pretrained form{'' if source is None else f', and {source!r} is no file of weights'}."
+            )
+        return self.of_file(file)
+
+    def of_file(self, file: Path) -> Model[Served]:
+        """This model with the weights of a state dict of its own network."""
+        model = copy.copy(self)
+        model.weights = file
+        return model
+
+    def reading_as(self, source: str, revision: str | None, base: Model[Served] | None = None) -> Model[Served]:
+        """This model as an original at ``source`` reads and is built: ``finished`` is that original, and training starts from random weights, or from those
+        of ``base``, a model of ``pretrained()``."""
+        model = copy.copy(base or self)
+        model.original = model.pretrained(source, revision)
+        return model
+
+    def check_named(self, source: str | None, revision: str | None) -> None:
+        """Raise MubenchError where ``pretrained`` would for the names alone, without a look at the network."""
+        self.pretrained(source, revision)
 
     def check(self, task: Served, finished: bool = False) -> None:
         """Raise MubenchError where ``initial`` of a model of ``pretrained()``, or ``finished``, would, as far as files on this machine tell at once."""
+        if self.original is not None and finished:
+            self.original.check(task, finished)
+        elif self.weights is not None:
+            try:
+                with torch.device("meta"):
+                    fill(self.build(task), read_state(self.weights, headers=True), self._where(self.weights))
+            except MubenchError:
+                self._filled(task, self.weights)  # which may know older names
+
+    def remarks(self, task: Served, finished: bool = False) -> list[str]:
+        """What a plan says of a checkpoint on this machine: where the task does something else than its author did."""
+        file = self.original.weights if self.original is not None and finished else self.weights
+        if file is None:
+            return []
+        return [
+            f"{file} is weights alone: its network is built and reads as {self.name} does here, and its classes are taken in {task.name}'s order"
+        ]
+
+    def save(self, network: nn.Module, task: Served, folder: Path) -> None:
+        """Write a network of this model's, trained on a task that is loaded, so that ``original: FOLDER`` takes it: ``model.safetensors``, and all that it
+        reads with."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(network, str(folder / "model.safetensors"))
+
+    def _filled(self, task: Served, file: Path) -> nn.Module:
+        return fill(self.build(task), read_state(file), self._where(file))
+
+    def _where(self, file: Path) -> str:
+        return f"model {self.name}: {str(file)!r}"
 
     def version_for(self, task: type[Task], from_checkpoint: bool) -> int:
         """The version that decides an outcome on a task, from a checkpoint or from random weights; the same on every machine."""
@@ -85,9 +145,16 @@ class ImageModel(Model[ImageClassification]):
     #: Channels that the network reads, or None for the task's own; grey pictures are repeated.
     channels: int | None = None
 
+    #: What a checkpoint's own processor does; None: the size above, and the task's mean and standard deviation.
+    processor: PictureProcessor | None = None
+
     def encode(self, task: ImageClassification, columns: Columns) -> Columns:
         """``pixel_values``, float32 (B, C, H, W)."""
         image = columns["image"]
+        if self.processor is not None:
+            if self.channels and image.shape[1] != self.channels:
+                image = image.expand(-1, self.channels, -1, -1)
+            return {"pixel_values": self.processor(image)}
         mean = torch.tensor(task.mean, device=image.device).view(1, -1, 1, 1) * 255
         std = torch.tensor(task.std, device=image.device).view(1, -1, 1, 1) * 255
         pixels = (image.float() - mean) / std
@@ -108,22 +175,42 @@ def register(name: str, model: Model, *aliases: str) -> Model:
     return model
 
 
-def get_model(name: str, pretrained: str | None = None) -> Model:
-    """The registered model; with ``pretrained`` starting from a checkpoint: ``published``, a folder, or ``id@revision`` of the hub."""
+def get_model(name: str, pretrained: str | None = None, original: str | None = None) -> Model:
+    """The registered model; with ``pretrained`` starting from a checkpoint: ``published``, a folder or file, or ``id@revision`` of the hub; with ``original``
+    (the same, but for ``published``) reading as that one does, whose network ``finished`` is."""
     model = MODELS.get(name)
-    if pretrained is None:
-        return model
-    source, _, revision = pretrained.partition("@")
-    return model.pretrained(None if source == "published" else source, revision or None)
+    base = None if pretrained is None else model.pretrained(*named(pretrained))
+    if original is None:
+        return base or model
+    source, revision = named(original)
+    return model.reading_as(str(source), revision, base)
 
 
-def check_checkpoint(name: str, checkpoint: str, task: Task, finished: bool = False) -> None:
-    """Raise MubenchError where a model cannot start from a checkpoint that lies here (with ``finished``: be it, as an original).
+def named(checkpoint: str) -> tuple[str | None, str | None]:
+    """(source, revision) of a checkpoint as a suite names it; the source of ``published`` is None."""
+    source, _, revision = checkpoint.partition("@")
+    return None if source == "published" else source, revision or None
 
-    What lies elsewhere, on the hub or on the machines that will train, is not looked for.
+
+def check_checkpoint(
+    name: str, checkpoint: str, task: Task, finished: bool = False, base: str | None = None
+) -> list[str]:
+    """Raise MubenchError where a model cannot start from a checkpoint that lies here (with ``finished``: be it, as an original beside a ``base``); else what
+    there is to say of it.
+
+    Of what lies elsewhere, on the hub or on the machines that will train, only the name is looked at.
     """
-    if Path(checkpoint).exists():
-        get_model(name, checkpoint).check(task, finished)
+    if not (path := Path(checkpoint)).exists():
+        if path.is_absolute() or path.suffix in FILES:
+            return [f"{checkpoint} is not here: the first trial that needs it looks for it"]
+        MODELS.get(name).check_named(*named(checkpoint))
+        return []
+    if finished and base is not None and not Path(base).exists() and state_file(checkpoint) is not None:
+        return []  # its config is the base's, which is not here
+    lies_here = base if base is not None and Path(base).exists() else None
+    model = get_model(name, lies_here, checkpoint) if finished else get_model(name, checkpoint)
+    model.check(task, finished)
+    return model.remarks(task, finished)
 
 
 def parameters(task: Task, model: Model) -> int:

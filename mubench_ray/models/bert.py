@@ -44,9 +44,23 @@ register(
 register(
     "biobert",
     Bert(
-        768, 12, 12, 28996, hub="dmis-lab/biobert-v1.1", citation="Lee et al. 2020, doi:10.1093/bioinformatics/btz682"
+        768,
+        12,
+        12,
+        28996,
+        hub="dmis-lab/biobert-v1.1",
+        revision="551ca18efd7f052c8dfa0b01c94c2a8e68bc5488",
+        citation="Lee et al. 2020, doi:10.1093/bioinformatics/btz682",
     ),
 )
 PUBMEDBERT = "Gu et al. 2021, arXiv 2007.15779"
-register("pubmedbert-abstract", Bert(768, 12, 12, hub=PUBMED, citation=PUBMEDBERT))
-register("pubmedbert-fulltext", Bert(768, 12, 12, hub=f"{PUBMED}-fulltext", citation=PUBMEDBERT))
+register(
+    "pubmedbert-abstract",
+    Bert(768, 12, 12, hub=PUBMED, revision="d673b8835373c6fa116d6d8006b33d48734e305d", citation=PUBMEDBERT),
+)
+register(
+    "pubmedbert-fulltext",
+    Bert(
+        768, 12, 12, hub=f"{PUBMED}-fulltext", revision="e1354b7a3a09615f6aba48dfad4b7a613eef7062", citation=PUBMEDBERT
+    ),
+)

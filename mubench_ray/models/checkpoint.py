@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +14,11 @@ from torch import nn
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.models.base import ImageModel, Model, Served
-from mubench_ray.tasks.base import ImageClassification, Task
+from mubench_ray.models.labels import Labels, compare, output_layer, reorder
+from mubench_ray.models.places import adapter_of, located, quiet, reason_of, state_file
+from mubench_ray.models.processor import picture_processor, refuse_pictures, unlike_pictures
+from mubench_ray.models.state import SPARE, fill, first, read_state
+from mubench_ray.tasks.base import Classification, ImageClassification, Task
 
 
 class TransformersModel(Model[Served]):
@@ -22,8 +26,9 @@ class TransformersModel(Model[Served]):
 
     A subclass names the class with its head and says the config for a task. ``pretrained`` gives the same model with a
     checkpoint: its config replaces ours, its weights are what ``initial`` returns, ``build`` stays random.
-    Weights are read from safetensors or GGUF only, and code from a checkpoint is never run. They are float32 here whatever the checkpoint was
-    saved in. A checkpoint of another ``model_type``, or one that does not hold the whole network but its head, is refused.
+    Weights are read from safetensors or GGUF, from a pickle only where that file is named (with ``weights_only``), and code from a checkpoint is never run.
+    They are float32 here whatever the checkpoint was saved in. A checkpoint of another ``model_type``, or one that does not hold the whole network but its
+    head, is refused. Classes that it numbers in another order than the task are put into the task's.
     """
 
     #: Name of the class in transformers, and of its config.
@@ -36,6 +41,9 @@ class TransformersModel(Model[Served]):
     source: str | None = None
     #: The checkpoint's own config, as its author left it.
     declared: Any = None
+    #: Whether it is an original's form alone, and the model whose weights training then starts from, None for random ones.
+    form: bool = False
+    base: Model | None = None
 
     @abstractmethod
     def settings(self, task: Served) -> dict[str, Any]:
@@ -48,10 +56,14 @@ class TransformersModel(Model[Served]):
         classes = getattr(task, "classes", None)
         given = {**self.always, **({} if classes is None else {"num_labels": classes})}
         if self.source is None:
-            return getattr(transformers, self.config_class)(**self.settings(task), **given)
-        config = copy.deepcopy(self.declared)
-        for name, value in {**given, "dtype": torch.float32}.items():
-            setattr(config, name, value)
+            config = getattr(transformers, self.config_class)(**self.settings(task), **given)
+        else:
+            config = copy.deepcopy(self.declared)
+            for name, value in {**given, "dtype": torch.float32}.items():
+                setattr(config, name, value)
+        if isinstance(task, Classification) and len(task.class_names) == classes:
+            config.id2label = dict(enumerate(task.class_names))
+            config.label2id = {name: number for number, name in config.id2label.items()}
         return config
 
     def network_class(self) -> Any:
@@ -69,38 +81,108 @@ class TransformersModel(Model[Served]):
 
         Raises MubenchError where the checkpoint does not hold the rest of the network, or holds more of it.
         """
-        return self.build(task) if self.source is None else self._weights(task)[0]
+        if self.form:
+            return self.build(task) if self.base is None else self._begun(task, self.base)
+        if self.source is None:
+            return super().initial(task)
+        return self._started(task)
 
     def finished(self, task: Served) -> nn.Module:
-        """The checkpoint as it is; raises MubenchError where it has no head for the task, or one for another number of classes."""
+        """The checkpoint as it is; raises MubenchError where it has no head for the task, or one for another number of classes or other classes."""
+        if self.original is not None or (self.source is None and self.weights is not None):
+            return super().finished(task)
         network, info = self._weights(task)
         self._check_finished(task, info)
-        return network
+        self._refuse_labels(labels := self._labels(task, network, info))
+        return self._in_order(network, task, labels)
+
+    def _started(self, task: Served, config: Any = None) -> nn.Module:
+        """The checkpoint's weights as training starts from them, perhaps in the network of another ``config``."""
+        network, info = self._weights(task, config=config)
+        labels = self._labels(task, network, info)
+        if labels.refused:
+            layer, new = (output_layer(each, task.classes) for each in (network, self.build(task)))  # pyright: ignore[reportAttributeAccessIssue]
+            layer.load_state_dict(new.state_dict())
+        return self._in_order(network, task, labels)
+
+    def _begun(self, task: Served, base: Model) -> nn.Module:
+        """The weights of a base in this network."""
+        if isinstance(base, TransformersModel) and base.source is not None:
+            return base._started(task, self.config(task))
+        if base.weights is None:
+            raise MubenchError(f"model {self.name} has no checkpoint: take its ``pretrained()``.")
+        return fill(self.build(task), read_state(base.weights), self._where(base.weights))
 
     def check(self, task: Served, finished: bool = False) -> None:
         """Raise MubenchError where ``initial``, or ``finished``, would refuse a folder; of its weights only the headers are read."""
-        if self.source is not None and Path(self.source).is_dir():
-            with torch.random.fork_rng(devices=[]), quiet():
-                info = self._weights(task, device_map="meta")[1]
+        if self.source is None or (self.original is not None and finished):
+            return super().check(task, finished)
+        if Path(self.source).is_dir():
+            network, info = self._looked(task)
+            labels = self._labels(task, network, info)
             if finished:
                 self._check_finished(task, info)
+                self._refuse_labels(labels)
+                if isinstance(self.base, TransformersModel):
+                    self.base.check(task)
+        return None
+
+    def remarks(self, task: Served, finished: bool = False) -> list[str]:
+        """What the order of its classes needed."""
+        if self.source is None or (self.original is not None and finished):
+            return super().remarks(task, finished)
+        if not Path(self.source).is_dir():
+            return []
+        labels = self._labels(task, *self._looked(task))
+        said = f"{labels.refused}: a new head is drawn" if labels.refused else labels.said
+        return [f"{self.source}: {said}"] if said else []
+
+    def _looked(self, task: Served) -> tuple[Any, dict[str, Any]]:
+        """What ``_weights`` would give, without memory."""
+        with torch.random.fork_rng(devices=[]), quiet():
+            return self._weights(task, device_map="meta")
 
     def version_for(self, task: type[Task], from_checkpoint: bool) -> int:
-        """From a checkpoint one more than from random weights.
+        """From a checkpoint more than from random weights.
 
-        What moved (float32, refused tokenizers and tensors) moved for some checkpoints only, but which they are cannot be known of a hub id without
-        downloading it, and an id must be the same on every machine.
+        What moved (float32, refused tokenizers and tensors; of classifiers then the order of classes and the processor) moved for some checkpoints only, but
+        which they are cannot be known of a hub id without downloading it, and an id must be the same on every machine.
         """
-        return self.version + from_checkpoint
+        return self.version + from_checkpoint * (2 if "classification" in self.kinds else 1)
 
-    def _weights(self, task: Served, **options: Any) -> tuple[Any, dict[str, Any]]:
+    def _weights(self, task: Served, config: Any = None, **options: Any) -> tuple[Any, dict[str, Any]]:
         """The checkpoint's network for a task, of the class that ``architecture`` names, with a new head where the classes differ; and what of the head
         the checkpoint does not hold."""
-        given = {"dtype": torch.float32, "use_safetensors": True, "ignore_mismatched_sizes": True, **options}
-        given.setdefault("config", self.config(task))
+        # Older repositories of the hub hold pickles alone: those whose commit is written here are read, by transformers with weights_only.
+        safe = None if self.source == self.hub and self.weights is None else True
+        given = {"dtype": torch.float32, "use_safetensors": safe, "ignore_mismatched_sizes": True, **options}
+        given["config"] = config or self.config(task)
         network, info = self._published(self.network_class(), **given, output_loading_info=True)
         self._check_whole(network, info)
         return network, info
+
+    def _labels(self, task: Served, network: Any, info: dict[str, Any]) -> Labels:
+        """How its classes are the task's; nothing of a network whose output layer the checkpoint does not hold."""
+        if not isinstance(task, Classification) or not hasattr(network, "classifier"):
+            return Labels()
+        weight = output_layer(network, task.classes).weight
+        own = next(name for name, parameter in network.named_parameters() if parameter is weight)
+        if own in [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]:
+            return Labels()
+        return compare(getattr(self.declared, "id2label", None), task)
+
+    def _in_order(self, network: Any, task: Served, labels: Labels) -> nn.Module:
+        """The network with its classes in the task's order."""
+        if labels.order is not None and isinstance(task, Classification):
+            reorder(output_layer(network, task.classes), labels.order)
+        return network
+
+    def _refuse_labels(self, labels: Labels) -> None:
+        if labels.refused:
+            raise MubenchError(
+                f"model {self.name}: {self.source!r} is no network trained on this task: its {labels.refused}. Correct id2label of its config.json, or name "
+                "a checkpoint of the same classes."
+            )
 
     def _check_whole(self, network: Any, info: dict[str, Any]) -> None:
         """Raise MubenchError where tensors outside the head are not in the checkpoint, have another shape there, or have no place in the network."""
@@ -118,7 +200,7 @@ class TransformersModel(Model[Served]):
             ],
         }
         outside = {what: [name for name in names if not name.startswith(self.head)] for what, names in faults.items()}
-        said = [f"{what} {len(names)} ({_first(names)})" for what, names in outside.items() if names]
+        said = [f"{what} {len(names)} ({first(names)})" for what, names in outside.items() if names]
         if said:
             raise MubenchError(
                 f"model {self.name}: {self.source!r} does not hold the whole {self.family} network of its config: of the tensors outside the head "
@@ -128,35 +210,85 @@ class TransformersModel(Model[Served]):
     def _check_finished(self, task: Served, info: dict[str, Any]) -> None:
         missing, reshaped = absent(info)
         if lacking := [*missing, *reshaped]:
+            labels = (
+                compare(getattr(self.declared, "id2label", None), task)
+                if isinstance(task, Classification)
+                else Labels()
+            )
+            told = f" Its {labels.refused}." if reshaped and labels.refused else ""
             raise MubenchError(
                 f"model {self.name}: {self.source!r} is no network trained on {task.name}: it lacks {lacking[0]}, "
-                f"or has it in another shape ({len(lacking)} such tensors)."
+                f"or has it in another shape ({len(lacking)} such tensors).{told}"
             )
 
-    def pretrained(self, source: str | None = None, revision: str | None = None) -> TransformersModel[Served]:
-        """This model from a folder, a GGUF file, a hub id at a revision, or its own published weights.
+    def check_named(self, source: str | None, revision: str | None) -> None:
+        """Raise MubenchError where there are no published weights, or a hub id has no revision."""
+        self._resolved(source, revision)
 
-        Raises MubenchError where a hub id has no pinned revision or the checkpoint cannot be read.
-        """
-        source = source or self.hub
+    def _resolved(self, source: str | None, revision: str | None) -> tuple[str, str | None]:
+        """Source and revision of a checkpoint, the published ones where none is named."""
+        published, source = source is None, source or self.hub
         if source is None:
             raise MubenchError(f"model {self.name} has no published weights; name a folder or a hub id.")
         revision = revision or (self.revision if source == self.hub else None)
         if revision is None and not Path(source).exists():
+            if published:
+                raise MubenchError(
+                    f"model {self.name}: pretrained: true needs a commit of {source!r}, and none is verified here. Write pretrained: {source}@COMMIT, with "
+                    f"one of https://huggingface.co/{source}/commits/main, or a folder with its files."
+                )
             raise MubenchError(
                 f"model {self.name}: {source!r} is not here, and as a hub id needs a revision (id@commit), so that everyone loads the same weights."
             )
+        return source, revision
+
+    def pretrained(self, source: str | None = None, revision: str | None = None) -> Model[Served]:
+        """This model from a folder, a GGUF file, a file of weights, a hub id at a revision, or its own published weights.
+
+        Raises MubenchError where a hub id has no pinned revision or the checkpoint cannot be read.
+        """
+        source, revision = self._resolved(source, revision)
+        file = state_file(source)
+        if file is not None and not (file.parent / "config.json").is_file():
+            return self.of_file(file)
         model = copy.copy(self)
-        model.source, model.revision = source, revision
+        model.weights = file
+        model.source, model.revision = (source, revision) if file is None else (str(file.parent), None)
         model._declare()
         model.adopt()
         return model
 
+    def of_file(self, file: Path) -> TransformersModel[Served]:
+        """This model, with the config that it has, with the weights of a state dict."""
+        model = copy.copy(self)
+        model.weights, model.form = file, False
+        return model
+
+    def reading_as(self, source: str, revision: str | None, base: Model[Served] | None = None) -> Model[Served]:
+        """As of every model; the network and all that it reads are the original's. A file of weights alone has this model's form, or that of the base."""
+        original = self.pretrained(source, revision)
+        if not isinstance(original, TransformersModel) or original.source is None:
+            model = copy.copy(base or self)
+            assert isinstance(model, TransformersModel) and original.weights is not None
+            model.original = model.of_file(original.weights)
+            return model
+        original.form, original.base = True, base
+        return original
+
     def _declare(self) -> None:
-        """Read the checkpoint's config; raises MubenchError where it is of another architecture or its weights are quantised."""
+        """Read the checkpoint's config; raises MubenchError where it is of another architecture, its weights are quantised or an adapter's, or it needs
+        code of its own."""
         import transformers
 
+        assert self.source is not None
+        folder = Path(self.source)
+        if folder.is_dir() and (folder / "adapter_config.json").is_file():
+            raise MubenchError(f"model {self.name}: {adapter_of(folder)}")
+        if folder.is_dir():
+            self._refuse_code(_mapped(folder / "config.json"))
+            self._refuse_code(_mapped(folder / "tokenizer_config.json"))
         self.declared = self._published(transformers.AutoConfig)
+        self._refuse_code(getattr(self.declared, "auto_map", None))
         own, theirs = getattr(transformers, self.config_class).model_type, self.declared.model_type
         if own != theirs:
             raise MubenchError(
@@ -169,6 +301,53 @@ class TransformersModel(Model[Served]):
                 f"model {self.name}: {self.source!r} is quantised ({how}), which cannot be trained in float32. Name the weights that it was made from."
             )
 
+    def _filled(self, task: Served, file: Path) -> nn.Module:
+        """A state dict in this network; of one with names of an older transformers, as transformers reads it."""
+        state = read_state(file)
+        try:
+            return fill(self.build(task), state, self._where(file))
+        except MubenchError as refused:
+            given = {"config": self.config(task), "state_dict": state, "dtype": torch.float32}
+            with torch.random.fork_rng(devices=[]), quiet():
+                network, info = self.network_class().from_pretrained(
+                    None, **given, ignore_mismatched_sizes=True, output_loading_info=True
+                )
+            if any(absent(info)) or meant(info["unexpected_keys"]):
+                raise refused
+            return fill(self.build(task), network.state_dict(), self._where(file))
+
+    def save(self, network: nn.Module, task: Served, folder: Path) -> None:
+        """As transformers saves it: config, with the names of the task's classes, weights, and the processor that it came with. What a method made of
+        several networks is weights alone."""
+        import transformers
+
+        if not isinstance(network, transformers.PreTrainedModel):
+            super().save(network, task, folder)
+            return
+        with quiet():
+            network.save_pretrained(folder)
+        if self.source is not None and (Path(self.source) / "preprocessor_config.json").is_file():
+            (folder / "preprocessor_config.json").write_bytes(
+                (Path(self.source) / "preprocessor_config.json").read_bytes()
+            )
+
+    def _refuse_code(self, auto_map: Any) -> None:
+        if auto_map:
+            code = ", ".join(
+                sorted(
+                    {
+                        str(name)
+                        for each in auto_map.values()
+                        for name in (each if isinstance(each, list) else [each])
+                        if name
+                    }
+                )
+            )
+            raise MubenchError(
+                f"model {self.name}: {self.source!r} brings code of its own (auto_map: {code}), which is never run here. Name a checkpoint of a network that "
+                "transformers itself has, or register the network as a plugin and give its weights as a file."
+            )
+
     def adopt(self) -> None:
         """Take over what encoding must know of the checkpoint; called once its source and ``declared`` are set."""
 
@@ -178,6 +357,13 @@ class TransformersModel(Model[Served]):
         place = located(self.source, self.revision)
         if "gguf_file" in place:
             options.pop("use_safetensors", None)
+        if self.weights is not None and hasattr(loader, "_from_config"):
+            # The tensors of a file that is named, put into the network as transformers does it (older names, a base model's, ...).
+            options.pop("use_safetensors", None)
+            options.pop("device_map", None)
+            place = {"pretrained_model_name_or_path": None, "state_dict": read_state(self.weights)}
+        elif hasattr(loader, "_from_config"):
+            self._refuse_pickles()
         try:
             return loader.from_pretrained(**place, trust_remote_code=False, **options)
         except (MemoryError, torch.OutOfMemoryError):
@@ -188,16 +374,30 @@ class TransformersModel(Model[Served]):
                 f"model {self.name}: {self.source!r}{at} cannot be loaded from safetensors or GGUF: {reason_of(error)}"
             ) from error
 
+    def _refuse_pickles(self) -> None:
+        """Raise MubenchError for a folder whose weights are a pickle alone."""
+        folder = Path(self.source or "")
+        if not folder.is_dir() or any(folder.glob("*.safetensors*")):
+            return
+        pickles = sorted(path.name for path in folder.glob("*.bin") if path.name.startswith("pytorch_model"))
+        if pickles:
+            mend = (
+                f"Name that file ({folder / pickles[0]}): it is read with weights_only, and nothing in it is run."
+                if len(pickles) == 1
+                else "Save it with transformers (save_pretrained), which writes safetensors."
+            )
+            raise MubenchError(
+                f"model {self.name}: {self.source!r} cannot be loaded from safetensors or GGUF: its weights are pickles ({first(pickles)}). {mend}"
+            )
 
-#: How the names of tensors end that are computed anew or that no pass here reads: their absence and presence say nothing.
-SPARE = (
-    "position_ids",
-    "inv_freq",
-    "relative_position_index",
-    "num_batches_tracked",
-    "mask_token",
-    "masked_spec_embed",
-)
+
+def _mapped(path: Path) -> Any:
+    """``auto_map`` of a JSON file; None where it has none or cannot be read, which its own reader says."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content.get("auto_map") if isinstance(content, dict) else None
 
 
 def meant(names: Iterable[str]) -> list[str]:
@@ -210,52 +410,33 @@ def absent(info: dict[str, Any]) -> tuple[list[str], list[str]]:
     return meant(info["missing_keys"]), meant(name for name, *_ in info["mismatched_keys"])
 
 
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' own report of what it loaded."""
-    from transformers import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def reason_of(error: BaseException) -> str:
-    """What an exception of a library says, as one line of at most 400 characters, with its name where it says little."""
-    text = " ".join(str(error).split())
-    named = (
-        text if isinstance(error, (OSError, ValueError, ImportError)) and text else f"{type(error).__name__}: {text}"
-    )
-    return named if len(named) <= 400 else f"{named[:397]}..."
-
-
-def located(source: str, revision: str | None) -> dict[str, Any]:
-    """A checkpoint as arguments of ``from_pretrained``: a folder, a GGUF file (tensors and numbers, no code), or a hub id at a revision."""
-    path = Path(source)
-    if path.suffix == ".gguf":
-        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    return {"pretrained_model_name_or_path": source, "revision": None if path.is_dir() else revision}
-
-
 class TransformersImageModel(TransformersModel[ImageClassification], ImageModel):
-    """An image network of transformers; checkpoints say their own image size and read three channels."""
+    """An image network of transformers; checkpoints say their own image size and processor, and read three channels."""
+
+    #: Whether it takes pictures of its config's size alone.
+    one_size: ClassVar[bool] = False
 
     def input_channels(self, task: ImageClassification) -> int:
         """Channels that the network reads."""
         return self.channels or task.channels
 
     def adopt(self) -> None:
-        """Resize to the checkpoint's image size and repeat grey pictures to its channels."""
+        """Take the checkpoint's processor, its image size and channels; grey pictures are repeated."""
         self.channels = getattr(self.declared, "num_channels", 3)
         size = getattr(self.declared, "image_size", None)
         self.image_size = size if isinstance(size, int) else self.image_size
+        assert self.source is not None
+        self.processor = picture_processor(self.source, self.revision)
+
+    def check(self, task: ImageClassification, finished: bool = False) -> None:
+        """Raise MubenchError also where the processor does not give what the network reads."""
+        super().check(task, finished)
+        if self.source is not None:
+            refuse_pictures(self, self.processor, task.channels, task.size, self.image_size if self.one_size else None)
+
+    def remarks(self, task: ImageClassification, finished: bool = False) -> list[str]:
+        """Also what is done to the task's pictures."""
+        said = super().remarks(task, finished)
+        if self.source is None or not Path(self.source).is_dir():
+            return said
+        return [*said, *unlike_pictures(self, self.processor, task.name, task.size)]

@@ -124,7 +124,42 @@ register(
     ),
 )
 ALPACA, VICUNA = "Taori et al. 2023, Stanford Alpaca", "Chiang et al. 2023, Vicuna"
-register("alpaca-7b", Llama(4096, 11008, 32, 32, hub="chavinlo/alpaca-native", citation=ALPACA))
+register(
+    "alpaca-7b",
+    Llama(
+        4096,
+        11008,
+        32,
+        32,
+        hub="chavinlo/alpaca-native",
+        revision="3bf09cbff2fbd92d7d88a0f70ba24fca372befdf",
+        citation=ALPACA,
+    ),
+)
 register("alpaca-13b", Llama(5120, 13824, 40, 40, hub="chavinlo/alpaca-13b", citation=ALPACA))
-register("vicuna-7b", Llama(4096, 11008, 32, 32, hub="lmsys/vicuna-7b-v1.3", citation=VICUNA), "vicuna-7b-v1.3")
-register("vicuna-13b", Llama(5120, 13824, 40, 40, hub="lmsys/vicuna-13b-v1.3", citation=VICUNA), "vicuna-13b-v1.3")
+register(
+    "vicuna-7b",
+    Llama(
+        4096,
+        11008,
+        32,
+        32,
+        hub="lmsys/vicuna-7b-v1.3",
+        revision="236eeeab96f0dc2e463f2bebb7bb49809279c6d6",
+        citation=VICUNA,
+    ),
+    "vicuna-7b-v1.3",
+)
+register(
+    "vicuna-13b",
+    Llama(
+        5120,
+        13824,
+        40,
+        40,
+        hub="lmsys/vicuna-13b-v1.3",
+        revision="6566e9cb1787585d1147dcf4f9bc48f29e1328d2",
+        citation=VICUNA,
+    ),
+    "vicuna-13b-v1.3",
+)

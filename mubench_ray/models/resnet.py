@@ -23,8 +23,17 @@ class ResNet(TransformersImageModel):
     architecture = "ResNetForImageClassification"
     config_class = "ResNetConfig"
 
-    def __init__(self, depths: list[int], widths: list[int], layer: str, stem: str, hub: str | None = None) -> None:
-        self.depths, self.widths, self.layer, self.stem, self.hub = depths, widths, layer, stem, hub
+    def __init__(
+        self,
+        depths: list[int],
+        widths: list[int],
+        layer: str,
+        stem: str,
+        hub: str | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self.depths, self.widths, self.layer, self.stem = depths, widths, layer, stem
+        self.hub, self.revision = hub, revision
 
     def settings(self, task: ImageClassification) -> dict[str, Any]:
         """Depths and widths of the stages."""
@@ -59,12 +68,14 @@ BASIC = [64, 128, 256, 512]
 BOTTLENECK = [256, 512, 1024, 2048]
 
 register("resnet-tiny", ResNet([1, 1], [16, 32], "basic", "cifar"), "resnet-small")
-for number, depths, widths, layer in (
-    (18, [2, 2, 2, 2], BASIC, "basic"),
-    (34, [3, 4, 6, 3], BASIC, "basic"),
-    (50, [3, 4, 6, 3], BOTTLENECK, "bottleneck"),
+for number, depths, widths, layer, revision in (
+    (18, [2, 2, 2, 2], BASIC, "basic", "65a5785d9156231087c481e0c7dd33a5ff6f7e3e"),
+    (34, [3, 4, 6, 3], BASIC, "basic", None),
+    (50, [3, 4, 6, 3], BOTTLENECK, "bottleneck", "34c2154c194f829b11125337b98c8f5f9965ff19"),
 ):
     register(
-        f"resnet{number}", ResNet(depths, widths, layer, "imagenet", f"microsoft/resnet-{number}"), f"resnet-{number}"
+        f"resnet{number}",
+        ResNet(depths, widths, layer, "imagenet", f"microsoft/resnet-{number}", revision),
+        f"resnet-{number}",
     )
     register(f"resnet{number}-cifar", ResNet(depths, widths, layer, "cifar"), f"resnet-{number}-cifar")

@@ -8,7 +8,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from mubench_ray.errors import MubenchError
 from mubench_ray.models.checkpoint import TransformersModel
+from mubench_ray.models.processor import SoundProcessor, sound_processor
 from mubench_ray.tasks.base import Columns
 from mubench_ray.tasks.speech import SpeechClassification
 
@@ -16,10 +18,41 @@ from mubench_ray.tasks.speech import SpeechClassification
 HEAD = ("classifier.", "projector.", "layer_weights")
 
 
-class WaveformModel(TransformersModel[SpeechClassification]):
-    """Reads ``input_values``: samples scaled to mean 0 and variance 1 a recording, float32 (B, samples)."""
+class SpeechModel(TransformersModel[SpeechClassification]):
+    """Hears as a checkpoint's feature extractor says, where it has one."""
 
     modality = "speech"
+    processor: SoundProcessor | None = None
+
+    def adopt(self) -> None:
+        """Take the checkpoint's feature extractor."""
+        assert self.source is not None
+        self.processor = sound_processor(self.source, self.revision)
+
+    def check(self, task: SpeechClassification, finished: bool = False) -> None:
+        """Raise MubenchError also where the feature extractor hears at another rate than the task is recorded at."""
+        super().check(task, finished)
+        if self.processor is not None and self.processor.rate != task.rate:
+            raise MubenchError(
+                f"model {self.name}: {self.source!r}: its preprocessor_config.json reads {self.processor.rate} samples a second, {task.name} gives {task.rate}."
+            )
+
+    def remarks(self, task: SpeechClassification, finished: bool = False) -> list[str]:
+        """Also what is done to the task's recordings."""
+        said = super().remarks(task, finished)
+        if self.source is not None and self.processor is None:
+            said.append(f"{self.source}: no preprocessor_config.json: recordings are read as {self.name} reads them")
+        elif self.processor is not None and self.processor.normalise:
+            said.append(
+                f"{task.name}: recordings are {task.seconds:g} s, with silence where they are shorter; the checkpoint's scaling counts it in"
+            )
+        return said
+
+
+class WaveformModel(SpeechModel):
+    """Reads ``input_values``: samples scaled to mean 0 and variance 1 a recording (unless a checkpoint's feature extractor leaves them), float32
+    (B, samples)."""
+
     #: No masking of spans and no dropped layers: the one draws outside torch's seeds, the other makes the cost of a step a draw.
     always = {"apply_spec_augment": False, "layerdrop": 0.0}
     head = HEAD
@@ -27,14 +60,15 @@ class WaveformModel(TransformersModel[SpeechClassification]):
     def encode(self, task: SpeechClassification, columns: Columns) -> Columns:
         """``input_values``, float32 (B, samples)."""
         sound = columns["waveform"].float() / 32768
+        if self.processor is not None and not self.processor.normalise:
+            return {"input_values": sound}
         mean, variance = sound.mean(-1, keepdim=True), sound.var(-1, keepdim=True, unbiased=False)
         return {"input_values": (sound - mean) / (variance + 1e-7).sqrt()}
 
 
-class SpectrogramModel(TransformersModel[SpeechClassification]):
+class SpectrogramModel(SpeechModel):
     """Reads ``input_features``: Whisper's log-mel spectrogram of the recording followed by silence, float32 (B, bands, frames)."""
 
-    modality = "speech"
     head = HEAD
     bands: int = 80
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mubench_ray.errors import MubenchError
 from mubench_ray.models.base import Model, register
-from mubench_ray.models.checkpoint import reason_of
+from mubench_ray.models.places import reason_of
 from mubench_ray.models.tokenizer import Reader, files_of
 from mubench_ray.randomness import derive
 from mubench_ray.tasks.base import Columns, Task
@@ -40,6 +40,9 @@ class StableDiffusion(Model[TextToImage]):
     kinds = ("text to image",)
     citation = "Rombach et al. 2022, arXiv 2112.10752"
     source: str | None = None
+    #: Whether it is an original's form alone, and the model whose weights training then starts from, None for random ones.
+    form: bool = False
+    base: Model | None = None
 
     def __init__(
         self,
@@ -92,10 +95,23 @@ class StableDiffusion(Model[TextToImage]):
         )
 
     def initial(self, task: TextToImage) -> nn.Module:
-        """The checkpoint's U-Net, or a random one."""
-        if self.source is None:
-            return self.build(task)
-        return self._load(self.source, _diffusers().UNet2DConditionModel, "unet")
+        """The checkpoint's U-Net, or a random one; of an original's form a random one, or that of its base."""
+        if self.form:
+            return self.build(task) if self.base is None else self.base.initial(task)
+        return self.build(task) if self.source is None else self._unet(self.source)
+
+    def finished(self, task: TextToImage) -> nn.Module:
+        """The checkpoint's U-Net as it is."""
+        return super().finished(task) if self.source is None else self._unet(self.source)
+
+    def _unet(self, source: str) -> nn.Module:
+        return self._load(source, _diffusers().UNet2DConditionModel, "unet")
+
+    def reading_as(self, source: str, revision: str | None, base: Model[TextToImage] | None = None) -> StableDiffusion:
+        """As of every model, with the original's own text encoder and VAE."""
+        model = self.pretrained(source, revision)
+        model.form, model.base = True, base
+        return model
 
     def pretrained(self, source: str | None = None, revision: str | None = None) -> StableDiffusion:
         """This model from a folder in diffusers' layout, or from a hub id at a revision; raises MubenchError where it cannot."""
@@ -296,7 +312,15 @@ register(
 )
 register(
     "stable-diffusion-1.4",
-    StableDiffusion((320, 640, 1280, 1280), 2, 8, 768, 512, hub="CompVis/stable-diffusion-v1-4"),
+    StableDiffusion(
+        (320, 640, 1280, 1280),
+        2,
+        8,
+        768,
+        512,
+        hub="CompVis/stable-diffusion-v1-4",
+        revision="133a221b8aa7292a167afc5127cb63fb5005638b",
+    ),
     "stable-diffusion",
     "sd-1.4",
 )

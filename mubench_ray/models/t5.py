@@ -36,7 +36,9 @@ class T5(TokenReader[SequenceTask]):
         vocabulary: int = 32128,
         size: int = 64,
         hub: str | None = None,
+        revision: str | None = None,
     ) -> None:
+        self.revision = revision
         self.width, self.inner, self.layers, self.heads, self.vocabulary, self.size, self.hub = (
             width,
             inner,
@@ -102,6 +104,14 @@ def closed(ids: Tensor, mask: Tensor, end: int) -> tuple[Tensor, Tensor]:
 
 register("t5-tiny", T5(32, 64, 2, 2, vocabulary=4000, size=16))
 register("t5-small", T5(512, 1024, 8, 6, hub="google/t5-v1_1-small"), "t5-v1.1-small")
-register("t5-base", T5(768, 2048, 12, 12, hub="google/t5-v1_1-base"), "t5-v1.1-base")
-register("t5-large", T5(1024, 2816, 24, 16, hub="google/t5-v1_1-large"), "t5-v1.1-large")
+register(
+    "t5-base",
+    T5(768, 2048, 12, 12, hub="google/t5-v1_1-base", revision="b5fc947a416ea3cb079532cb3c2bbadeb7f800fc"),
+    "t5-v1.1-base",
+)
+register(
+    "t5-large",
+    T5(1024, 2816, 24, 16, hub="google/t5-v1_1-large", revision="a98b0fcd0b8137ded40cdf0c0cf0ee884e7c9726"),
+    "t5-v1.1-large",
+)
 register("t5-xl", T5(2048, 5120, 24, 32, hub="google/t5-v1_1-xl"), "t5-v1.1-xl")

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mubench_ray.errors import MubenchError
+from mubench_ray.models.base import Model
 from mubench_ray.models.checkpoint import TransformersModel
-from mubench_ray.models.tokenizer import Reader, load_tokenizer
+from mubench_ray.models.tokenizer import MEND, Reader, load_tokenizer
 from mubench_ray.tasks.base import Columns
 from mubench_ray.tasks.text import TextClassification, TextTask
 
@@ -27,6 +29,8 @@ class TokenReader(TransformersModel[ReadTask]):
     padding = 0
     #: Tokens that the network has positions for.
     positions = 512
+    #: The folder of its tokenizer, where it has one and no config.
+    tokenizer_folder: str | None = None
 
     def adopt(self) -> None:
         """Take the checkpoint's vocabulary, padding and positions."""
@@ -35,15 +39,50 @@ class TokenReader(TransformersModel[ReadTask]):
             self.padding = self.declared.pad_token_id
         self.positions = min(getattr(self.declared, "max_position_embeddings", None) or self.positions, 100_000)
 
+    def of_file(self, file: Path) -> TokenReader[ReadTask]:
+        """As of every model; raises MubenchError where no tokenizer lies beside the weights: one of our own would number other pieces."""
+        model = super().of_file(file)
+        assert isinstance(model, TokenReader)
+        if self.source is None:
+            if not any((file.parent / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+                raise MubenchError(f"model {self.name}: {str(file)!r} has no tokenizer beside it. {MEND}")
+            model.tokenizer_folder = str(file.parent)
+        return model
+
+    def reading_as(self, source: str, revision: str | None, base: Model[ReadTask] | None = None) -> Model[ReadTask]:
+        """As of every model, with the original's tokenizer."""
+        model = super().reading_as(source, revision, base)
+        if isinstance(model, TokenReader) and isinstance(model.original, TokenReader):
+            model.tokenizer_folder = model.original.tokenizer_folder
+        return model
+
     def check(self, task: ReadTask, finished: bool = False) -> None:
-        """Raise MubenchError also where the checkpoint's tokenizer is missing or not the network's."""
+        """Raise MubenchError also where the checkpoint's tokenizer is missing or not the network's, or a base has another one."""
         super().check(task, finished)
-        if self.source is not None and Path(self.source).is_dir():
-            load_tokenizer(self.source, self.revision, self.vocabulary)
+        reader = self.reader(task)
+        if reader.source is None or not Path(reader.source).exists():
+            return
+        own = load_tokenizer(reader.source, reader.revision, self.vocabulary)
+        if finished and isinstance(self.base, TokenReader):
+            theirs = self.base.reader(task)
+            if theirs.source is not None and Path(theirs.source).exists():
+                other = load_tokenizer(theirs.source, theirs.revision, self.base.vocabulary)
+                if own.get_vocab() != other.get_vocab():
+                    raise MubenchError(
+                        f"model {self.name}: the original {reader.source!r} and pretrained {theirs.source!r} have other tokenizers ({own.vocab_size} and "
+                        f"{other.vocab_size} pieces, or other numbers for them): a retrain would read with numbers that its weights do not know. Name the "
+                        "checkpoint that the original was trained from."
+                    )
+
+    def save(self, network: nn.Module, task: ReadTask, folder: Path) -> None:
+        """As of every model, with the tokenizer."""
+        super().save(network, task, folder)
+        self.reader(task).tokenizer(task.texts).save_pretrained(folder)
 
     def reader(self, task: ReadTask) -> Reader:
         """Which tokenizer reads the task's texts."""
-        return Reader(self.vocabulary, task.markers, self.source, self.revision)
+        source = self.tokenizer_folder or self.source
+        return Reader(self.vocabulary, task.markers, source, self.revision)
 
     def tokens(self, task: ReadTask, numbers: Tensor, length: int, special: bool = True) -> tuple[Tensor, Tensor]:
         """Tokens of the task's texts, int64 (B, length), padded, and a mask of those that are not padding, int64 of the same shape."""

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.models.checkpoint import located, reason_of
+from mubench_ray.models.places import located, reason_of
+from mubench_ray.models.processor import lies
 from mubench_ray.tasks.conversion import Row, converted, fingerprint
 from mubench_ray.tasks.text import Texts
 
@@ -84,9 +85,9 @@ def load_tokenizer(source: str, revision: str | None, vocabulary: int) -> Any:
         raise MubenchError(
             f"{source!r}: its tokenizer is missing or cannot be loaded: {reason_of(error)} {MEND}"
         ) from error
-    if "gguf_file" not in place and not _lies(source, revision, "tokenizer.json"):
+    if "gguf_file" not in place and not lies(source, revision, "tokenizer.json"):
         own = [name for what, name in tokenizer.vocab_files_names.items() if what != "tokenizer_file"]
-        lacking = [name for name in own if not _lies(source, revision, name)]
+        lacking = [name for name in own if not lies(source, revision, name)]
         if lacking or not own:
             wanted = " and no ".join(["tokenizer.json", *lacking])
             raise MubenchError(f"{source!r}: has no tokenizer: there is no {wanted}. {MEND}")
@@ -97,13 +98,6 @@ def load_tokenizer(source: str, revision: str | None, vocabulary: int) -> Any:
             f"{source!r}: its tokenizer has {pieces} pieces and the network's embedding {vocabulary} rows: they do not belong together. {MEND}"
         )
     return tokenizer
-
-
-def _lies(source: str, revision: str | None, name: str) -> bool:
-    """Whether a file is beside published weights, in a folder or on the hub."""
-    from transformers.utils.hub import cached_file
-
-    return cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False) is not None
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from mubench_ray.errors import MubenchError
 from mubench_ray.models.base import register
 from mubench_ray.models.checkpoint import TransformersModel
+from mubench_ray.models.processor import PictureProcessor, picture_processor, refuse_pictures, unlike_pictures
 from mubench_ray.tasks.base import Columns
 from mubench_ray.tasks.video import VideoClassification
 
@@ -23,6 +25,8 @@ class VideoMAE(TransformersModel[VideoClassification]):
     config_class = "VideoMAEConfig"
     head = ("classifier.", "fc_norm.")
     channels: int | None = None
+    #: What a checkpoint's own processor does; None: its image size, and the task's mean and standard deviation.
+    processor: PictureProcessor | None = None
 
     def __init__(
         self,
@@ -51,12 +55,37 @@ class VideoMAE(TransformersModel[VideoClassification]):
         }
 
     def adopt(self) -> None:
-        """Resize to the checkpoint's image size and repeat grey pictures to its channels."""
+        """Take the checkpoint's processor, image size and channels; grey pictures are repeated."""
         self.image_size, self.channels = self.declared.image_size, self.declared.num_channels
+        assert self.source is not None
+        self.processor = picture_processor(self.source, self.revision)
+
+    def check(self, task: VideoClassification, finished: bool = False) -> None:
+        """Raise MubenchError also where the processor does not give what the network reads."""
+        super().check(task, finished)
+        if self.source is not None:
+            refuse_pictures(self, self.processor, task.channels, task.size, self.image_size)
+            if task.frames != self.declared.num_frames:
+                raise MubenchError(
+                    f"model {self.name}: {self.source!r} reads {self.declared.num_frames} frames, {task.name} gives {task.frames}."
+                )
+
+    def remarks(self, task: VideoClassification, finished: bool = False) -> list[str]:
+        """Also what is done to the task's frames."""
+        said = super().remarks(task, finished)
+        return (
+            said
+            if self.source is None
+            else [*said, *unlike_pictures(self, self.processor, task.name, task.size, "frames")]
+        )
 
     def encode(self, task: VideoClassification, columns: Columns) -> Columns:
-        """``pixel_values``, float32 (B, T, C, H, W), normalised with the task's mean and standard deviation."""
+        """``pixel_values``, float32 (B, T, C, H, W), normalised as the checkpoint's processor does, or with the task's mean and standard deviation."""
         video = columns["video"]
+        if self.processor is not None:
+            if self.channels and video.shape[2] != self.channels:
+                video = video.expand(-1, -1, self.channels, -1, -1)
+            return {"pixel_values": self.processor(video)}
         mean = torch.tensor(task.mean, device=video.device).view(-1, 1, 1) * 255
         std = torch.tensor(task.std, device=video.device).view(-1, 1, 1) * 255
         pixels = (video.float() - mean) / std

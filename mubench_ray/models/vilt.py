@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mubench_ray.models.base import register
+from mubench_ray.models.processor import PictureProcessor, picture_processor, refuse_pictures, unlike_pictures
 from mubench_ray.models.text import TokenReader, masked
 from mubench_ray.tasks.base import Columns
 from mubench_ray.tasks.image_text import ImagePairClassification
@@ -31,6 +32,9 @@ class Vilt(TokenReader[ImagePairClassification]):
     #: It looks at its masks, which the meta device cannot.
     counted_on = "cpu"
     positions = 40
+    channels = 3
+    #: What a checkpoint's own processor does; None: its image size, and the task's mean and standard deviation.
+    processor: PictureProcessor | None = None
 
     def __init__(
         self,
@@ -62,10 +66,10 @@ class Vilt(TokenReader[ImagePairClassification]):
         """A network with random weights that shuffles patches the same way every time."""
         return in_order(super().build(task))
 
-    def _weights(self, task: ImagePairClassification, **options: Any) -> tuple[Any, dict[str, Any]]:
+    def _weights(self, task: ImagePairClassification, config: Any = None, **options: Any) -> tuple[Any, dict[str, Any]]:
         """As of every checkpoint; one of a single picture has two kinds of input, text and picture, and the second picture is taken for the first (as
         its authors do for pairs)."""
-        config = self.config(task)
+        config = config or self.config(task)
         config.modality_type_vocab_size = self.declared.modality_type_vocab_size
         network, info = super()._weights(task, config=config, **options)
         if config.modality_type_vocab_size == 2:
@@ -76,19 +80,35 @@ class Vilt(TokenReader[ImagePairClassification]):
         return in_order(network), info
 
     def adopt(self) -> None:
-        """Take the checkpoint's image size too."""
+        """Take the checkpoint's image size and processor too."""
         super().adopt()
         self.image_size = self.declared.image_size
+        assert self.source is not None
+        self.processor = picture_processor(self.source, self.revision)
+
+    def check(self, task: ImagePairClassification, finished: bool = False) -> None:
+        """Raise MubenchError also where the processor does not give what the network reads."""
+        super().check(task, finished)
+        if self.source is not None:
+            refuse_pictures(self, self.processor, self.channels, task.size, None)
+
+    def remarks(self, task: ImagePairClassification, finished: bool = False) -> list[str]:
+        """Also what is done to the task's pictures."""
+        said = super().remarks(task, finished)
+        return said if self.source is None else [*said, *unlike_pictures(self, self.processor, task.name, task.size)]
 
     def encode(self, task: ImagePairClassification, columns: Columns) -> Columns:
         """``pixel_values`` float32 (B, 2, 3, H, W) with the sentence's tokens."""
         images = columns["images"]
-        mean = torch.tensor(task.mean, device=images.device).view(-1, 1, 1) * 255
-        std = torch.tensor(task.std, device=images.device).view(-1, 1, 1) * 255
-        pixels = (images.float() - mean) / std
-        if images.shape[-1] != self.image_size:
-            resized = F.interpolate(pixels.flatten(0, 1), size=self.image_size, mode="bilinear", antialias=True)
-            pixels = resized.unflatten(0, images.shape[:2])
+        if self.processor is not None:
+            pixels = self.processor(images)
+        else:
+            mean = torch.tensor(task.mean, device=images.device).view(-1, 1, 1) * 255
+            std = torch.tensor(task.std, device=images.device).view(-1, 1, 1) * 255
+            pixels = (images.float() - mean) / std
+            if images.shape[-1] != self.image_size:
+                resized = F.interpolate(pixels.flatten(0, 1), size=self.image_size, mode="bilinear", antialias=True)
+                pixels = resized.unflatten(0, images.shape[:2])
         return {
             **masked(*self.tokens(task, columns["text"], min(task.max_length, self.positions))),
             "pixel_values": pixels,

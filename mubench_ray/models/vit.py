@@ -16,6 +16,7 @@ class ViT(TransformersImageModel):
     citation = "Dosovitskiy et al. 2021, arXiv 2010.11929"
     architecture = "ViTForImageClassification"
     config_class = "ViTConfig"
+    one_size = True
 
     def __init__(
         self,

@@ -21,16 +21,17 @@ class Wav2Vec2(WaveformModel):
     config_class = "Wav2Vec2Config"
 
     def __init__(
-        self, hidden: int, layers: int, heads: int, layer_norm: bool = False, tiny: bool = False, hub: str | None = None
+        self,
+        hidden: int,
+        layers: int,
+        heads: int,
+        layer_norm: bool = False,
+        tiny: bool = False,
+        hub: str | None = None,
+        revision: str | None = None,
     ) -> None:
-        self.hidden, self.layers, self.heads, self.layer_norm, self.tiny, self.hub = (
-            hidden,
-            layers,
-            heads,
-            layer_norm,
-            tiny,
-            hub,
-        )
+        self.hidden, self.layers, self.heads, self.layer_norm, self.tiny = hidden, layers, heads, layer_norm, tiny
+        self.hub, self.revision = hub, revision
 
     def settings(self, task: SpeechClassification) -> dict[str, Any]:
         """Width, layers, heads and the form of the convolutions."""
@@ -64,9 +65,27 @@ class Hubert(Wav2Vec2):
 
 
 register("wav2vec2-tiny", Wav2Vec2(32, 2, 2, tiny=True))
-register("wav2vec2-base", Wav2Vec2(768, 12, 12, hub="facebook/wav2vec2-base"), "wav2vec2")
+register(
+    "wav2vec2-base",
+    Wav2Vec2(768, 12, 12, hub="facebook/wav2vec2-base", revision="0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8"),
+    "wav2vec2",
+)
 register("wav2vec2-large", Wav2Vec2(1024, 24, 16, hub="facebook/wav2vec2-large"))
 register("hubert-tiny", Hubert(32, 2, 2, layer_norm=True, tiny=True))
-register("hubert-base", Hubert(768, 12, 12, hub="facebook/hubert-base-ls960"), "hubert")
-register("hubert-large", Hubert(1024, 24, 16, layer_norm=True, hub="facebook/hubert-large-ll60k"))
+register(
+    "hubert-base",
+    Hubert(768, 12, 12, hub="facebook/hubert-base-ls960", revision="dba3bb02fda4248b6e082697eee756de8fe8aa8a"),
+    "hubert",
+)
+register(
+    "hubert-large",
+    Hubert(
+        1024,
+        24,
+        16,
+        layer_norm=True,
+        hub="facebook/hubert-large-ll60k",
+        revision="ff022d095678a2995f3c49bab18a96a9e553f782",
+    ),
+)
 register("hubert-xlarge", Hubert(1280, 48, 16, layer_norm=True, hub="facebook/hubert-xlarge-ll60k"), "hubert-xl")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mubench_ray.errors import MubenchError
 from mubench_ray.models.base import register
 from mubench_ray.models.speech import SpectrogramModel
 from mubench_ray.tasks.speech import SpeechClassification
@@ -35,7 +36,13 @@ class Whisper(SpectrogramModel):
 
     def adopt(self) -> None:
         """Take the checkpoint's length and bands."""
+        super().adopt()
         self.seconds, self.bands = self.declared.max_source_positions / 50, self.declared.num_mel_bins
+        if self.processor is not None and (self.processor.bands, self.processor.seconds) != (self.bands, self.seconds):
+            raise MubenchError(
+                f"model {self.name}: {self.source!r}: its preprocessor_config.json gives {self.processor.bands} mel bands of {self.processor.seconds:g} s, its "
+                f"network (config.json) reads {self.bands} of {self.seconds:g} s."
+            )
 
     def settings(self, task: SpeechClassification) -> dict[str, Any]:
         """Width, layers and heads of the encoder; there is no decoder."""

@@ -191,6 +191,10 @@ class Classification(Task):
     classes: ClassVar[int]
     #: The last so many of them are of no example: a published head has outputs for them.
     empty_classes: ClassVar[int] = 0
+    #: Names of the classes by number, where the data has any; what a checkpoint calls its own is held against them.
+    class_names: tuple[str, ...] = ()
+    #: What others call them.
+    class_synonyms: ClassVar[dict[str, str]] = {}
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of each example, (B,)."""

@@ -142,6 +142,27 @@ class Cifar(ImageClassification):
 
 CITATION = "Krizhevsky 2009, Learning multiple layers of features from tiny images"
 
+# fmt: off
+#: Names of CIFAR-100's labels, in the order of its file "meta".
+FINE = (
+    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle",
+    "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle",
+    "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur",
+    "dolphin", "elephant", "flatfish", "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard",
+    "lamp", "lawn_mower", "leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain",
+    "mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree",
+    "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road", "rocket",
+    "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake", "spider",
+    "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone", "television", "tiger", "tractor",
+    "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
+)
+COARSE = (
+    "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables", "household_electrical_devices", "household_furniture", "insects",
+    "large_carnivores", "large_man-made_outdoor_things", "large_natural_outdoor_scenes", "large_omnivores_and_herbivores", "medium_mammals",
+    "non-insect_invertebrates", "people", "reptiles", "small_mammals", "trees", "vehicles_1", "vehicles_2",
+)
+# fmt: on
+
 
 @task("cifar10", "cifar-10")
 class Cifar10(Cifar):
@@ -157,6 +178,8 @@ class Cifar10(Cifar):
         traps="Near-duplicates lie in both train and test.",
     )
     classes = 10
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    class_synonyms = {"plane": "airplane", "car": "automobile"}
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2470, 0.2435, 0.2616)
     folder = "cifar-10-batches-py"
@@ -194,6 +217,7 @@ class Cifar100(OfCifar100):
         traps="Near-duplicates lie in both train and test. MU-Bench trains on all 50,000: its forget lists name rows that are D_V here.",
     )
     classes = 100
+    class_names = FINE
     label_key = "fine_labels"
     hub_label = "fine_label"
     groups = {"superclass": "coarse_labels"}
@@ -223,6 +247,7 @@ class Cifar20(OfCifar100):
     )
     classes = 20
     numbered_as = "cifar100"
+    class_names = COARSE
     label_key = "coarse_labels"
     hub_label = "coarse_label"
     groups = {"subclass": "fine_labels"}

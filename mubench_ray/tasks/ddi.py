@@ -44,6 +44,8 @@ class DDI(TextClassification):
         "in BLURB's order), so its forget list does not fit these rows. Pairs of one sentence lie on both sides of a random D_F.",
     )
     classes = 5
+    class_names = CLASSES
+    class_synonyms = {"advice": "advise"} | {f"DDI {name}": name for name in CLASSES}
     max_length = 128
     markers = (MARK,)
     training = Training(optimizer="adamw", lr=5e-5, epochs=5, batch_size=32, weight_decay=0.01, schedule="linear")

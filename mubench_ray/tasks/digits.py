@@ -25,6 +25,7 @@ class Digits(ImageClassification):
         traps="So easy that accuracies saturate; read the losses too.",
     )
     classes = 10
+    class_names = tuple(map(str, range(10)))
     channels = 1
     size = 8
     mean = (0.305,)

@@ -50,6 +50,7 @@ class EmojiPairs(ImagePairClassification):
         "only the pairs differ, so what D_F taught of an emoji, D_R teaches too.",
     )
     classes = 2
+    class_names = ("False", "True")
     size = 64
     max_length = 16
     training = Training(optimizer="adamw", lr=5e-4, epochs=20, batch_size=32, weight_decay=0.01, schedule="linear")

@@ -23,6 +23,9 @@ class FashionMNIST(IdxImages):
     )
     mean = (0.2860,)
     std = (0.3530,)
+    class_names = (
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    )  # fmt: skip
     folders = ("fashion-mnist", "fashion_mnist")
     elsewhere = (Path("/usr/share/datasets/fashion-mnist"),)
     url = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"

@@ -34,6 +34,8 @@ class IMDB(TextClassification):
         "numbers them so is not known. A tokenizer without published weights is trained on all of D, D_F included.",
     )
     classes = 2
+    class_names = ("negative", "positive")
+    class_synonyms = {"neg": "negative", "pos": "positive"}
     max_length = 256
     shifted = ("rotten_tomatoes",)
     training = Training(optimizer="adamw", lr=5e-5, epochs=3, batch_size=32, weight_decay=0.01, schedule="linear")

@@ -31,6 +31,7 @@ class MNIST(IdxImages):
         sizes={"train": 51000, "validation": 9000, "test": 10000},
         traps="Deep Unlearn pads it to 32 px and flips it, though a mirrored digit is no digit; here it stays at 28 and is flipped as there.",
     )
+    class_names = tuple(map(str, range(10)))
     mean = (0.1307,)
     std = (0.3081,)
     folders = ("mnist", "MNIST", "MNIST/raw")
@@ -58,6 +59,7 @@ class MNIST5k(ImageClassification):
         traps="A part of MNIST's training set: not comparable with results on MNIST.",
     )
     classes = 10
+    class_names = tuple(map(str, range(10)))
     channels = 1
     size = 28
     mean = (0.1307,)

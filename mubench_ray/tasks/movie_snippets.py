@@ -40,6 +40,8 @@ class MovieSnippets(TextClassification):
         traps="Scores near 0 are noisy labels; scores of exactly 0 are left out. Overlaps with Rotten Tomatoes: no transfer set for it.",
     )
     classes = 2
+    class_names = ("negative", "positive")
+    class_synonyms = {"neg": "negative", "pos": "positive"}
     max_length = 64
     shifted = ("amazon", "tweets", "editorials")
     training = Training(optimizer="adamw", lr=5e-4, epochs=5, batch_size=32, weight_decay=0.01, schedule="linear")

@@ -37,6 +37,7 @@ class NLVR2(ImagePairClassification):
     )
     carves_validation = False
     classes = 2
+    class_names = ("False", "True")
     size = 384
     shifted = ("test2",)
     training = Training(optimizer="adamw", lr=5e-5, epochs=5, batch_size=32, weight_decay=0.01, schedule="linear")

@@ -44,6 +44,7 @@ class SpeechCommands(SpeechClassification):
     )
     carves_validation = False
     classes = 35
+    class_names = WORDS
     training = Training(optimizer="adamw", lr=5e-5, epochs=5, batch_size=32, weight_decay=0.0, schedule="linear")
 
     def load(self) -> Splits:

@@ -36,6 +36,8 @@ class SpokenDigits(SpeechClassification):
         " Few last longer than a second; their end is cut.",
     )
     classes = 10
+    class_names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    class_synonyms = {str(number): name for number, name in enumerate(class_names)}
     training = Training(optimizer="adamw", lr=5e-4, epochs=20, batch_size=32, weight_decay=0.01, schedule="linear")
 
     def load(self) -> Splits:

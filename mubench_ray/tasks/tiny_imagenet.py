@@ -60,6 +60,8 @@ class TinyImageNet(ImageClassification):
         names = sorted(read_text(root / "wnids.txt").split())
         if not names or len(names) > self.classes:
             raise DataError(f"{root / 'wnids.txt'}: lists {len(names)} classes, expected 1 to {self.classes}.")
+        if len(names) == self.classes:
+            self.class_names = tuple(names)
         number = {name: place for place, name in enumerate(names)}
         train = [(path, number[name]) for name in names for path in _pictures(root / "train" / name / "images")]
         annotations = root / "val" / "val_annotations.txt"

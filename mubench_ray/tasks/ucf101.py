@@ -65,6 +65,8 @@ class UCF101(VideoClassification):
                 f"{self.name}: no folder UCF-101 in {', '.join(map(str, data_places(self.data_dir)))}. {advice}"
             )
         numbers = self._classes(lists / LISTS[0])
+        if len(numbers) == self.classes:
+            self.class_names = tuple(sorted(numbers, key=lambda name: numbers[name]))
         train, test = (self._part(places[0], lists / name, numbers) for name in LISTS[1:])
         shift = next((p for p in data_places(self.data_dir, "UCF101-DS") if p.name == "UCF101-DS" and p.is_dir()), None)
         return Splits(*carve_validation(train), test, {"ucf101_ds": self._shifted(shift, numbers)} if shift else {})

@@ -77,7 +77,11 @@ def training_data(
         sets = {"forget": Rows(splits.train, forget.forget)}
     else:
         sets = {"retain": Rows(splits.train, forget.retain)}
-    return UnlearningData(task, get_model(recipe.model, recipe.pretrained), sets, device), splits, forget
+    return (
+        UnlearningData(task, get_model(recipe.model, recipe.pretrained, recipe.original_checkpoint), sets, device),
+        splits,
+        forget,
+    )
 
 
 def unlearning_data(
@@ -91,7 +95,11 @@ def unlearning_data(
         "forget": Rows(splits.train, new_to_forget(trial, forget, data_dir, scores)),
         "validation": Rows.all_of(splits.validation),
     }
-    return UnlearningData(task, get_model(trial.model, trial.pretrained), sets, device), splits, forget
+    return (
+        UnlearningData(task, get_model(trial.model, trial.pretrained, trial.original_checkpoint), sets, device),
+        splits,
+        forget,
+    )
 
 
 def new_to_forget(trial: Trial, forget: ForgetSplit, data_dir: str | Path | None, scores: tuple[Scores, ...]) -> Tensor:

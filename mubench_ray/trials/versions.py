@@ -24,9 +24,10 @@ from mubench_ray.forget import SAMPLERS
 from mubench_ray.forget.scored import scoring_seed
 from mubench_ray.methods import METHODS
 from mubench_ray.models import MODELS
+from mubench_ray.models.places import NUMBERS, PICKLES, state_file
 from mubench_ray.tasks import TASKS
 from mubench_ray.training.data import joins
-from mubench_ray.trial import CONTROLS, WEIGHTS, ForgetSet, Recipe, Training, Trial, Versions
+from mubench_ray.trial import CONTROLS, READING, WEIGHTS, ForgetSet, Recipe, Training, Trial, Versions
 
 #: Of the loop, where a set's last batch of one example joins the batch before it (2; before, it was a batch of its own).
 LOOP = 2
@@ -39,7 +40,7 @@ def versioned(trial: Trial) -> Trial:
     if old := trial.forget.scored_by:
         if old.training is None:
             raise ValueError(f"trial {trial.id}: {old.id} is a checkpoint as it is, and scores no sampler's examples")
-        given = old.task, old.subset, old.model, old.pretrained, old.training, old.half
+        given = old.task, old.subset, old.model, old.pretrained, old.training, old.half, old.original_checkpoint
         network = scoring(*given, validation=old.validation)
         found["forget"] = ForgetSet.model_validate(trial.forget.model_dump() | {"scored_by": network.model_dump()})
     if all(getattr(trial, name) == value for name, value in found.items()):
@@ -54,16 +55,18 @@ def scoring(
     pretrained: str | None,
     training: Training,
     half: int | None,
+    original: str | None = None,
     *,
     validation: Literal["test-half"] | None = None,
 ) -> Recipe:
-    """The recipe of a network that scores D for samplers: an original with a training seed that no suite can name, as it is made here and now."""
+    """The recipe of a network that scores D for samplers: an original with a training seed that no suite can name, as it is made here and now; one that
+    reads as the checkpoint ``original`` does, where that is given."""
     seed = scoring_seed(half)
     given = {"task": task, "subset": subset, "model": model, "pretrained": pretrained, "training": training}
-    given["validation"] = validation
+    given |= {"original_checkpoint": original, "validation": validation}
     forget = ForgetSet(ratio=1)
     trial = Trial(**given, method="original", forget=forget, seed=0, training_seed=seed, lr=None, half=half)
-    return Recipe.model_validate(versioned(trial).original.model_dump() | {"scoring": True})
+    return Recipe.model_validate(versioned(trial).trained.model_dump() | {"scoring": True})
 
 
 def step_before(trial: Trial) -> Trial:
@@ -87,8 +90,12 @@ def versions_of(trial: Trial) -> Versions:
         "sampler": version_of(sampler := SAMPLERS.get(trial.forget.sampler), sampler.version),
         **loop_versions(trial),
     }
-    if trial.original_checkpoint is not None:
-        found["checkpoint"] = reading(trial.original_checkpoint)
+    if (original := trial.original_checkpoint) is not None:
+        # 1 more than what starts from it: since then a retrain is built and reads as the original does.
+        version = version_of(model, model.version_for(task, True) + 1)
+        found["checkpoint"] = with_weights(version, original)
+        if not is_state_alone(original):
+            found["reading"] = with_reading(version, original)
     return {name: version for name, version in found.items() if version != 1}
 
 
@@ -104,6 +111,22 @@ def with_weights(version: int | str, source: str | None) -> int | str:
     return version if known[source] is None else f"{version}{WEIGHTS}{known[source]}"
 
 
+def with_reading(version: int | str, source: str) -> int | str:
+    """The version, of a folder on this machine with a hash of all that lies there but weights: what a retrain has of an original."""
+    known = _hashes.get()
+    known = {} if known is None else known
+    key = f"{source}{READING}"
+    if key not in known:
+        known[key] = weights_hash(source, rest=True)
+    return version if known[key] is None else f"{version}{READING}{known[key]}"
+
+
+def is_state_alone(source: str) -> bool:
+    """Whether a checkpoint is a file of weights and nothing else, whose network is the registry's own."""
+    file = state_file(source) if Path(source).exists() else None
+    return file is not None and not (file.parent / "config.json").is_file()
+
+
 @contextmanager
 def hashing_weights_once() -> Iterator[None]:
     """Within it the weights of a checkpoint on this machine are read once: a plan names them in every trial."""
@@ -117,14 +140,31 @@ def hashing_weights_once() -> Iterator[None]:
 _hashes: ContextVar[dict[str, str | None] | None] = ContextVar("hashes", default=None)
 
 
-def weights_hash(source: str) -> str | None:
-    """SHA-256, shortened, of all that lies in a folder or file on this machine; None where ``source`` is none."""
+def weights_hash(source: str, rest: bool = False) -> str | None:
+    """SHA-256, shortened, of all that lies in a folder or file on this machine, with ``rest`` of all but weights; None where ``source`` is none.
+
+    A file of weights with a config beside it, or a tokenizer, counts with its folder.
+    """
     path = Path(source.partition("@")[0])
     if not path.exists():
         return None
-    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    if path.suffix != ".gguf" and any((path.parent / name).is_file() for name in BESIDE) and path.is_file():
+        files = [path, *sorted(each for each in path.parent.iterdir() if each.suffix in (".json", ".txt", ".model"))]
+        path = path.parent
+    else:
+        files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    if rest:
+        files = [
+            file
+            for file in files
+            if file.suffix not in (*NUMBERS, *PICKLES) and not file.name.endswith((".index.json", ".md"))
+        ]
     told = [f"{file.relative_to(path)} {content_hash(str(file), *_stamp(file))}" for file in files]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
+
+
+#: What makes more of a file of weights than that, where it lies beside it.
+BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import torch
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
-from mubench_ray.models import MODELS
+from mubench_ray.models import MODELS, get_model
 from mubench_ray.models.base import parameters
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
@@ -122,7 +122,7 @@ def test_stable_diffusion_has_the_published_size():
     task = TASKS.get("tiny_imagenet_drawings")()
     assert parameters(task, MODELS.get("stable-diffusion-1.4")) == 859_520_964
     with pytest.raises(MubenchError, match="needs a revision"):
-        MODELS.get("stable-diffusion-1.4").pretrained()
+        MODELS.get("stable-diffusion-1.4").pretrained("somebody/elses")
 
 
 def test_a_checkpoint_folder_is_the_original(loaded, tmp_path, monkeypatch):
@@ -160,6 +160,14 @@ def test_a_checkpoint_folder_is_the_original(loaded, tmp_path, monkeypatch):
         assert row["forget_accuracy"] is None and row["retention_deviation"] is None and row["retrain_flos"] is None
         assert all(point["forget_accuracy"] is None and point["forget_loss"] > 0 for point in outcome.curve)
     load_task.cache_clear()
+    # As an original trained elsewhere: a retrain starts at random and reads with the original's parts.
+    elsewhere = make_plan(make_suite({**suite, "models": {"name": NAME, "original": str(folder)}}))
+    (recipe,) = {each.original_checkpoint for each in elsewhere.retrains}
+    theirs, model = plain.pretrained(str(folder)), get_model(NAME, None, recipe)
+    whole = theirs.initial(task).state_dict()
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in model.finished(task).state_dict().items())
+    assert not all(torch.equal(tensor, whole[name]) for name, tensor in model.initial(task).state_dict().items())
+    assert model.source == str(folder) and plain.source is None
 
 
 def test_half_precision_parts_become_float32_and_a_changed_folder_is_read_anew(loaded, tmp_path):

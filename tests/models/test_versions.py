@@ -7,7 +7,7 @@ from mubench_ray.models import MODELS, get_model
 from mubench_ray.registry import load_plugin
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
-from mubench_ray.trials.versions import with_weights
+from mubench_ray.trials.versions import with_reading, with_weights
 
 PLUGIN = """
 from mubench_ray.models.base import register
@@ -56,12 +56,14 @@ def test_from_a_checkpoint_another_version_counts(tiny, tmp_path):
     get_model("vit-tiny").build(TASKS.get("digits")()).save_pretrained(tmp_path / "folder")
     suite = {**tiny, "methods": ["original", "neggrad"], "ratios": 10}
     start = {"name": "vit-tiny", "pretrained": str(tmp_path / "folder")}
-    two = with_weights(2, str(tmp_path / "folder"))
-    assert str(two).startswith("2:")  # and what lies there
-    for model, expected in (("vit-tiny", {}), (start, {"model": two})):
+    three = with_weights(3, str(tmp_path / "folder"))
+    assert str(three).startswith("3:")  # and what lies there
+    for model, expected in (("vit-tiny", {}), (start, {"model": three})):
         plan = make_plan(make_suite({**suite, "models": model}))
         assert all(thing.versions == expected for thing in [*plan.trials.values(), *plan.recipes.values()])
     elsewhere = {"name": "vit-tiny", "original": str(tmp_path / "folder")}
     plan = make_plan(make_suite({**suite, "models": elsewhere}))
-    assert all(trial.versions == {"checkpoint": two} for trial in plan.trials.values())
-    assert [recipe.versions for recipe in (*plan.originals, *plan.retrains)] == [{"model": two}, {}]
+    four, read = with_weights(4, str(tmp_path / "folder")), with_reading(4, str(tmp_path / "folder"))
+    assert all(trial.versions == {"checkpoint": four, "reading": read} for trial in plan.trials.values())
+    found = [recipe.versions for recipe in (*plan.originals, *plan.retrains)]
+    assert found == [{"checkpoint": four}, {"checkpoint": read}]
