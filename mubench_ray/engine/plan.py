@@ -24,7 +24,7 @@ from mubench_ray.results.configurations import how
 from mubench_ray.search import Configuration
 from mubench_ray.suite import MethodEntry, ModelEntry, Search, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
+from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest, own_name
 from mubench_ray.trials.observing import Wanted, feeding, recipes, refused
 from mubench_ray.trials.versions import hashing_weights_once, scoring, step_before, versioned
 
@@ -131,11 +131,11 @@ class Combination:
             model = next((entry for entry in self.suite.models if entry.name == name), ModelEntry(name=name))
             training = resolve_training(self.suite, self.task, model)
         if reason := MODELS.get(model.name).refusal(TASKS.get(self.task.name)):
-            raise SuiteError(f"{self.suite.name}: sampler: model {model.name} cannot score {self.task.name}: {reason}.")
+            raise SuiteError(f"{self.suite.name}: sampler: model {model.label} cannot score {self.task.label}: {reason}.")
         if self.budget_epochs is not None:
             raise SuiteError(
                 f"{self.suite.name}: sampler {sampler.name} needs a network that is trained on D and is not the original, and the original of "
-                f"{self.task.name} is the checkpoint of {self.model.name} as it is."
+                f"{self.task.label} is the checkpoint of {self.model.label} as it is."
             )
         half = 0 if sampler.pool else None
         return scoring(self.task.name, self.task.subset, model.name, model.checkpoint, training, half)
@@ -212,7 +212,7 @@ def make_plan(suite: Suite) -> Plan:
         ]
         if made and all(trial.id in plan.trials for trial in made):
             raise SuiteError(
-                f"{suite.name}: {combination.task.name} x {combination.model.name} x {combination.entry.name} is named twice, with nothing that differs in "
+                f"{suite.name}: {combination.task.label} x {combination.model.label} x {combination.entry.name} is named twice, with nothing that differs in "
                 "any of its trials: remove one of the two entries, or say what is to differ."
             )
         plan.trials |= {trial.id: trial for trial in made}
@@ -249,7 +249,7 @@ def unobservable(plan: Plan) -> Iterator[LeftOut]:
         counted: Counter[tuple[str, str]] = Counter()
         for trial in plan.trials.values():
             if reason := refused(trial, each.name):
-                counted[trial.task, reason] += 1
+                counted[own_name(trial.task), reason] += 1
         for (task, reason), number in counted.items():
             yield LeftOut(f"{task} x {each.name}", number, reason)
 
@@ -265,13 +265,13 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
     for task in suite.tasks:
         if task.subset and 0 < (there := TASKS.get(task.name).train_size) < task.subset:
             raise SuiteError(
-                f"{suite.name}: {task.name} has {there} training examples, subset: {task.subset} is more; leave it out for all of them."
+                f"{suite.name}: {task.label} has {there} training examples, subset: {task.subset} is more; leave it out for all of them."
             )
     for task, model in [(entry, model) for entry in suite.tasks for model in suite.models_of(entry)]:
         training = resolve_training(suite, task, model)
         if reason := MODELS.get(model.name).refusal(TASKS.get(task.name)):
             counts = [1 if not METHODS.get(m.name).uses_lr else len(m.lrs or suite.lrs) for m in suite.methods]
-            left_out.append(LeftOut(f"{task.name} x {model.name}", sum(map(trials, counts)), reason))
+            left_out.append(LeftOut(f"{task.label} x {model.label}", sum(map(trials, counts)), reason))
             continue
         check_checkpoints(task, model)
         for entry in suite.methods:
@@ -283,7 +283,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
             if combination.budget_epochs is not None:
                 reason = reason or without_retrain(combination)
             if reason:
-                what = f"{task.name} x {model.name} x {entry.name}"
+                what = f"{task.label} x {model.label} x {entry.name}"
                 left_out.append(LeftOut(what, trials(len(combination.lrs)), reason))
             else:
                 yield combination
@@ -298,14 +298,14 @@ def check_checkpoints(task: TaskEntry, model: ModelEntry) -> None:
 
 def without_retrain(combination: Combination) -> str | None:
     """Why a combination whose original is a checkpoint as it is cannot run, or None; raises SuiteError where the suite caps what only a retrain has."""
-    suite, task = combination.suite, combination.task.name
+    suite, task = combination.suite, combination.task.label
     if isinstance(suite.budget.seconds, float):
         raise SuiteError(
             f"{suite.name}: budget.seconds = {suite.budget.seconds:g} is a share of the retrain's seconds, and {task} from a checkpoint has no "
             "retrain; use auto or null."
         )
     if combination.method.start == "retrain":
-        return f"the checkpoint of {combination.model.name} is the original of {task}: what it was trained on cannot be trained on again without D_F"
+        return f"the checkpoint of {combination.model.label} is the original of {task}: what it was trained on cannot be trained on again without D_F"
     return None
 
 
@@ -374,4 +374,4 @@ def split_name(recipe: Recipe | Trial) -> str:
     cut += f"-half{recipe.half}" if recipe.half is not None else ""
     options = forget.options | ({"scored_by": forget.scored_by.id} if forget.scored_by else {})
     tail = f"-{digest(options, 8)}" if options else ""
-    return f"{recipe.task}{cut}-{forget.sampler}-{forget.ratio:g}-seed{forget.seed}{tail}"
+    return f"{own_name(recipe.task)}{cut}-{forget.sampler}-{forget.ratio:g}-seed{forget.seed}{tail}"

@@ -189,9 +189,9 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
     reported = subject.combination.tuned_trial(subject.forget, seed, training_seed, subject.chosen)
     return {
         "configuration": reported.configuration,
-        "task": subject.combination.task.name,
+        "task": subject.combination.task.label,
         "subset": subject.combination.task.subset,
-        "model": subject.combination.model.name,
+        "model": subject.combination.model.label,
         "method": subject.combination.entry.name,
         "sampler": subject.forget.sampler,
         "ratio": subject.forget.ratio,
