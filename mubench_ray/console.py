@@ -103,6 +103,8 @@ def show_plan(plan: Plan, trials: bool) -> None:
         console.print(
             f"{how}: at most {planned_search(suite):,} trials before those, on seeds of their own {suite.search.seeds}"
         )
+    for name, said in plan.found.items():
+        console.print(styled((name, "bold"), f": {said}"), soft_wrap=True)
     for part in plan.left_out:
         console.print(styled(("left out", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
     for part in plan.unobservable:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from mubench_ray.errors import MubenchError, UnknownName, did_you_mean, ends_process
@@ -136,8 +137,8 @@ class Registry(Generic[T]):
             raise
 
 
-def load_plugin(path: str | Path) -> None:
-    """Import a user's own file so that what it registers is known here; raises MubenchError naming the file."""
+def load_plugin(path: str | Path) -> ModuleType:
+    """Import a user's own file so that what it registers is known here, and give it; raises MubenchError naming the file."""
     path = Path(path).resolve()
     if not path.is_file():
         raise MubenchError(f"Plugin file {path} does not exist.")
@@ -145,9 +146,9 @@ def load_plugin(path: str | Path) -> None:
     if name in sys.modules:  # of another file of this name: what is in the first must still be found by its module
         name += f"_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     # Also a script that names itself as plugin has registered what it defines already.
-    loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    if any(file and Path(file).resolve() == path for file in loaded):
-        return
+    for loaded in list(sys.modules.values()):
+        if (file := getattr(loaded, "__file__", None)) and Path(file).resolve() == path:
+            return loaded
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise MubenchError(f"Plugin file {path} is no Python file: its name has to end in .py.")
@@ -160,3 +161,4 @@ def load_plugin(path: str | Path) -> None:
         if isinstance(error, MubenchError | KeyboardInterrupt) or ends_process(error):
             raise
         raise MubenchError(f"Plugin file {path} could not be imported: {type(error).__name__}: {error}") from error
+    return module

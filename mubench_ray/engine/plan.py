@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from mubench_ray.engine.forget_sets import forget_sets
 from mubench_ray.errors import SuiteError
 from mubench_ray.forget import Scored
 from mubench_ray.methods import METHODS, Method
-from mubench_ray.models import MODELS
+from mubench_ray.models import MODELS, get_model
 from mubench_ray.models.base import check_checkpoint
 from mubench_ray.observations.base import Kind
 from mubench_ray.results.configurations import how
@@ -68,6 +69,20 @@ class Plan:
             started_from(trial, bool(starts and not trial.after)),
         )
         return (*([step_before(trial).id] if starts and trial.after else []), *(recipe.id for recipe in needed))
+
+    @property
+    def found(self) -> dict[str, str]:
+        """What was found of data and networks that are the user's own, by what they are called: how much there is of what, and what to know of it."""
+        tasks = {entry.label: TASKS.get(entry.name) for entry in self.suite.tasks}
+        entries = [model for entry in self.suite.tasks for model in self.suite.models_of(entry)]
+        models = {
+            entry.label: get_model(entry.name, source)
+            for entry in entries
+            for source in (entry.checkpoint, entry.original)
+            if source is not None and Path(source).exists()
+        }
+        said = {name: thing.found() for name, thing in (tasks | models).items() if hasattr(thing, "found")}
+        return {name: text for name, text in said.items() if text}
 
     @property
     def continued(self) -> set[str]:

@@ -56,7 +56,7 @@ class ImageFolder(OwnFiles, ImageClassification):
     @classmethod
     def settled(cls, options: PictureOptions) -> dict[str, Any]:
         """``size`` and ``channels``."""
-        size = options.size or typical_size(cls.found(options).files)
+        size = options.size or typical_size(cls.there(options).files)
         return {"size": size, "channels": options.channels}
 
     @classmethod

@@ -109,6 +109,18 @@ class Own(Classification):
         return cls
 
     @classmethod
+    def found(cls) -> str:
+        """What was found, in a line: classes, sizes, shape of an example, and the notes."""
+        sizes = cls.card.sizes
+        parts = [f"{len(cls.class_names)} classes ({listed(cls.class_names)})"]
+        parts.append(f"D {sizes['train']:,}, D_V {sizes['validation']:,}, D_Test {sizes['test']:,} examples")
+        shapes = {key: tuple(column.shape[1:]) for key, column in cls().blank(1).items() if column.ndim > 1}
+        parts += [f"{key} {' x '.join(map(str, shape))}" for key, shape in shapes.items()]
+        if hasattr(cls, "mean"):
+            parts.append(f"normalised by mean {spaced(cls.mean)} and std {spaced(cls.std)}")
+        return "; ".join([*parts, *cls.notes])
+
+    @classmethod
     def source(cls, options: Any) -> Source:
         """The files that it is made of; raises DataError saying what is missing."""
         raise NotImplementedError(f"{cls.__name__} does not define source")
@@ -237,6 +249,11 @@ def cut(parts: Parts, options: OwnOptions, name: str) -> tuple[Splits, list[str]
 
 def _counts(examples: Examples) -> Counter[int]:
     return Counter(examples.labels.tolist())
+
+
+def spaced(numbers: Iterable[float]) -> str:
+    """Numbers in a row."""
+    return " ".join(f"{number:g}" for number in numbers)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -44,13 +44,13 @@ class OwnFiles(Own):
     @classmethod
     def source(cls, options: Any) -> Source:
         """All files that the folders or the index name, and the index."""
-        found = cls.found(options)
+        found = cls.there(options)
         files = [each for path in found.files for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
         path = placed(options.path, f"task {cls.name}")
         return Source(found.root, [*files, *([path] if path.is_file() else [])])
 
     @classmethod
-    def found(cls, options: OwnOptions) -> Listed:
+    def there(cls, options: OwnOptions) -> Listed:
         """What lies there, in order of split, class and name; raises DataError for a class without files and for an index that does not fit."""
         path = placed(options.path, f"task {cls.name}")
         return cls._indexed(path) if path.is_file() else cls._foldered(path)
@@ -116,7 +116,7 @@ class OwnFiles(Own):
 
     def read(self) -> Parts:
         """Every file decoded once, into a file that is mapped; those that cannot be read are left out, and said."""
-        found = self.found(self.options)
+        found = self.there(self.options)
         names = numbered(found.labels, str(found.root))
         number = {name: place for place, name in enumerate(names)}
         labels = [number[label] for label in found.labels]

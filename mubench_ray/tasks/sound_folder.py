@@ -40,7 +40,7 @@ class SoundFolder(OwnFiles, SpeechClassification):
     @classmethod
     def settled(cls, options: SoundOptions) -> dict[str, Any]:
         """``seconds``."""
-        return {"seconds": options.seconds or typical_seconds(cls.found(options).files)}
+        return {"seconds": options.seconds or typical_seconds(cls.there(options).files)}
 
     def decoded(self, path: Path) -> np.ndarray:
         """int16 (samples,)."""

@@ -54,7 +54,7 @@ class VideoFolder(OwnFiles, VideoClassification):
     @classmethod
     def settled(cls, options: ClipOptions) -> dict[str, Any]:
         """``frames`` and ``size``."""
-        first = [frames_of(path)[0] for path in cls.found(options).files if path.is_dir()]
+        first = [frames_of(path)[0] for path in cls.there(options).files if path.is_dir()]
         size = options.size or min(LARGEST, typical_size(first) if first else LARGEST)
         return {"frames": options.frames, "size": size}
 
