@@ -104,7 +104,7 @@ class FactoryNetwork(OwnPictures):
             mask = torch.ones_like(ids)
         else:
             table = Reader(VOCABULARY, task.markers).tokens(task.name, task.texts, length)
-            ids, lengths = (part[numbers.cpu()].to(numbers.device) for part in table)
+            ids, lengths = (part[numbers.cpu()].to(numbers.device) for part in table[:2])
             ids, mask = ids.long(), (torch.arange(length, device=numbers.device) < lengths.unsqueeze(1)).long()
         given = masked(ids, mask)
         given[argument] = given.pop("input_ids")

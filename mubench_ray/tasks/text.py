@@ -26,6 +26,11 @@ class Texts:
     def __len__(self) -> int:
         return len(self.content)
 
+    def of_training(self, most: int | None = None) -> list[str]:
+        """The texts of D, or the first ``most`` of them; of pairs the second ones after those."""
+        chosen = self.training[:most]
+        return [column[i] for column in (self.content, self.second) if column is not None for i in chosen]
+
     @cached_property
     def sha256(self) -> str:
         """Hash of all texts and of which belong to D."""
