@@ -54,13 +54,15 @@ class Registry(Generic[T]):
         self._package = package
         self._things: dict[str, T] = {}
         self._spellings: dict[str, str] = {}
+        self._unlisted: set[str] = set()
         self._families: dict[str, Family[T]] = {}
         #: What families have opened, by its canonical name.
         self._opened: dict[str, T] = {}
         self._discovered = False
 
-    def add(self, name: str, thing: T, aliases: tuple[str, ...] = ()) -> None:
-        """Register ``thing`` under ``name`` and its aliases; raises MubenchError when a spelling is taken by another."""
+    def add(self, name: str, thing: T, aliases: tuple[str, ...] = (), listed: bool = True) -> None:
+        """Register ``thing`` under ``name`` and its aliases; raises MubenchError when a spelling is taken by another. What is not ``listed`` is known by its
+        name alone: nobody chooses it."""
         for spelling in (name, *aliases):
             owner = self._spellings.get(fold(spelling))
             if owner is not None:
@@ -68,6 +70,8 @@ class Registry(Generic[T]):
         for spelling in (name, *aliases):
             self._spellings[fold(spelling)] = name
         self._things[name] = thing
+        if not listed:
+            self._unlisted.add(name)
 
     def add_family(self, family: Family[T]) -> None:
         """Register what opens names that begin with ``family.name`` and a colon; raises MubenchError where that is a name already."""
@@ -100,7 +104,7 @@ class Registry(Generic[T]):
         try:
             return self._spellings[fold(name)]
         except KeyError:
-            known = [*self._things, *(f"{family}:..." for family in self.families())]
+            known = [*self.names(), *(f"{family}:..." for family in self.families())]
             raise UnknownName(f"Unknown {self.kind} {name!r}. {did_you_mean(name, known)}") from None
 
     def get(self, name: str) -> T:
@@ -109,9 +113,9 @@ class Registry(Generic[T]):
         return self._opened[canonical] if canonical in self._opened else self._things[canonical]
 
     def names(self) -> list[str]:
-        """All canonical names, sorted."""
+        """All canonical names that are listed, sorted."""
         self._discover()
-        return sorted(self._things)
+        return sorted(self._things.keys() - self._unlisted)
 
     def __iter__(self) -> Iterator[tuple[str, T]]:
         return iter((name, self._things[name]) for name in self.names())

@@ -305,6 +305,10 @@ ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts",
 
 #: What unlearns nothing: its hyperparameters and unlearning seed change nothing, and all other methods are held to it.
 CONTROLS = ("original", "retrain")
+#: The method of a network that was unlearned elsewhere. Its cost is not known, and of its budget and its tuning nothing is: it stands apart, and no rank or
+#: letter is given to it.
+EXTERNAL = "external"
+UNRANKED = (*CONTROLS, EXTERNAL)
 
 
 def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:

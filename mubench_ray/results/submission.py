@@ -30,7 +30,7 @@ from mubench_ray.results.plans import PLAN
 from mubench_ray.results.repetitions import without_probes
 from mubench_ray.results.store import TABLES, Store
 from mubench_ray.status import STATUSES, USABLE
-from mubench_ray.trial import CONTROLS, Trial, own_name
+from mubench_ray.trial import CONTROLS, EXTERNAL, Trial, own_name
 
 HASHES = "hashes.json"
 #: What is handed over beside the tables and the forget sets.
@@ -215,7 +215,7 @@ def faulty_costs(submission: Submission) -> Iterator[str]:
     """Costs beyond the budget, and retrains that are said to have cost one thing here and another there."""
     retrains: dict[str, set[float]] = defaultdict(set)
     for row, trial in zip(submission.rows, submission.trials):
-        if trial is None or row["status"] not in USABLE:
+        if trial is None or row["status"] not in USABLE or trial.method == EXTERNAL:
             continue
         where = f"trial {row['trial_id']}"
         for cost in ("flos", "seconds"):
