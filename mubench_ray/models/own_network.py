@@ -145,7 +145,10 @@ def missing(family: str, error: ImportError, what: str) -> MubenchError:
     package = (error.name or "").split(".")[0]
     if package == family:
         return MubenchError(f"{what} needs {family}: pip install mubench_ray[{family}].")
-    return MubenchError(f"{what}: {family} cannot be imported here ({' '.join(str(error).split())}).")
+    reason = " ".join(str(error).split())
+    return MubenchError(
+        f"{what}: {family} cannot be imported here ({reason}). Install the build of torchvision that belongs to the torch that is here, from the same index."
+    )
 
 
 def arguments_of(factory: Any, offered: dict[str, Any]) -> dict[str, Any]:
