@@ -172,16 +172,28 @@ def run(
 def eval_(
     suite: SuiteFile,
     model: Annotated[
-        Path, typer.Option("--model", metavar="F_U", help="The unlearned network: a file of weights (.pth, .safetensors) or a folder.")
+        Path,
+        typer.Option(
+            "--model", metavar="F_U", help="The unlearned network: a file of weights (.pth, .safetensors) or a folder."
+        ),
     ],
     forget: Annotated[
-        Path, typer.Option("--forget", metavar="LIST", help="What it was made to forget: numbers of training examples, one a line, or a mask.")
+        Path,
+        typer.Option(
+            "--forget",
+            metavar="LIST",
+            help="What it was made to forget: numbers of training examples, one a line, or a mask.",
+        ),
     ],
     out: Out = None,
     artifacts: SharedArtifacts = None,
     task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="Of a suite with several tasks.")] = None,
-    network: Annotated[str | None, typer.Option("--network", metavar="NAME", help="Of a suite with several models.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="The seed of the suite's original and retrain; default its first.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", metavar="NAME", help="Of a suite with several models.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="The seed of the suite's original and retrain; default its first.")
+    ] = None,
     plugin: Plugins = [],
 ) -> None:
     """Hold a network that was unlearned elsewhere against the original and the retrain of a suite; those that are missing are trained here and now.
@@ -193,7 +205,9 @@ def eval_(
 
     outcome, folder = evaluate(_suite(suite, plugin), model, forget, out, artifacts, task, network, seed)
     row = outcome.row
-    console.print(f"{row['trial_id']}: {row['task']}, {row['model']}, {row['forget_size']:,} examples forgotten", soft_wrap=True)
+    console.print(
+        f"{row['trial_id']}: {row['task']}, {row['model']}, {row['forget_size']:,} examples forgotten", soft_wrap=True
+    )
     _publish(folder)
 
 

@@ -81,7 +81,11 @@ def _families(kind: str) -> dict[str, Family[Any]]:
 
 
 def _family(family: Family[Any]) -> dict[str, Any]:
-    return {"title": family.title, "what": inspect.cleandoc(family.what), "options": _options(family.options) if family.options else ""}
+    return {
+        "title": family.title,
+        "what": inspect.cleandoc(family.what),
+        "options": _options(family.options) if family.options else "",
+    }
 
 
 def _first(text: str | None) -> str:

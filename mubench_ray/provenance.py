@@ -12,7 +12,19 @@ from pathlib import Path
 
 #: Where this package lies, installed or not.
 INSTALLED = Path(__file__).parent.parent
-PACKAGES = ("mubench_ray", "torch", "transformers", "ray", "numpy", "scikit-learn", "pyarrow", "datasets", "peft", "timm", "torchvision")
+PACKAGES = (
+    "mubench_ray",
+    "torch",
+    "transformers",
+    "ray",
+    "numpy",
+    "scikit-learn",
+    "pyarrow",
+    "datasets",
+    "peft",
+    "timm",
+    "torchvision",
+)
 
 
 @functools.cache

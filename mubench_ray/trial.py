@@ -318,7 +318,7 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     options = {key: value for key, value in (forget.get("options") or {}).items() if key != "path"}
     if "classes" in options:  # a set
         options["classes"] = sorted(set(options["classes"]))
-    setting |= {name: own_name(setting[name]) for name in ("task", "model") if setting.get(name)}
+    setting |= {name: own_name(str(setting[name])) for name in ("task", "model") if setting.get(name)}
     setting |= _checkpoints(trial)
     if trial.get("lists"):
         options["sha256"] = trial["lists"]
@@ -386,7 +386,9 @@ def own_name(name: str) -> str:
     if not told.startswith("{"):
         return name
     options = json.loads(told)
-    called = options.get("called") or os.path.basename(os.path.normpath(re.sub(r"@[0-9a-f]{40}$", "", str(options.get("path", "")))))
+    called = options.get("called") or os.path.basename(
+        os.path.normpath(re.sub(r"@[0-9a-f]{40}$", "", str(options.get("path", ""))))
+    )
     rest = {key: value for key, value in options.items() if key not in PLACED}
     called = re.sub(r"[^\w.-]+", "_", called)
     return f"{family}:{called}@{digest(rest, 8)}"

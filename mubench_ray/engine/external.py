@@ -42,9 +42,13 @@ def evaluate(
     chosen = _chosen(suite, task, model)
     seeds = list(dict.fromkeys(seed for _, seed in seed_pairs(suite)))
     if training_seed is not None and training_seed not in seeds:
-        raise SuiteError(f"{suite.name}: trains no original with seed {training_seed}, but with {', '.join(map(str, seeds))}.")
+        raise SuiteError(
+            f"{suite.name}: trains no original with seed {training_seed}, but with {', '.join(map(str, seeds))}."
+        )
     if suite.halves:
-        raise SuiteError(f"{suite.name}: a network from elsewhere saw all of D, and the suite's originals saw halves of it.")
+        raise SuiteError(
+            f"{suite.name}: a network from elsewhere saw all of D, and the suite's originals saw halves of it."
+        )
     seed = seeds[0] if training_seed is None else training_seed
     sets = chosen.forget_sets
     like = chosen.trial(sets[0], seed, seed, chosen.given()[0])
@@ -63,7 +67,13 @@ def evaluate(
         recipes = [recipe.id for recipe in (trial.original, trial.retrain) if recipe is not None]
         told = {"weights": trial.hyperparameters["weights"], "forget": split.manifest["sha256"]}
         earlier = (read_plan(store) or {}).get("left_out", [])
-        entry = describe_plan(plan) | {"planned": 1, "recipes": recipes, "trials": [trial.id], "left_out": earlier, "observations": []}
+        entry = describe_plan(plan) | {
+            "planned": 1,
+            "recipes": recipes,
+            "trials": [trial.id],
+            "left_out": earlier,
+            "observations": [],
+        }
         enter(store, plan, entry | {"suite": entry["suite"] | {"external": told}})
         name = f"splits/{split_name(trial)}.json"
         if not store.place.exists(name):
@@ -73,7 +83,10 @@ def evaluate(
 
 
 def _chosen(suite: Suite, task: str | None, model: str | None) -> Combination:
-    found = {(each.task.label, each.model.label, each.model.checkpoint, each.model.original): each for each in combinations(suite)}
+    found = {
+        (each.task.label, each.model.label, each.model.checkpoint, each.model.original): each
+        for each in combinations(suite)
+    }
     fitting = [
         each
         for (named, network, *_), each in found.items()
@@ -82,5 +95,7 @@ def _chosen(suite: Suite, task: str | None, model: str | None) -> Combination:
     ]
     if len(fitting) != 1:
         there = "; ".join(f"{each.task.label} x {each.model.label}" for each in found.values())
-        raise SuiteError(f"{suite.name}: {len(fitting)} of its combinations fit; choose one by --task and --network: {there}.")
+        raise SuiteError(
+            f"{suite.name}: {len(fitting)} of its combinations fit; choose one by --task and --network: {there}."
+        )
     return fitting[0]

@@ -81,7 +81,8 @@ class Plan:
             for source in (entry.checkpoint, entry.original)
             if source is not None and Path(source).exists()
         }
-        said = {name: thing.found() for name, thing in (tasks | models).items() if hasattr(thing, "found")}
+        finds = {name: getattr(thing, "found", None) for name, thing in (tasks | models).items()}
+        said = {name: find() for name, find in finds.items() if find is not None}
         return {name: text for name, text in said.items() if text}
 
     @property
@@ -146,7 +147,9 @@ class Combination:
             model = next((entry for entry in self.suite.models if entry.name == name), ModelEntry(name=name))
             training = resolve_training(self.suite, self.task, model)
         if reason := MODELS.get(model.name).refusal(TASKS.get(self.task.name)):
-            raise SuiteError(f"{self.suite.name}: sampler: model {model.label} cannot score {self.task.label}: {reason}.")
+            raise SuiteError(
+                f"{self.suite.name}: sampler: model {model.label} cannot score {self.task.label}: {reason}."
+            )
         if self.budget_epochs is not None:
             raise SuiteError(
                 f"{self.suite.name}: sampler {sampler.name} needs a network that is trained on D and is not the original, and the original of "

@@ -34,12 +34,16 @@ class External(Method):
     def configure(cls, given: Mapping[str, Any]) -> Method:
         """The method of the network with these weights; raises MubenchError in a suite, which cannot make one."""
         if not given.get("weights"):
-            raise MubenchError("method external is a network from elsewhere: `mubench eval SUITE --model WEIGHTS --forget LIST` adds it to results.")
+            raise MubenchError(
+                "method external is a network from elsewhere: `mubench eval SUITE --model WEIGHTS --forget LIST` adds it to results."
+            )
         return super().configure(given)
 
     def phases(self, ctx: Context) -> list[Phase]:
         """None: raises MubenchError, since nobody here knows how it was made."""
-        raise MubenchError(f"the network with the weights {self.weights} was unlearned elsewhere and is not kept here: evaluate it again with `mubench eval`.")
+        raise MubenchError(
+            f"the network with the weights {self.weights} was unlearned elsewhere and is not kept here: evaluate it again with `mubench eval`."
+        )
 
 
 External.name, External.title, External.cites = EXTERNAL, "External", "a network unlearned elsewhere"

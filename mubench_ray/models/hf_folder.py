@@ -119,15 +119,21 @@ class FolderModel(Model[Task]):
             kind = _Spectrogram
         if modality == "speech" and self.declared.model_type == "audio-spectrogram-transformer":
             return None  # reads features that nothing here computes
-        bare = kind()
-        bare.name, bare.architecture, bare.config_class = self.name, network.__name__, type(self.declared).__name__
-        bare.family, bare.citation = self.family, self.citation
         prefix = network.base_model_prefix
-        # A base model is saved without what classifies, and often without the pooler.
         with torch.device("meta"):
             parts = [part for part, _ in network(copy.deepcopy(self.declared)).named_children() if part != prefix]
-        bare.head = (*(f"{part}." for part in parts), f"{prefix}.pooler.")
-        bare.always = {key: value for key, value in bare.always.items() if hasattr(self.declared, key)}
+        said = {
+            "__module__": __name__,
+            "architecture": network.__name__,
+            "config_class": type(self.declared).__name__,
+            "family": self.family,
+            "citation": self.citation,
+            # A base model is saved without what classifies, and often without the pooler.
+            "head": (*(f"{part}." for part in parts), f"{prefix}.pooler."),
+            "always": {key: value for key, value in kind.always.items() if hasattr(self.declared, key)},
+        }
+        bare = type(kind.__name__, (kind,), said)()
+        bare.name = self.name
         made = bare.pretrained(self.folder, self.folder_revision)
         assert isinstance(made, TransformersModel)
         return made
@@ -188,7 +194,9 @@ def _open(told: str) -> tuple[str, Model]:
     source, _, revision = str(options["path"]).partition("@")
     folder = Path(source)
     if not folder.is_dir() and not revision:
-        raise MubenchError(f"model hf:{source}: there is no such folder, and as a hub id it needs a commit: hf:{source}@COMMIT.")
+        raise MubenchError(
+            f"model hf:{source}: there is no such folder, and as a hub id it needs a commit: hf:{source}@COMMIT."
+        )
     from transformers import AutoConfig
 
     try:
@@ -212,4 +220,6 @@ def folder_hash(folder: Path) -> str:
     return hashlib.sha256("\n".join(f"{path.name} {sha256(path)}" for path in files).encode()).hexdigest()[:16]
 
 
-MODELS.add_family(Family("hf", "FOLDER or hf:ID@COMMIT", "A classifier of transformers", FolderModel.__doc__ or "", _open))
+MODELS.add_family(
+    Family("hf", "FOLDER or hf:ID@COMMIT", "A classifier of transformers", FolderModel.__doc__ or "", _open)
+)

@@ -53,12 +53,22 @@ class FactoryNetwork(OwnPictures):
 
     def made(self, task: Task) -> nn.Module:
         """What the factory returns for a task; raises MubenchError where that is no network."""
-        offered = {"num_classes": getattr(task, "classes", None), "class_names": getattr(task, "class_names", ()), "vocabulary": VOCABULARY}
-        offered |= {name: getattr(task, name) for name in ("channels", "size", "samples", "frames", "max_length") if hasattr(task, name)}
+        offered = {
+            "num_classes": getattr(task, "classes", None),
+            "class_names": getattr(task, "class_names", ()),
+            "vocabulary": VOCABULARY,
+        }
+        offered |= {
+            name: getattr(task, name)
+            for name in ("channels", "size", "samples", "frames", "max_length")
+            if hasattr(task, name)
+        }
         where = f"{self.path}: {self.factory}"
         given = arguments_of(self.make, offered)
         if "num_classes" not in given:
-            raise MubenchError(f"{where} takes no argument num_classes: it is called as {self.factory}(num_classes=...).")
+            raise MubenchError(
+                f"{where} takes no argument num_classes: it is called as {self.factory}(num_classes=...)."
+            )
         try:
             network = self.make(**given)
         except (MemoryError, torch.OutOfMemoryError, MubenchError):
@@ -80,7 +90,10 @@ class FactoryNetwork(OwnPictures):
         if key not in self._inputs:
             with torch.random.fork_rng(devices=[]):
                 network = self.made(task)
-            self._inputs[key] = first_argument(network), "attention_mask" in arguments_of(network.forward, {"attention_mask": True})
+            self._inputs[key] = (
+                first_argument(network),
+                "attention_mask" in arguments_of(network.forward, {"attention_mask": True}),
+            )
         return self._inputs[key]
 
     def encode(self, task: Any, columns: Columns) -> Columns:
@@ -120,7 +133,9 @@ def _open(told: str) -> tuple[str, Model]:
     else:
         file, _, factory = told.rpartition(":")
     if not file or not factory:
-        raise MubenchError(f"model module:{told}: say the file and the function that makes the network: module:net.py:make_network.")
+        raise MubenchError(
+            f"model module:{told}: say the file and the function that makes the network: module:net.py:make_network."
+        )
     path = Path(file)
     module = load_plugin(path)
     make = getattr(module, factory, None)
@@ -132,5 +147,11 @@ def _open(told: str) -> tuple[str, Model]:
 
 
 MODELS.add_family(
-    Family("module", "FILE.py:FACTORY", "A network that a function in a file of yours makes", FactoryNetwork.__doc__ or "", _open)
+    Family(
+        "module",
+        "FILE.py:FACTORY",
+        "A network that a function in a file of yours makes",
+        FactoryNetwork.__doc__ or "",
+        _open,
+    )
 )

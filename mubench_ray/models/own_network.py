@@ -15,7 +15,7 @@ from torch import nn
 from mubench_ray.errors import MubenchError
 from mubench_ray.models.base import Model
 from mubench_ray.models.state_dict import Weights, last_module, misfits, read_weights
-from mubench_ray.tasks.base import Columns, ImageClassification, Task
+from mubench_ray.tasks.base import Classification, Columns, ImageClassification, Task
 from mubench_ray.trial import own_name
 
 Served = TypeVar("Served", bound=Task)
@@ -49,7 +49,9 @@ class OwnNetwork(Model[Served]):
             return network
         weights = self._fitting(network, finished=False)
         own = network.state_dict()
-        fitting = {name: tensor for name, tensor in weights.tensors.items() if name in own and own[name].shape == tensor.shape}
+        fitting = {
+            name: tensor for name, tensor in weights.tensors.items() if name in own and own[name].shape == tensor.shape
+        }
         network.load_state_dict(fitting, strict=False)
         return network
 
@@ -76,8 +78,10 @@ class OwnNetwork(Model[Served]):
             raise MubenchError(f"model {self.name} has no checkpoint: take its ``pretrained()``.")
         weights = read_weights(self.source, set(network.state_dict()))
         if faults := misfits(network, weights.tensors, None if finished else self.head(network)):
-            classes = f" (of {task.classes} classes)" if task is not None and hasattr(task, "classes") else ""
-            raise MubenchError(f"model {self.label}: {self.source} is no state dict of this network{classes}: it {'; it '.join(faults)}.")
+            classes = f" (of {task.classes} classes)" if isinstance(task, Classification) else ""
+            raise MubenchError(
+                f"model {self.label}: {self.source} is no state dict of this network{classes}: it {'; it '.join(faults)}."
+            )
         return weights
 
     def pretrained(self, source: str | None = None, revision: str | None = None) -> OwnNetwork[Served]:
@@ -85,7 +89,9 @@ class OwnNetwork(Model[Served]):
         if source is None:
             raise MubenchError(f"model {self.label} has no published weights; name a file of weights.")
         if not Path(source).exists():
-            raise MubenchError(f"model {self.label}: {source!r} is not here: name a file that ends in .safetensors or .pth.")
+            raise MubenchError(
+                f"model {self.label}: {source!r} is not here: name a file that ends in .safetensors or .pth."
+            )
         model = copy.copy(self)
         model.source = source
         return model
@@ -137,7 +143,9 @@ def first_argument(network: nn.Module) -> str:
     for parameter in inspect.signature(network.forward).parameters.values():
         if parameter.kind in kinds:
             return parameter.name
-    raise MubenchError(f"{type(network).__name__}.forward names no argument: it has to take the inputs by name, forward(self, x) say.")
+    raise MubenchError(
+        f"{type(network).__name__}.forward names no argument: it has to take the inputs by name, forward(self, x) say."
+    )
 
 
 def missing(family: str, error: ImportError, what: str) -> MubenchError:

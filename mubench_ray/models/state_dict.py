@@ -45,20 +45,40 @@ def read_weights(source: str | Path, wanted: set[str] | None = None) -> Weights:
     while not _is_state(found):
         key = next((key for key in WRAPPERS if isinstance(found, dict) and isinstance(found.get(key), dict)), None)
         if key is None:
-            told = f"a dict of {', '.join(map(repr, list(found)[:NAMED]))}" if isinstance(found, dict) else type(found).__name__
-            raise MubenchError(f"{path}: holds no state dict, but {told}: write one with torch.save(network.state_dict(), PATH).")
+            told = (
+                f"a dict of {', '.join(map(repr, list(found)[:NAMED]))}"
+                if isinstance(found, dict)
+                else type(found).__name__
+            )
+            raise MubenchError(
+                f"{path}: holds no state dict, but {told}: write one with torch.save(network.state_dict(), PATH)."
+            )
         found = found[key]
         notes.append(f"its state dict is under {key!r}")
     tensors = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     for prefix in PREFIXES:
         bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         own = wanted is not None and bool(wanted & tensors.keys())
-        if tensors and all(name.startswith(prefix) for name in tensors) and not own and (wanted is None or wanted & bare.keys()):
+        if (
+            tensors
+            and all(name.startswith(prefix) for name in tensors)
+            and not own
+            and (wanted is None or wanted & bare.keys())
+        ):
             tensors = bare
             notes.append(f"{prefix!r} is taken off the names of its tensors")
-    if bad := [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]:
-        raise MubenchError(f"{path}: {bad[0]} is not finite everywhere ({len(bad)} such tensors): the network diverged before it was saved.")
-    if other := sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()} - {"float32"}):
+    if bad := [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]:
+        raise MubenchError(
+            f"{path}: {bad[0]} is not finite everywhere ({len(bad)} such tensors): the network diverged before it was saved."
+        )
+    if other := sorted(
+        {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
+        - {"float32"}
+    ):
         notes.append(f"kept in {' and '.join(other)}, computed in float32")
     return Weights(tensors, notes)
 
@@ -68,7 +88,9 @@ def _file(path: Path) -> Path:
         found = sorted(each for each in path.iterdir() if is_weights(str(each)))
         if len(found) != 1:
             there = ", ".join(each.name for each in found) or "none"
-            raise MubenchError(f"{path}: a folder of weights holds one file that ends in {', '.join(SUFFIXES)}; this one holds {there}. Name the file.")
+            raise MubenchError(
+                f"{path}: a folder of weights holds one file that ends in {', '.join(SUFFIXES)}; this one holds {there}. Name the file."
+            )
         return found[0]
     if not path.is_file():
         raise MubenchError(f"{path}: there is no such file of weights.")
@@ -88,8 +110,12 @@ def _read(path: Path) -> Any:
         said = message_of(error)
         if "weights_only" in said or "Unsupported" in said:
             what = "holds more than tensors, which could only be read by running code from it"
-            raise MubenchError(f"{path}: {what}. Write the weights alone: torch.save(network.state_dict(), PATH).") from error
-        raise MubenchError(f"{path}: cannot be read as weights ({type(error).__name__}: {said[:200]}): it is damaged, or no such file.") from error
+            raise MubenchError(
+                f"{path}: {what}. Write the weights alone: torch.save(network.state_dict(), PATH)."
+            ) from error
+        raise MubenchError(
+            f"{path}: cannot be read as weights ({type(error).__name__}: {said[:200]}): it is damaged, or no such file."
+        ) from error
 
 
 def _is_state(found: Any) -> bool:
@@ -114,7 +140,11 @@ def misfits(network: nn.Module, tensors: dict[str, Tensor], but: str | None = No
         if name in tensors and tuple(tensors[name].shape) != own[name]
     ]
     faults = {"lacks": lacking, "holds what the network has no place for:": spare, "has other shapes:": shapes}
-    return [f"{what} {', '.join(found[:NAMED])}{f' and {len(found) - NAMED} more' * (len(found) > NAMED)}" for what, found in faults.items() if found]
+    return [
+        f"{what} {', '.join(found[:NAMED])}{f' and {len(found) - NAMED} more' * (len(found) > NAMED)}"
+        for what, found in faults.items()
+        if found
+    ]
 
 
 def _shape(shape: Any) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from mubench_ray.errors import MubenchError, did_you_mean
 from mubench_ray.models.base import MODELS, Model
-from mubench_ray.models.own_network import OwnPictures, missing
+from mubench_ray.models.own_network import OwnNetwork, OwnPictures, missing
 from mubench_ray.registry import Family
 from mubench_ray.tasks.base import ImageClassification
 
@@ -46,7 +47,7 @@ class TimmNetwork(OwnPictures):
         told = self.about.get("classifier")
         return told if isinstance(told, str) else super().head(network)
 
-    def pretrained(self, source: str | None = None, revision: str | None = None) -> OwnPictures:
+    def pretrained(self, source: str | None = None, revision: str | None = None) -> OwnNetwork[ImageClassification]:
         """timm's own weights, or those of a file."""
         if source is not None:
             return super().pretrained(source, revision)
@@ -59,17 +60,26 @@ class TimmNetwork(OwnPictures):
 
 def _timm(name: str) -> Any:
     try:
-        import timm.models
-    except (ImportError, RuntimeError, AttributeError) as error:  # torchvision, which it imports, over another build of torch
-        raise missing("timm", error if isinstance(error, ImportError) else ImportError(str(error), name="torchvision"), f"model {name}") from error
-    return timm.models
+        return import_module("timm.models")
+    except (
+        ImportError,
+        RuntimeError,
+        AttributeError,
+    ) as error:  # torchvision, which it imports, over another build of torch
+        raise missing(
+            "timm",
+            error if isinstance(error, ImportError) else ImportError(str(error), name="torchvision"),
+            f"model {name}",
+        ) from error
 
 
 def _open(name: str) -> tuple[str, Model]:
     models = _timm(f"timm:{name}")
     architecture = name.partition(".")[0]
     if not models.is_model(architecture):
-        raise MubenchError(f"model timm:{name}: timm has no network of this name. {did_you_mean(architecture, models.list_models())[:300]}")
+        raise MubenchError(
+            f"model timm:{name}: timm has no network of this name. {did_you_mean(architecture, models.list_models())[:300]}"
+        )
     return name, TimmNetwork(name)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from mubench_ray.errors import MubenchError, did_you_mean
 from mubench_ray.models.base import MODELS, Model
-from mubench_ray.models.own_network import OwnPictures, missing
+from mubench_ray.models.own_network import OwnNetwork, OwnPictures, missing
 from mubench_ray.models.state_dict import last_module
 from mubench_ray.registry import Family
 from mubench_ray.tasks.base import ImageClassification
@@ -44,7 +45,7 @@ class TorchvisionNetwork(OwnPictures):
             network.load_state_dict({k: v for k, v in theirs.items() if not k.startswith(f"{head}.")}, strict=False)
         return network
 
-    def pretrained(self, source: str | None = None, revision: str | None = None) -> OwnPictures:
+    def pretrained(self, source: str | None = None, revision: str | None = None) -> OwnNetwork[ImageClassification]:
         """torchvision's own weights, or those of a file."""
         if source is not None:
             return super().pretrained(source, revision)
@@ -55,18 +56,27 @@ class TorchvisionNetwork(OwnPictures):
 
 def _models(name: str) -> Any:
     try:
-        import torchvision.models
-    except (ImportError, RuntimeError, AttributeError) as error:  # over another build of torch its operators are not there
-        raise missing("torchvision", error if isinstance(error, ImportError) else ImportError(str(error)), f"model {name}") from error
-    return torchvision.models
+        return import_module("torchvision.models")
+    except (
+        ImportError,
+        RuntimeError,
+        AttributeError,
+    ) as error:  # over another build of torch its operators are not there
+        raise missing(
+            "torchvision", error if isinstance(error, ImportError) else ImportError(str(error)), f"model {name}"
+        ) from error
 
 
 def _open(name: str) -> tuple[str, Model]:
     models = _models(f"torchvision:{name}")
     known = models.list_models(module=models)
     if name not in known:
-        raise MubenchError(f"model torchvision:{name}: torchvision has no classifier of this name. {did_you_mean(name, known)}")
+        raise MubenchError(
+            f"model torchvision:{name}: torchvision has no classifier of this name. {did_you_mean(name, known)}"
+        )
     return name, TorchvisionNetwork(name)
 
 
-MODELS.add_family(Family("torchvision", "NAME", "Image networks of torchvision", TorchvisionNetwork.__doc__ or "", _open))
+MODELS.add_family(
+    Family("torchvision", "NAME", "Image networks of torchvision", TorchvisionNetwork.__doc__ or "", _open)
+)

@@ -75,7 +75,15 @@ def ordered(board: pa.Table) -> list[dict[str, Any]]:
     elsewhere."""
 
     def place(row: dict[str, Any]) -> tuple:
-        return row["task"], row["model"], row["ratio"], not row["control"], row["method"] == EXTERNAL, row["method"] != "retrain", row["label"]
+        return (
+            row["task"],
+            row["model"],
+            row["ratio"],
+            not row["control"],
+            row["method"] == EXTERNAL,
+            row["method"] != "retrain",
+            row["label"],
+        )
 
     return sorted(board.to_pylist(), key=place)
 

@@ -48,7 +48,9 @@ class DatasetOptions(PictureOptions):
     def _one_input(self) -> DatasetOptions:
         given = [name for name in ("text", "image", "audio") if getattr(self, name)]
         if len(given) != 1:
-            raise ValueError(f"name the column of the inputs with one of text, image and audio (given: {', '.join(given) or 'none'})")
+            raise ValueError(
+                f"name the column of the inputs with one of text, image and audio (given: {', '.join(given) or 'none'})"
+            )
         if self.pair and not self.text:
             raise ValueError("pair goes with text")
         return self
@@ -68,7 +70,9 @@ class Stored(Own):
         try:
             placed(options.path, f"task {cls.name}")
         except DataError as error:
-            raise DataError(f"{error} As a data set of the hub it needs a commit of 40 digits: path: {name}@COMMIT.") from None
+            raise DataError(
+                f"{error} As a data set of the hub it needs a commit of 40 digits: path: {name}@COMMIT."
+            ) from None
         return None
 
     @classmethod
@@ -103,14 +107,18 @@ class Stored(Own):
             if name or usual:
                 chosen[part] = found[name or usual[0]]
         if "train" not in chosen:
-            raise DataError(f"{options.path}: which of its splits {listed(found)} is the training one? Say `train: NAME`.")
+            raise DataError(
+                f"{options.path}: which of its splits {listed(found)} is the training one? Say `train: NAME`."
+            )
         unread = [name for name, split in found.items() if not any(split is each for each in chosen.values())]
         notes = [f"its splits {listed(unread)} are not read"] if unread else []
         for split in chosen.values():
             for what in ("text", "pair", "image", "audio", "label"):
                 column = getattr(options, what)
                 if column and column not in split.column_names:
-                    raise DataError(f"{options.path}: has no column {column!r} ({what}). {did_you_mean(column, split.column_names)} Say `{what}: NAME`.")
+                    raise DataError(
+                        f"{options.path}: has no column {column!r} ({what}). {did_you_mean(column, split.column_names)} Say `{what}: NAME`."
+                    )
         return chosen, notes
 
     @classmethod
@@ -120,10 +128,14 @@ class Stored(Own):
         told = {part: list(labels) for part, labels in told.items()}
         feature = splits["train"].features[options.label]
         if names := getattr(feature, "names", None):
-            return {part: [-1 if label is None else int(label) for label in labels] for part, labels in told.items()}, list(names)
+            return {
+                part: [-1 if label is None else int(label) for label in labels] for part, labels in told.items()
+            }, list(names)
         names = numbered((label for labels in told.values() for label in labels if label is not None), options.path)
         number = {name: place for place, name in enumerate(names)}
-        return {part: [-1 if label is None else number[str(label)] for label in labels] for part, labels in told.items()}, names
+        return {
+            part: [-1 if label is None else number[str(label)] for label in labels] for part, labels in told.items()
+        }, names
 
 
 class StoredTexts(Stored, OwnTexts):
@@ -163,7 +175,13 @@ class StoredFiles(Stored):
                         content, label = self.empty(), -1
                     yield {self.column: content, "labels": label, "source_index": place}
 
-            made_from = ["hf_dataset", self.reading, part, self.options.model_dump(mode="json", exclude={"path", "called"}), self.decoding()]
+            made_from = [
+                "hf_dataset",
+                self.reading,
+                part,
+                self.options.model_dump(mode="json", exclude={"path", "called"}),
+                self.decoding(),
+            ]
             mapped = converted(f"hf_dataset-{part}", made_from, rows)
             read = mapped.labels >= 0
             unreadable += int((~read).sum())
@@ -262,8 +280,10 @@ class HfDataset(Stored):
     @classmethod
     def variant(cls, options: DatasetOptions) -> type[Own]:
         """By the column of its inputs."""
-        kind = StoredTexts if options.text else StoredPictures if options.image else StoredSounds
-        return type(kind.__name__, (kind,), {"name": cls.name, "card": cls.card, "training": cls.training, "__module__": cls.__module__, "__doc__": cls.__doc__})
+        kind: type[Own] = StoredTexts if options.text else StoredPictures if options.image else StoredSounds
+        said = {"name": cls.name, "card": cls.card, "training": cls.training}
+        made: Any = type(kind.__name__, (kind,), said | {"__module__": cls.__module__, "__doc__": cls.__doc__})
+        return made
 
     def blank(self, rows: int) -> Any:
         """Of no modality yet: those of the variants are."""
@@ -276,13 +296,15 @@ def stored(hub: tuple[str, str] | None, options: DatasetOptions, name: str) -> d
     from datasets.exceptions import DatasetsError
 
     try:
-        if hub:
-            found = load_dataset(hub[0], options.config, revision=hub[1])
+        if hub is None:
+            found: Any = load_from_disk(str(placed(options.path, f"task {name}")))
         else:
-            found = load_from_disk(str(placed(options.path, f"task {name}")))
+            found = load_dataset(hub[0], options.config, revision=hub[1])
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        raise DataError(f"{options.path}: cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())}).") from error
-    return {"train": found} if isinstance(found, Dataset) else dict(found)
+        raise DataError(
+            f"{options.path}: cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())})."
+        ) from error
+    return {"train": found} if isinstance(found, Dataset) else {str(split): rows for split, rows in found.items()}
 
 
 def cells(split: Any, column: str) -> Iterator[Any]:

@@ -27,7 +27,11 @@ from mubench_ray.tasks.files import cache_root
 from mubench_ray.trial import Training, canonical, digest, own_name
 
 #: What the splits of a data set are called, by what they become.
-SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test", "testing")}
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
 #: Names that an error lists.
 NAMED = 5
 
@@ -116,8 +120,8 @@ class Own(Classification):
         parts.append(f"D {sizes['train']:,}, D_V {sizes['validation']:,}, D_Test {sizes['test']:,} examples")
         shapes = {key: tuple(column.shape[1:]) for key, column in cls().blank(1).items() if column.ndim > 1}
         parts += [f"{key} {' x '.join(map(str, shape))}" for key, shape in shapes.items()]
-        if hasattr(cls, "mean"):
-            parts.append(f"normalised by mean {spaced(cls.mean)} and std {spaced(cls.std)}")
+        if (mean := getattr(cls, "mean", None)) is not None:
+            parts.append(f"normalised by mean {spaced(mean)} and std {spaced(getattr(cls, 'std', ()))}")
         return "; ".join([*parts, *cls.notes])
 
     @classmethod
@@ -155,9 +159,16 @@ class Own(Classification):
 
     @classmethod
     def opened(cls, options: Any) -> type[Own]:
-        """The class of a data set, with what was found in it; held to the hash that ``options`` say. Raises DataError where it is another, or cannot be used."""
+        """The class of a data set, with what was found in it; held to the hash that ``options`` say. Raises DataError where it is another, or cannot be
+        used."""
         cls = cls.variant(options)
-        made_from = [cls.__name__, cls.reading, os.path.abspath(options.path), options.model_dump(mode="json"), cls.stamps(options)]
+        made_from = [
+            cls.__name__,
+            cls.reading,
+            os.path.abspath(options.path),
+            options.model_dump(mode="json"),
+            cls.stamps(options),
+        ]
         told = cache_root() / "own" / f"{digest(made_from)}.json"
         known = _known(told)
         found = known["sha256"] if known else cls.content(options)
@@ -229,12 +240,20 @@ def cut(parts: Parts, options: OwnOptions, name: str) -> tuple[Splits, list[str]
     if "test" not in examples and "validation" in examples:
         examples["test"] = examples.pop("validation")
         notes.append("its one split beside training is D_Test")
-    for part, share, called in (("test", options.test_share, "D_Test"), ("validation", options.validation_share, "D_V")):
+    for part, share, called in (
+        ("test", options.test_share, "D_Test"),
+        ("validation", options.validation_share, "D_V"),
+    ):
         if part not in examples:
             train, examples[part] = carve_validation(train, share, (part, options.split_seed))
-            notes.append(f"{called} is {100 * share:g} % of the training examples, drawn class by class with seed {options.split_seed}")
+            notes.append(
+                f"{called} is {100 * share:g} % of the training examples, drawn class by class with seed {options.split_seed}"
+            )
     splits = Splits(train, examples["validation"], examples["test"])
-    counted = {called: _counts(part) for called, part in (("D", splits.train), ("D_V", splits.validation), ("D_Test", splits.test))}
+    counted = {
+        called: _counts(part)
+        for called, part in (("D", splits.train), ("D_V", splits.validation), ("D_Test", splits.test))
+    }
     for called, counts in counted.items():
         if not counts:
             raise DataError(f"{name}: {called} would have no example: give more data, or a larger share.")
@@ -269,7 +288,11 @@ def numbered(labels: Iterable[Any], where: str) -> list[str]:
     if all(name.lstrip("-").isdecimal() for name in names):
         names.sort(key=int)
     if len(names) < 2:
-        raise DataError(f"{where}: has the class {listed(names)} alone; a classification needs two." if names else f"{where}: has no class.")
+        raise DataError(
+            f"{where}: has the class {listed(names)} alone; a classification needs two."
+            if names
+            else f"{where}: has no class."
+        )
     return names
 
 
@@ -292,7 +315,7 @@ def part_of(name: str) -> str | None:
 def parsed(options: type[OwnOptions], name: str, told: str) -> Any:
     """Options from the part of a name after its colon: JSON, or a path alone. Raises MubenchError with the nearest names of an option that is not there."""
     try:
-        given = json.loads(told) if told.startswith("{") else {"path": told}
+        given: dict[str, Any] = json.loads(told) if told.startswith("{") else {"path": told}
     except ValueError as error:
         raise MubenchError(f"task {name}: its options are no JSON ({error}): {told[:80]!r}.") from error
     for option in given:

@@ -73,11 +73,15 @@ class OwnFiles(Own):
         for top, part in sorted(parts.items(), key=lambda pair: pair[1]) if parts else [(root, "train")]:
             classes = sorted(each for each in top.iterdir() if each.is_dir() and not each.name.startswith("."))
             if not classes:
-                raise DataError(f"{top}: holds no folders, one a class; its files may be named by an index, a CSV with the columns path, label and split.")
+                raise DataError(
+                    f"{top}: holds no folders, one a class; its files may be named by an index, a CSV with the columns path, label and split."
+                )
             for folder in classes:
                 files = sorted(each for each in folder.iterdir() if cls._is_example(each))
                 if not files:
-                    raise DataError(f"{folder}: the class has no file that ends in {', '.join(cls.suffixes)}: fill the folder, or remove it.")
+                    raise DataError(
+                        f"{folder}: the class has no file that ends in {', '.join(cls.suffixes)}: fill the folder, or remove it."
+                    )
                 found.files.extend(files)
                 found.labels.extend([folder.name] * len(files))
                 found.parts.extend([part] * len(files))
@@ -89,7 +93,9 @@ class OwnFiles(Own):
         columns = [name.strip() for name in rows.fieldnames or ()]
         for name in INDEX[:2]:
             if name not in columns:
-                raise DataError(f"{index}: an index has the columns path, label and perhaps split, and this one has no {name!r}. {did_you_mean(name, columns)}")
+                raise DataError(
+                    f"{index}: an index has the columns path, label and perhaps split, and this one has no {name!r}. {did_you_mean(name, columns)}"
+                )
         rows.fieldnames = columns
         found = Listed(index.parent, [], [], [])
         for line, row in enumerate(rows, 2):
@@ -140,8 +146,14 @@ class OwnFiles(Own):
             unreadable += [path.relative_to(found.root).as_posix() for path in bad]
             examples[part] = mapped.select(read.nonzero().flatten()) if bad else mapped
         if "train" in examples and not len(examples["train"]):
-            raise DataError(f"{found.root}: not one file of the training examples can be read; the first is {listed(unreadable[:1])}.")
-        notes = [f"{len(unreadable)} of {len(found.files)} files cannot be read and are left out: {listed(unreadable)}"] if unreadable else []
+            raise DataError(
+                f"{found.root}: not one file of the training examples can be read; the first is {listed(unreadable[:1])}."
+            )
+        notes = (
+            [f"{len(unreadable)} of {len(found.files)} files cannot be read and are left out: {listed(unreadable)}"]
+            if unreadable
+            else []
+        )
         return Parts(examples, names, notes)
 
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import wave
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -80,10 +81,11 @@ def _plain(content: bytes) -> bool:
 
 def _soundfile(path: Path) -> Any:
     try:
-        import soundfile
+        return import_module("soundfile")
     except ImportError as error:
-        raise MubenchError(f"{path}: reading recordings other than WAV of 16 bits needs soundfile: pip install mubench_ray[data].") from error
-    return soundfile
+        raise MubenchError(
+            f"{path}: reading recordings other than WAV of 16 bits needs soundfile: pip install mubench_ray[data]."
+        ) from error
 
 
 def typical_seconds(files: list[Path]) -> float:

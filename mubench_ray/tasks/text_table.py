@@ -58,7 +58,11 @@ class OwnTexts(Own, TextClassification):
         chosen: dict[str, list[int]] = {}
         for part, table in tables.items():
             columns = [table[name] for name in ("text", "pair", "label") if name in table]
-            chosen[part] = [row for row, cells in enumerate(zip(*columns)) if all(cell is not None and str(cell).strip() for cell in cells)]
+            chosen[part] = [
+                row
+                for row, cells in enumerate(zip(*columns))
+                if all(cell is not None and str(cell).strip() for cell in cells)
+            ]
             lost += len(columns[0]) - len(chosen[part])
         if lost:
             notes = [*notes, f"{lost} rows lack a text or a label and are left out"]
@@ -72,7 +76,10 @@ class OwnTexts(Own, TextClassification):
             first = len(content)
             content += [str(tables[part]["text"][row]) for row in rows]
             second += [str(tables[part]["pair"][row]) for row in rows] if self.pairs else []
-            columns = {"text": torch.arange(first, len(content)), "labels": torch.tensor(labels[part], dtype=torch.int64)}
+            columns = {
+                "text": torch.arange(first, len(content)),
+                "labels": torch.tensor(labels[part], dtype=torch.int64),
+            }
             examples[part] = Examples(columns, torch.tensor(rows, dtype=torch.int64))
         self._kept = content, second if self.pairs else None
         return Parts(examples, names, notes)
@@ -124,7 +131,12 @@ class TextTable(OwnTexts):
         if path.is_dir():
             if options.split is not None:
                 raise DataError(f"{path}: a folder of tables, one a split, has no column of splits: leave `split` out.")
-            return str(path), {part: columns(file, read_table(file), wanted) for part, file in self.files(path).items()}, None, []
+            return (
+                str(path),
+                {part: columns(file, read_table(file), wanted) for part, file in self.files(path).items()},
+                None,
+                [],
+            )
         table = read_table(path)
         if options.split is None:
             return str(path), {"train": columns(path, table, wanted)}, None, []
@@ -145,7 +157,9 @@ def columns(path: Path, table: Table, wanted: dict[str, str]) -> Table:
     """The columns of a table by what they are wanted for; raises DataError with the nearest names of one that is not there."""
     for what, name in wanted.items():
         if name not in table:
-            raise DataError(f"{path}: has no column {name!r} ({what}). {did_you_mean(name, map(str, table))} Say `{what}: NAME`.")
+            raise DataError(
+                f"{path}: has no column {name!r} ({what}). {did_you_mean(name, map(str, table))} Say `{what}: NAME`."
+            )
     return {what: table[name] for what, name in wanted.items()}
 
 
@@ -162,7 +176,9 @@ def read_table(path: Path) -> Table:
 
 
 def _read_csv(path: Path, delimiter: str) -> Table:
-    reader = csv.reader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(
+        io.StringIO(read_text(path).removeprefix("\ufeff"), newline=""), delimiter=delimiter, strict=True
+    )
     limit = csv.field_size_limit(2**31 - 1)  # documents are longer than what it takes unasked
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -173,7 +189,9 @@ def _read_csv(path: Path, delimiter: str) -> Table:
             if not row:
                 continue
             if len(row) != len(header):
-                raise DataError(f"{path}:{reader.line_num}: has {len(row)} cells, and the header names {len(header)} columns; a cell with a {delimiter!r} stands in quotes.")
+                raise DataError(
+                    f"{path}:{reader.line_num}: has {len(row)} cells, and the header names {len(header)} columns; a cell with a {delimiter!r} stands in quotes."
+                )
             rows.append(row)
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: no readable table ({error}).") from error

@@ -51,11 +51,19 @@ def external_trial(like: Trial, forget: ForgetSet, source: str | Path) -> Trial:
     fields = like.model_dump(exclude_defaults=True)
     apart = ("unlearning", "budget", "tuned", "after", "sequence", "versions", "lists")
     kept = {name: value for name, value in fields.items() if name not in apart}
-    given = {"method": EXTERNAL, "hyperparameters": {"weights": found}, "lr": None, "forget": forget.model_dump(), "seed": like.training_seed}
+    given = {
+        "method": EXTERNAL,
+        "hyperparameters": {"weights": found},
+        "lr": None,
+        "forget": forget.model_dump(),
+        "seed": like.training_seed,
+    }
     return versioned(Trial.model_validate(kept | given))
 
 
-def listed_set(path: str | Path, like: Trial, data_dir: str | Path | None, known: Iterable[ForgetSet] = ()) -> tuple[ForgetSet, ForgetSplit]:
+def listed_set(
+    path: str | Path, like: Trial, data_dir: str | Path | None, known: Iterable[ForgetSet] = ()
+) -> tuple[ForgetSet, ForgetSplit]:
     """The forget set that a list of ids, or a mask, names: that of the ``known`` ones which is the same examples, or one of its own. Raises MubenchError
     where no example of D is listed, or all are."""
     train = load_half(like.task, like.subset, data_dir, like.half)[1].train
@@ -63,12 +71,21 @@ def listed_set(path: str | Path, like: Trial, data_dir: str | Path | None, known
     # At most all of D: what is listed, wherever it stands.
     order = numbers.order(train, _everything()).sort().values
     if not 0 < len(order) < len(train):
-        raise MubenchError(f"{path}: names {len(order)} of the {len(train)} training examples of {own_name(like.task)}: a forget set is some of them.")
+        raise MubenchError(
+            f"{path}: names {len(order)} of the {len(train)} training examples of {own_name(like.task)}: a forget set is some of them."
+        )
     for each in known:
         if each.scored_by is None and torch.equal(split_of(like, each, data_dir).forget, order):
             return each, split_of(like, each, data_dir)
     ratio = 100 * len(order) / len(train)
-    ratio = next((short for digits in range(1, 12) if round(len(train) * (short := float(f"{ratio:.{digits}g}")) / 100) == len(order)), ratio)
+    ratio = next(
+        (
+            short
+            for digits in range(1, 12)
+            if round(len(train) * (short := float(f"{ratio:.{digits}g}")) / 100) == len(order)
+        ),
+        ratio,
+    )
     forget = ForgetSet(sampler="from_file", ratio=ratio, options=numbers.prepared(ratio).options)
     return forget, split_of(like, forget, data_dir)
 
@@ -87,7 +104,9 @@ def external_network(source: str | Path, model: Model, task: Task) -> nn.Module:
     network = model.build(task)
     weights = read_weights(source, set(network.state_dict()))
     if faults := misfits(network, weights.tensors):
-        raise MubenchError(f"{source}: is no network of model {own_name(model.name)} on {task.name}: it {'; it '.join(faults)}.")
+        raise MubenchError(
+            f"{source}: is no network of model {own_name(model.name)} on {task.name}: it {'; it '.join(faults)}."
+        )
     network.load_state_dict(weights.tensors, strict=False)
     return network
 
@@ -111,11 +130,18 @@ def evaluate_external(
         ctx, forget, retrain = prepared.ctx, prepared.forget, prepared.retrain
         ctx.keep_original()
         ctx.network = external_network(source, ctx.model, ctx.task).to(ctx.device)
-        row |= {"forget_size": len(forget.forget), "retain_size": len(forget.retain), "forget_sha256": forget.manifest["sha256"]}
+        row |= {
+            "forget_size": len(forget.forget),
+            "retain_size": len(forget.retain),
+            "forget_sha256": forget.manifest["sha256"],
+        }
         row |= {"retrain_flos": retrain and retrain.flos, "marks": json.dumps([MARK])}
         seen = seen_of(prepared, trial, artifacts, data_dir)
         measured = measure(seen, dict.fromkeys(("seconds", "flos", "retrain_seconds", "retrain_flos")))
-        row |= measured.values | {"transfer": transfer_column(seen, measured.arrays), "set_sizes": set_sizes(measured.arrays)}
+        row |= measured.values | {
+            "transfer": transfer_column(seen, measured.arrays),
+            "set_sizes": set_sizes(measured.arrays),
+        }
         row["marks"] = json.dumps([MARK, *measured.marks])
         outcome.examples = examples_table(trial, measured.arrays)
         artifacts.keep(trial.id, ctx.network)

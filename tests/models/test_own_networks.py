@@ -100,14 +100,17 @@ def test_a_factory_serves_every_modality(net, tmp_path):
 
 def test_a_factory_that_is_none_is_refused(net, tmp_path):
     digits = TASKS.get("digits")()
-    for factory, said in (("wrong", "returned dict, not a torch.nn.Module"), ("nameless", "takes no argument num_classes")):
+    for factory, said in (
+        ("wrong", "returned dict, not a torch.nn.Module"),
+        ("nameless", "takes no argument num_classes"),
+    ):
         with pytest.raises(MubenchError, match=said):
             MODELS.get(net(factory)).build(digits)
-    with pytest.raises(MubenchError, match="has no function 'mak'. Did you mean 'make'"):
+    with pytest.raises(MubenchError, match=r"has no function 'mak'. Did you mean 'make'"):
         MODELS.get(net("mak"))
-    with pytest.raises(MubenchError, match="say the file and the function"):
+    with pytest.raises(MubenchError, match=r"say the file and the function"):
         MODELS.get("module:make")
-    with pytest.raises(MubenchError, match="does not exist"):
+    with pytest.raises(MubenchError, match=r"does not exist"):
         MODELS.get(f"module:{tmp_path / 'no.py'}:make")
 
 
@@ -122,7 +125,10 @@ def suite(model) -> dict:
 def test_its_content_enters_ids_and_its_place_does_not(net, tmp_path):
     plan = make_plan(make_suite(suite(net("make"))))
     [name] = {trial.model for trial in plan.trials.values()}
-    assert own_name(name).startswith("module:net.make@") and str(tmp_path) not in next(iter(plan.trials.values())).configuration
+    assert (
+        own_name(name).startswith("module:net.make@")
+        and str(tmp_path) not in next(iter(plan.trials.values())).configuration
+    )
     assert all(str(trial.versions["model"]).startswith("1:") for trial in plan.trials.values())
     other = tmp_path / "other"
     other.mkdir()
@@ -156,13 +162,23 @@ def test_an_original_is_the_network_in_its_file(wrap, net, tmp_path):
     row = run_trial(trial, store).row
     assert (row["status"], row["error"]) == ("ok", None)
     loaded = store.load(trial.original).load_into(made(net("make")))
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(loaded.state_dict().values(), network.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(ours, theirs)
+        for ours, theirs in zip(loaded.state_dict().values(), network.state_dict().values(), strict=True)
+    )
 
 
 def test_what_does_not_fit_is_said_by_the_plan(net, tmp_path):
     state = made(net("make")).state_dict()
     path = tmp_path / "weights.pth"
-    torch.save({**{k: v for k, v in state.items() if k != "out.bias"}, "out.weight": torch.zeros(7, 16), "extra": torch.zeros(1)}, path)
+    torch.save(
+        {
+            **{k: v for k, v in state.items() if k != "out.bias"},
+            "out.weight": torch.zeros(7, 16),
+            "extra": torch.zeros(1),
+        },
+        path,
+    )
     said = "of 10 classes.*lacks out.bias; it holds what the network has no place for: extra; it has other shapes: out.weight is 7 x 16 there, 10 x 16 here"
     with pytest.raises(MubenchError, match=said):
         make_plan(make_suite(suite({"name": net("make"), "original": str(path)})))
@@ -172,7 +188,7 @@ def test_what_does_not_fit_is_said_by_the_plan(net, tmp_path):
     begun = get_model(net("make"), str(path)).initial(TASKS.get("digits")())
     assert torch.equal(begun.state_dict()["body.0.weight"], state["body.0.weight"]) and begun.out.out_features == 10
     torch.save({**state, "body.0.weight": torch.zeros(4, 3, 5, 5)}, path)
-    with pytest.raises(MubenchError, match="body.0.weight is 4 x 3 x 5 x 5 there"):
+    with pytest.raises(MubenchError, match=r"body.0.weight is 4 x 3 x 5 x 5 there"):
         check_checkpoint(net("make"), str(path), TASKS.get("digits")())
 
 
@@ -183,23 +199,25 @@ class Owned:
 def test_files_that_are_no_weights_are_refused(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"model": Owned()}, path)
-    with pytest.raises(MubenchError, match=r"could only be read by running code.*torch.save\(network.state_dict\(\), PATH\)"):
+    with pytest.raises(
+        MubenchError, match=r"could only be read by running code.*torch.save\(network.state_dict\(\), PATH\)"
+    ):
         read_weights(path)
     torch.save({"epoch": 3, "weights": {"a": torch.zeros(1)}}, path)
-    with pytest.raises(MubenchError, match="holds no state dict, but a dict of 'epoch', 'weights'"):
+    with pytest.raises(MubenchError, match=r"holds no state dict, but a dict of 'epoch', 'weights'"):
         read_weights(path)
     torch.save({"a": torch.zeros(1000)}, path)
     path.write_bytes(path.read_bytes()[:900])
-    with pytest.raises(MubenchError, match="cannot be read as weights"):
+    with pytest.raises(MubenchError, match=r"cannot be read as weights"):
         read_weights(path)
     torch.save({"a": torch.tensor([float("nan")])}, path)
-    with pytest.raises(MubenchError, match="a is not finite everywhere"):
+    with pytest.raises(MubenchError, match=r"a is not finite everywhere"):
         read_weights(path)
     torch.save({"a": torch.zeros(1, dtype=torch.float16)}, path)
     assert read_weights(path).notes == ["kept in float16, computed in float32"]
-    with pytest.raises(MubenchError, match="holds one file"):
+    with pytest.raises(MubenchError, match=r"holds one file"):
         read_weights(tmp_path / "..")
-    with pytest.raises(MubenchError, match="there is no such file"):
+    with pytest.raises(MubenchError, match=r"there is no such file"):
         read_weights(tmp_path / "no.pth")
 
 
@@ -218,7 +236,15 @@ def folder(tmp_path):
     from transformers import ViTConfig, ViTForImageClassification
 
     torch.manual_seed(0)
-    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=8, patch_size=4, num_labels=3)
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=8,
+        patch_size=4,
+        num_labels=3,
+    )
     config.id2label = {0: "cat", 1: "dog", 2: "eel"}
     config.label2id = {"cat": 0, "dog": 1, "eel": 2}
     network = ViTForImageClassification(config)
@@ -233,17 +259,25 @@ def test_a_folder_of_transformers_is_built_started_from_and_taken(folder, tmp_pa
     model = MODELS.get(name)
     assert own_name(name).startswith("hf:vit@")
     torch.manual_seed(1)
-    random, begun, finished = model.build(task), get_model(name, "published").initial(task), get_model(name, str(path)).finished(task)
+    random, begun, finished = (
+        model.build(task),
+        get_model(name, "published").initial(task),
+        get_model(name, str(path)).finished(task),
+    )
     weight = "classifier.weight"
-    assert torch.equal(begun.state_dict()[weight], network.state_dict()[weight]) and torch.equal(finished.state_dict()[weight], network.state_dict()[weight])
-    assert random.config.hidden_size == 16 and not torch.equal(random.state_dict()[weight], network.state_dict()[weight])
+    assert torch.equal(begun.state_dict()[weight], network.state_dict()[weight]) and torch.equal(
+        finished.state_dict()[weight], network.state_dict()[weight]
+    )
+    assert random.config.hidden_size == 16 and not torch.equal(
+        random.state_dict()[weight], network.state_dict()[weight]
+    )
     assert not torch.equal(model.initial(task).state_dict()[weight], network.state_dict()[weight])
     pixels = model.encode(task, task.load().train.take(torch.arange(2)))["pixel_values"]
     assert pixels.shape == (2, 3, 8, 8)
     assert model.refusal(TASKS.get("imdb")) is not None and model.refusal(type(task)) is None
     (path / "config.json").write_text((path / "config.json").read_text().replace('"gelu"', '"relu"'))
     assert own_name(MODELS.canonical(f"hf:{path}")) != own_name(name)
-    with pytest.raises(MubenchError, match="as a hub id it needs a commit"):
+    with pytest.raises(MubenchError, match=r"as a hub id it needs a commit"):
         MODELS.get("hf:google/vit")
 
 
@@ -252,5 +286,7 @@ def test_a_library_that_is_missing_is_said_in_one_line(monkeypatch):
 
     for family in ("timm", "torchvision"):
         if find_spec(family) is None:
-            with pytest.raises(MubenchError, match=rf"^model {family}:resnet18 needs {family}: pip install mubench_ray\[{family}\].$"):
+            with pytest.raises(
+                MubenchError, match=rf"^model {family}:resnet18 needs {family}: pip install mubench_ray\[{family}\].$"
+            ):
                 MODELS.get(f"{family}:resnet18")

@@ -16,7 +16,12 @@ from tests.models.test_torchvision import published  # noqa: F401 - a fixture
 missing = [name for name in ("torchvision", "timm") if find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"{' and '.join(missing)} not installed")
 
-NAMES = {"timm:resnet18": "fc", "torchvision:resnet18": "fc", "timm:mobilenetv3_small_100": "classifier", "torchvision:mobilenet_v2": "classifier.1"}
+NAMES = {
+    "timm:resnet18": "fc",
+    "torchvision:resnet18": "fc",
+    "timm:mobilenetv3_small_100": "classifier",
+    "torchvision:mobilenet_v2": "classifier.1",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -48,7 +53,10 @@ def test_a_pth_of_the_library_is_an_original_or_a_beginning(name, published, tmp
     torch.manual_seed(1)
     loaded = get_model(name, str(path)).finished(digits)
     assert all(torch.equal(ours, state[key]) for key, ours in loaded.state_dict().items())
-    columns = {"image": torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8), "labels": torch.zeros(2, dtype=torch.int64)}
+    columns = {
+        "image": torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8),
+        "labels": torch.zeros(2, dtype=torch.int64),
+    }
     inputs = MODELS.get(name).encode(digits, columns)
     assert inputs["x"].shape == (2, 3, 8, 8) and torch.equal(inputs["x"][:, 0], inputs["x"][:, 2])
     torch.testing.assert_close(loaded.eval()(**inputs), network.eval()(inputs["x"]))

@@ -13,7 +13,9 @@ from PIL import Image
 CLASSES = ("cat", "dog", "eel")
 
 
-def pictures(root: Path, counts: dict[str, int] | int, classes: tuple[str, ...] = CLASSES, size: tuple[int, int] = (12, 10)) -> Path:
+def pictures(
+    root: Path, counts: dict[str, int] | int, classes: tuple[str, ...] = CLASSES, size: tuple[int, int] = (12, 10)
+) -> Path:
     """PNG pictures, of so many a class a split (a number: without splits): each class of its own brightness, with some noise."""
     noise = np.random.default_rng(0)
     for split, count in ({"": counts} if isinstance(counts, int) else counts).items():
@@ -60,7 +62,9 @@ def rows(count: int) -> list[dict[str, str]]:
     for place in range(count):
         label = ("good", "bad")[place % 2]
         split = "test" if place % 5 == 4 else "train"
-        found.append({"review": f"a {words[label]} day number {place}", "title": f"day {place}", "stars": label, "part": split})
+        found.append(
+            {"review": f"a {words[label]} day number {place}", "title": f"day {place}", "stars": label, "part": split}
+        )
     return found
 
 

@@ -33,7 +33,12 @@ FAMILIES = {
     "image_folder": lambda root: {"path": str(pictures(root / "in", {"train": 12, "test": 4}))},
     "sound_folder": lambda root: {"path": str(sounds(root / "in", 12))},
     "video_folder": lambda root: {"path": str(clips(root / "in", 12)), "frames": 2},
-    "text_table": lambda root: {"path": str(table(root / "in.csv", rows(60))), "text": "review", "label": "stars", "split": "part"},
+    "text_table": lambda root: {
+        "path": str(table(root / "in.csv", rows(60))),
+        "text": "review",
+        "label": "stars",
+        "split": "part",
+    },
 }
 
 
@@ -71,7 +76,7 @@ def test_it_counts_by_its_content_and_not_by_its_place(tmp_path):
     assert own_name(opened("image_folder", path=str(here), size=8)[0]) not in map(own_name, (names[0], other))
     # What was planned is not what lies there now.
     TASKS._opened.clear()
-    with pytest.raises(MubenchError, match="it is other data than what was planned"):
+    with pytest.raises(MubenchError, match=r"it is other data than what was planned"):
         TASKS.get(names[1])
     assert TASKS.get(names[0]).classes == 3
 
@@ -127,7 +132,10 @@ def test_what_cannot_be_read_is_left_out_counted_and_said(tmp_path):
 def test_an_index_names_files_labels_and_splits(tmp_path):
     pictures(tmp_path / "pool", 9)
     files = sorted((tmp_path / "pool").rglob("*.png"))
-    lines = [f"{path.relative_to(tmp_path)},{path.parent.name},{'test' if place % 3 == 0 else ''}" for place, path in enumerate(files)]
+    lines = [
+        f"{path.relative_to(tmp_path)},{path.parent.name},{'test' if place % 3 == 0 else ''}"
+        for place, path in enumerate(files)
+    ]
     index = tmp_path / "index.csv"
     index.write_text("\ufeffpath, label,split\n" + "\n".join(lines) + "\n")
     _, task = opened("image_folder", path=str(index), channels=1)
@@ -138,13 +146,13 @@ def test_an_index_names_files_labels_and_splits(tmp_path):
     if len(place):
         assert abs(splits.train.take(place[0])["image"][0, 0].numpy().astype(int) - grey).max() <= 1
     index.write_text("path,labl\na.png,cat\n")
-    with pytest.raises(MubenchError, match="has no 'label'. Did you mean 'labl'"):
+    with pytest.raises(MubenchError, match=r"has no 'label'. Did you mean 'labl'"):
         opened("image_folder", path=str(index))
     index.write_text("path,label\npool/cat/000.png,cat\npool/nowhere.png,cat\n")
     with pytest.raises(MubenchError, match=r"index.csv:3: there is no file 'pool/nowhere.png'"):
         opened("image_folder", path=str(index))
     index.write_text("path,label\n../../etc/passwd,cat\n")
-    with pytest.raises(MubenchError, match="index.csv:2"):
+    with pytest.raises(MubenchError, match=r"index.csv:2"):
         opened("image_folder", path=str(index))
 
 
@@ -191,11 +199,11 @@ def test_options_are_those_of_the_task(tmp_path):
     ):
         with pytest.raises(SuiteError, match=said):
             make_suite(suite(name="image_folder", path=root, **given))
-    with pytest.raises(SuiteError, match="needs its option path"):
+    with pytest.raises(SuiteError, match=r"needs its option path"):
         make_suite(suite(name="image_folder", size=8))
-    with pytest.raises(SuiteError, match="unknown key"):
+    with pytest.raises(SuiteError, match=r"unknown key"):
         make_suite(suite(name="digits", size=8))
-    with pytest.raises(SuiteError, match="opens your own: say image_folder:PATH"):
+    with pytest.raises(SuiteError, match=r"opens your own: say image_folder:PATH"):
         make_suite(suite(name="image_folder"))
 
 
@@ -203,21 +211,25 @@ def test_options_are_those_of_the_task(tmp_path):
 def test_a_table_of_any_kind_is_the_same_texts(kind, tmp_path):
     content = rows(30)
     content[0]["review"] = 'a "quoted", text\nof two lines'
-    _, task = opened("text_table", path=str(table(tmp_path / f"in.{kind}", content)), text="review", label="stars", split="part")
+    _, task = opened(
+        "text_table", path=str(table(tmp_path / f"in.{kind}", content)), text="review", label="stars", split="part"
+    )
     loaded = task()
     splits = loaded.load()
     assert (len(splits.test), len(splits.train) + len(splits.validation)) == (6, 24)
     texts = [loaded.texts.content[number] for number in splits.test.columns["text"].tolist()]
     assert texts == [row["review"] for row in content if row["part"] == "test"]
-    assert [task.class_names[label] for label in splits.test.labels] == [row["stars"] for row in content if row["part"] == "test"]
+    assert [task.class_names[label] for label in splits.test.labels] == [
+        row["stars"] for row in content if row["part"] == "test"
+    ]
 
 
 def test_a_missing_column_is_said_with_the_nearest(tmp_path):
     path = str(table(tmp_path / "in.csv", rows(20)))
-    with pytest.raises(MubenchError, match="has no column 'reviews'.*Did you mean 'review'.*Say `text: NAME`"):
+    with pytest.raises(MubenchError, match=r"has no column 'reviews'.*Did you mean 'review'.*Say `text: NAME`"):
         opened("text_table", path=path, text="reviews", label="stars")
     (tmp_path / "in.csv").write_text("text,label\nfine,good\none,two,three\n")
-    with pytest.raises(MubenchError, match="in.csv:3: has 3 cells"):
+    with pytest.raises(MubenchError, match=r"in.csv:3: has 3 cells"):
         opened("text_table", path=path)
 
 
@@ -256,10 +268,14 @@ def saved(tmp_path):
     labels = [CLASSES.index(path.parent.name) for path in files]
     # Not in the order of the alphabet: the data set's own numbers stay.
     named = Features({"img": ImageFeature(), "kind": ClassLabel(names=["eel", "cat", "dog"])})
-    made = Dataset.from_dict({"img": [{"bytes": path.read_bytes(), "path": None} for path in files], "kind": labels}, features=named)
+    made = Dataset.from_dict(
+        {"img": [{"bytes": path.read_bytes(), "path": None} for path in files], "kind": labels}, features=named
+    )
     DatasetDict({"train": made, "validation": made.select(range(0, 30, 3))}).save_to_disk(str(tmp_path / "pictures"))
     texts = Features({"text": Value("string"), "label": Value("string")})
-    Dataset.from_list([{"text": row["review"], "label": row["stars"]} for row in rows(40)], features=texts).save_to_disk(str(tmp_path / "texts"))
+    Dataset.from_list(
+        [{"text": row["review"], "label": row["stars"]} for row in rows(40)], features=texts
+    ).save_to_disk(str(tmp_path / "texts"))
     return tmp_path
 
 
@@ -278,5 +294,5 @@ def test_a_saved_data_set_keeps_its_names_and_splits(saved):
     ):
         with pytest.raises(MubenchError, match=said):
             opened("hf_dataset", path=str(saved / "pictures"), **options)
-    with pytest.raises(MubenchError, match="it needs a commit of 40 digits: path: someone/pets@COMMIT"):
+    with pytest.raises(MubenchError, match=r"it needs a commit of 40 digits: path: someone/pets@COMMIT"):
         opened("hf_dataset", path="someone/pets", image="img")
