@@ -51,6 +51,11 @@ class TimmNetwork(OwnPictures):
         """timm's own weights, or those of a file."""
         if source is not None:
             return super().pretrained(source, revision)
+        if "." not in self.architecture:
+            tag = self.about.get("tag") or "TAG"
+            raise MubenchError(
+                f"model {self.name}: which of timm's weights? Name them, so that everyone loads the same: {self.name}.{tag}."
+            )
         model = copy.copy(self)
         model.published = True
         if {"mean", "std"} <= self.about.keys():

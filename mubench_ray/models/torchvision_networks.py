@@ -15,12 +15,13 @@ from mubench_ray.models.state_dict import last_module
 from mubench_ray.registry import Family
 from mubench_ray.tasks.base import ImageClassification
 
-#: What its published weights were trained with.
+#: Which of its published weights are taken, by a name that stays (``DEFAULT`` moves), and what they were trained with.
+WEIGHTS = "IMAGENET1K_V1"
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class TorchvisionNetwork(OwnPictures):
-    """A network of torchvision with a head for the task's classes; ``pretrained: true`` starts from torchvision's default weights."""
+    """A network of torchvision with a head for the task's classes; ``pretrained: true`` starts from torchvision's IMAGENET1K_V1."""
 
     family = "torchvision"
     citation = "TorchVision maintainers 2016, https://github.com/pytorch/vision"
@@ -40,7 +41,7 @@ class TorchvisionNetwork(OwnPictures):
         """torchvision's weights with a new head where they are asked for, or those of a file."""
         network = super().initial(task)
         if self.published:
-            theirs = _models(self.name).get_model(self.architecture, weights="DEFAULT").state_dict()
+            theirs = _models(self.name).get_model(self.architecture, weights=WEIGHTS).state_dict()
             head = last_module(network)
             network.load_state_dict({k: v for k, v in theirs.items() if not k.startswith(f"{head}.")}, strict=False)
         return network

@@ -166,7 +166,7 @@ class Own(Classification):
             cls.__name__,
             cls.reading,
             os.path.abspath(options.path),
-            options.model_dump(mode="json"),
+            options.model_dump(mode="json", exclude={"sha256", "called"}),
             cls.stamps(options),
         ]
         told = cache_root() / "own" / f"{digest(made_from)}.json"
