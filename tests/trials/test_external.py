@@ -23,7 +23,7 @@ SUITE = {
     "ratios": 5, "seeds": 42, "lrs": 1e-3, "training": {"epochs": 2},
 }  # fmt: skip
 #: Metrics of what a trial cost.
-COSTS = ("retrain_time_efficiency", "flos", "seconds")
+COSTS = ("retrain_time_efficiency", "flos_share", "flos", "seconds")
 
 
 @pytest.fixture(scope="module")
