@@ -292,6 +292,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
             left_out.append(LeftOut(f"{task.label} x {model.label}", sum(map(trials, counts)), reason))
             continue
         check_checkpoints(task, model)
+        MODELS.get(model.name).tried(TASKS.get(task.name)())
         for entry in suite.methods:
             combination = Combination(suite, task, model, entry, entry.configured(), training)
             reason = combination.method.refusal(TASKS.get(task.name))

@@ -59,6 +59,9 @@ class Model(ABC, Generic[Served]):
     def check(self, task: Served, finished: bool = False) -> None:
         """Raise MubenchError where ``initial`` of a model of ``pretrained()``, or ``finished``, would, as far as files on this machine tell at once."""
 
+    def tried(self, task: Served) -> None:
+        """Raise MubenchError where the network cannot read what the task gives, of a model that only trying tells; the plan asks once."""
+
     def version_for(self, task: type[Task], from_checkpoint: bool) -> int:
         """The version that decides an outcome on a task, from a checkpoint or from random weights; the same on every machine."""
         return self.version

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from mubench_ray.errors import MubenchError
+from mubench_ray.errors import MubenchError, one_line
 from mubench_ray.models.base import Model
 from mubench_ray.models.state_dict import Weights, last_module, misfits, read_weights
 from mubench_ray.tasks.base import Classification, Columns, ImageClassification, Task
@@ -83,6 +83,30 @@ class OwnNetwork(Model[Served]):
                 f"model {self.label}: {self.source} is no state dict of this network{classes}: it {'; it '.join(faults)}."
             )
         return weights
+
+    def tried(self, task: Served) -> None:
+        """Raise MubenchError where the network cannot be built for the task, fails on what it gives, or gives something else than a logit a class."""
+        inputs: Columns = {}
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device("meta"):
+                inputs = self.encode(task, {name: column.to("meta") for name, column in task.blank(2).items()})
+                with torch.device(self.counted_on):
+                    network = self.build(task).eval()
+                    outputs = network(
+                        **{name: torch.zeros_like(each, device=self.counted_on) for name, each in inputs.items()}
+                    )
+        except (MubenchError, MemoryError):
+            raise
+        except Exception as error:  # somebody's network
+            given = ", ".join(f"{name} {tuple(each.shape)}" for name, each in inputs.items())
+            raise MubenchError(f"model {self.label} cannot read {task.name} ({given}): {one_line(error)}") from error
+        outputs = getattr(outputs, "logits", outputs)
+        shape = tuple(getattr(outputs, "shape", ()))
+        if isinstance(task, Classification) and shape != (2, task.classes):
+            what = f"{type(outputs).__name__} {shape}"
+            raise MubenchError(
+                f"model {self.label} gives {what} of 2 examples of {task.name}, and not logits (2, {task.classes})."
+            )
 
     def pretrained(self, source: str | None = None, revision: str | None = None) -> OwnNetwork[Served]:
         """This model from a file of weights; raises MubenchError where there is none."""

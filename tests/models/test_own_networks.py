@@ -122,6 +122,17 @@ def suite(model) -> dict:
     }  # fmt: skip
 
 
+def test_a_network_that_cannot_read_the_task_is_refused_by_the_plan(net, tmp_path):
+    """Each trial would fail of it, one after the other."""
+    (tmp_path / "odd.py").write_text("from torch import nn\ndef flat(num_classes):\n    return nn.Flatten()\n")
+    for model, said in (
+        (net("read"), r"cannot read digits \(ids \(2, 1, 8, 8\)\): "),
+        (f"module:{tmp_path / 'odd.py'}:flat", r"gives Tensor \(2, 64\) of 2"),
+    ):
+        with pytest.raises(MubenchError, match=said):
+            make_plan(make_suite(suite(model)))
+
+
 def test_its_content_enters_ids_and_its_place_does_not(net, tmp_path):
     plan = make_plan(make_suite(suite(net("make"))))
     [name] = {trial.model for trial in plan.trials.values()}
