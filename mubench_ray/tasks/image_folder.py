@@ -50,7 +50,7 @@ class ImageFolder(OwnFiles, ImageClassification):
 
     Options = PictureOptions
     options: ClassVar[PictureOptions]
-    suffixes = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+    suffixes = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
     column = "image"
 
     @classmethod

@@ -192,7 +192,12 @@ class Own(Classification):
                 "notes": [*parts.notes, *notes],
                 "attributes": settled | opened.measured(splits),
             }
-            write(told, json.dumps(known))
+            try:
+                write(told, json.dumps(known))
+            except OSError as error:
+                raise DataError(
+                    f"{told}: cannot be written ({error.strerror or error}); set MUBENCH_CACHE to a folder with room."
+                ) from error
         tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in known["attributes"].items()}
         card = Card(
             title=f"{cls.card.title}: {options.called or Path(options.path).name}",
@@ -282,10 +287,11 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def numbered(labels: Iterable[Any], where: str) -> list[str]:
-    """The names of the classes in the order of their numbers: by number where all are whole numbers, else by name. Raises DataError for fewer than two."""
+def numbered(labels: Iterable[Any], where: str, as_text: bool = False) -> list[str]:
+    """The names of the classes in the order of their numbers: by number where all are whole numbers (unless they are taken ``as_text``), else by name.
+    Raises DataError for fewer than two."""
     names = sorted({str(label) for label in labels})
-    if all(name.lstrip("-").isdecimal() for name in names):
+    if not as_text and all(name.lstrip("-").isdecimal() for name in names):
         names.sort(key=int)
     if len(names) < 2:
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,14 @@ class OwnFiles(Own):
         return path.suffix.lower() in cls.suffixes
 
     @classmethod
+    def _examples(cls, folder: Path) -> list[Path]:
+        """What is in a class's folder, in torchvision's order: folders within it are entered, unless they are examples."""
+        if cls.inside:
+            return sorted(each for each in folder.iterdir() if cls._is_example(each))
+        walked = sorted((Path(top), names) for top, _, names in os.walk(folder, followlinks=True))
+        return [path for top, names in walked for name in sorted(names) if cls._is_example(path := top / name)]
+
+    @classmethod
     def _foldered(cls, root: Path) -> Listed:
         inner = sorted(each for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
         parts = {folder: part for folder in inner if (part := part_of(folder.name))}
@@ -77,7 +86,7 @@ class OwnFiles(Own):
                     f"{top}: holds no folders, one a class; its files may be named by an index, a CSV with the columns path, label and split."
                 )
             for folder in classes:
-                files = sorted(each for each in folder.iterdir() if cls._is_example(each))
+                files = cls._examples(folder)
                 if not files:
                     raise DataError(
                         f"{folder}: the class has no file that ends in {', '.join(cls.suffixes)}: fill the folder, or remove it."
@@ -123,7 +132,9 @@ class OwnFiles(Own):
     def read(self) -> Parts:
         """Every file decoded once, into a file that is mapped; those that cannot be read are left out, and said."""
         found = self.there(self.options)
-        names = numbered(found.labels, str(found.root))
+        # Folders as torchvision numbers them, so that a network trained on them by it keeps its classes: '10' comes before '2'.
+        folders = placed(self.options.path, self.name).is_dir()
+        names = numbered(found.labels, str(found.root), as_text=folders)
         number = {name: place for place, name in enumerate(names)}
         labels = [number[label] for label in found.labels]
         examples, unreadable = {}, list[str]()
@@ -149,11 +160,12 @@ class OwnFiles(Own):
             raise DataError(
                 f"{found.root}: not one file of the training examples can be read; the first is {listed(unreadable[:1])}."
             )
-        notes = (
-            [f"{len(unreadable)} of {len(found.files)} files cannot be read and are left out: {listed(unreadable)}"]
-            if unreadable
-            else []
-        )
+        notes = list[str]()
+        if folders and names != numbered(found.labels, str(found.root)):
+            notes.append(f"classes are in the order of their names as text, as torchvision has them: {listed(names)}")
+        if unreadable:
+            told = f"{len(unreadable)} of {len(found.files)} files cannot be read and are left out"
+            notes.append(f"{told}: {listed(unreadable)}")
         return Parts(examples, names, notes)
 
     @abstractmethod

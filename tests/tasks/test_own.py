@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -182,6 +183,23 @@ def test_a_folder_that_does_not_fit_is_refused(said, tmp_path):
     WRONG[said](tmp_path / "in")
     with pytest.raises(SuiteError, match=said):
         make_suite(suite(name="image_folder", path=str(tmp_path / "in")))
+
+
+def test_classes_and_files_are_in_torchvision_s_order(tmp_path):
+    """As ImageFolder has them: names as text, and folders within a class entered."""
+    root = pictures(tmp_path / "in", {"train": 12, "test": 2}, tuple(map(str, range(11))))
+    (root / "train" / "10" / "more").mkdir()
+    (root / "train" / "10" / "000.png").rename(root / "train" / "10" / "more" / "z.png")
+    _, task = opened("image_folder", path=str(root))
+    assert task.class_names == ("0", "1", "10", "2", "3", "4", "5", "6", "7", "8", "9")
+    assert any("as torchvision has them" in note for note in task.notes) and task.card.sizes["test"] == 22
+    listed = task.there(task.options)
+    own = [str(path.relative_to(root)) for path, part in zip(listed.files, listed.parts) if part == "train"]
+    expected = []
+    for name in sorted(each.name for each in (root / "train").iterdir()):
+        for top, _, files in sorted(os.walk(root / "train" / name)):
+            expected += [os.path.relpath(os.path.join(top, file), root) for file in sorted(files)]
+    assert own == expected and own[35] == "train/10/more/z.png"
 
 
 def test_fewer_classes_in_d_test_are_said(tmp_path):
