@@ -12,6 +12,7 @@ from mubench_ray.models.base import check_checkpoint, flos_per_sample
 from mubench_ray.models.flos import count_flos
 from mubench_ray.tasks import TASKS
 from tests.models.test_torchvision import published  # noqa: F401 - a fixture
+from tests.tasks.own_data import pictures
 
 missing = [name for name in ("torchvision", "timm") if find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"{' and '.join(missing)} not installed")
@@ -79,3 +80,22 @@ def test_an_unknown_name_is_said_with_the_nearest(published):  # noqa: F811
     for name, near in (("timm:resnet81", "resnet"), ("torchvision:resnet19", "resnet1")):
         with pytest.raises(MubenchError, match=f"Did you mean '{near}"):
             MODELS.get(name)
+
+
+def test_a_folder_is_listed_as_image_folder_lists_it(published, tmp_path, monkeypatch):  # noqa: F811
+    """A network trained on it by torchvision keeps its classes, and numbers of a forget list their files."""
+    from torchvision.datasets import ImageFolder
+
+    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path / "cache"))
+    root = pictures(tmp_path / "in", {"train": 6, "test": 2}, ("b", "10", "2", "A"))
+    (root / "train" / "b" / "more").mkdir()
+    (root / "train" / "b" / "002.png").rename(root / "train" / "b" / "more" / "0.png")
+    task = TASKS.get(f"image_folder:{root}")
+    theirs = ImageFolder(root / "train")
+    there = task.there(task.options)
+    ours = [
+        (str(path), task.class_names.index(label))
+        for path, label, part in zip(there.files, there.labels, there.parts)
+        if part == "train"
+    ]
+    assert ours == [(str(path), label) for path, label in theirs.samples] and list(task.class_names) == theirs.classes
