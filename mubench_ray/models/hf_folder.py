@@ -220,6 +220,4 @@ def folder_hash(folder: Path) -> str:
     return hashlib.sha256("\n".join(f"{path.name} {sha256(path)}" for path in files).encode()).hexdigest()[:16]
 
 
-MODELS.add_family(
-    Family("hf", "FOLDER or hf:ID@COMMIT", "A classifier of transformers", FolderModel.__doc__ or "", _open)
-)
+MODELS.add_family(Family("hf", "FOLDER|ID@COMMIT", "A classifier of transformers", FolderModel.__doc__ or "", _open))
