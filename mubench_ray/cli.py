@@ -171,6 +171,49 @@ def run(
     raise typer.Exit(done.exit_code if done.complete else 130)
 
 
+@app.command("eval")
+def eval_(
+    suite: SuiteFile,
+    model: Annotated[
+        Path,
+        typer.Option(
+            "--model", metavar="F_U", help="The unlearned network: a file of weights (.pth, .safetensors) or a folder."
+        ),
+    ],
+    forget: Annotated[
+        Path,
+        typer.Option(
+            "--forget",
+            metavar="LIST",
+            help="What it was made to forget: numbers of training examples, one a line, or a mask.",
+        ),
+    ],
+    out: Out = None,
+    artifacts: SharedArtifacts = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="Of a suite with several tasks.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", metavar="NAME", help="Of a suite with several models.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="The seed of the suite's original and retrain; default its first.")
+    ] = None,
+    plugin: Plugins = [],
+) -> None:
+    """Hold a network that was unlearned elsewhere against the original and the retrain of a suite; those that are missing are trained here and now.
+
+    Its row is of the method `external`: its cost is not known, so it has no efficiency, no place on a frontier and no rank.
+    """
+    from mubench_ray.console import console
+    from mubench_ray.engine.external import evaluate
+
+    outcome, folder = evaluate(_suite(suite, plugin), model, forget, out, artifacts, task, network, seed)
+    row = outcome.row
+    console.print(
+        f"{row['trial_id']}: {row['task']}, {row['model']}, {row['forget_size']:,} examples forgotten", soft_wrap=True
+    )
+    _publish(folder)
+
+
 @app.command("submit")
 def submit_(
     suite: SuiteFile,

@@ -110,6 +110,8 @@ def show_plan(plan: Plan, trials: bool) -> None:
         console.print(f"chosen: {search.told}")
     for note in suite.notes:
         console.print(styled(("note", "yellow"), f" {note}"))
+    for name, said in plan.found.items():
+        console.print(styled((name, "bold"), f": {said}"), soft_wrap=True)
     for part in plan.left_out:
         console.print(styled(("left out", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
     for part in plan.unobservable:

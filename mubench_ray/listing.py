@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from mubench_ray.errors import UnknownName, flat
 from mubench_ray.kinds import named, registries
 from mubench_ray.metrics import GroupMetric
+from mubench_ray.registry import Family
+from mubench_ray.trial import own_name
 
 #: What makes a name a pattern.
 WILD = set("*?[")
@@ -32,6 +34,12 @@ def lines(kinds: list[str], pattern: str = "*") -> list[Line]:
         for name, thing in _things(kind)
         if fnmatch.fnmatchcase(name.lower(), pattern.lower())
     ]
+    found += [
+        Line(kind, f"{name}:{family.form}", "your own", flat(family.title))
+        for kind in kinds
+        for name, family in _families(kind).items()
+        if fnmatch.fnmatchcase(name.lower(), pattern.lower())
+    ]
     if not found:
         raise UnknownName(f"No name of the {' and '.join(kinds)} fits {pattern!r}.")
     return found
@@ -40,9 +48,13 @@ def lines(kinds: list[str], pattern: str = "*") -> list[Line]:
 def details(kinds: list[str], name: str) -> dict[str, dict[str, str]]:
     """All about what is called so, by kind; raises UnknownName with the nearest names of all kinds."""
     found = {}
-    for kind, known in named(name, kinds).items():
-        thing = next(thing for registered, thing in _things(kind) if registered == known)
-        said = {kind.removesuffix("s"): known} | DETAILS[kind](thing)
+    for kind in kinds:
+        if family := _families(kind).get(name):
+            said = {kind.removesuffix("s"): f"{name}:{family.form}"} | _family(family)
+            found[kind] = {label: " ".join(str(value).split()) for label, value in said.items() if value}
+    for kind, known in named(name, kinds).items() if not found else ():
+        thing = next(registry.get(known) for registry in registries(kind) if known in registry)
+        said = {kind.removesuffix("s"): own_name(known)} | DETAILS[kind](thing)
         found[kind] = {label: " ".join(str(value).split()) for label, value in said.items() if value not in (None, "")}
     return found
 
@@ -62,6 +74,18 @@ def in_columns(found: list[Line], width: int | None) -> Iterator[str]:
 
 def _things(kind: str) -> list[tuple[str, Any]]:
     return sorted((pair for registry in registries(kind) for pair in registry), key=lambda pair: pair[0])
+
+
+def _families(kind: str) -> dict[str, Family[Any]]:
+    return {name: family for registry in registries(kind) for name, family in registry.families().items()}
+
+
+def _family(family: Family[Any]) -> dict[str, Any]:
+    return {
+        "title": family.title,
+        "what": inspect.cleandoc(family.what),
+        "options": _options(family.options) if family.options else "",
+    }
 
 
 def _first(text: str | None) -> str:
@@ -113,7 +137,8 @@ def _task(task: Any) -> dict[str, Any]:
     return {
         "modality": task.modality, "kind": task.kind, "title": card.title, "what": task.__doc__,
         "sizes": " + ".join(f"{size:,} {part}" for part, size in card.sizes.items()),
-        "classes": getattr(task, "classes", None), "shifted test sets": ", ".join(task.shifted), "licence": card.licence,
+        "classes": getattr(task, "classes", None), "names of classes": ", ".join(getattr(task, "class_names", ())),
+        "found": "; ".join(getattr(task, "notes", ())), "shifted test sets": ", ".join(task.shifted), "licence": card.licence,
         "source": card.source, "revision": card.revision, "citation": card.citation, "traps": card.traps, "version": task.version,
     }  # fmt: skip
 

@@ -13,7 +13,19 @@ from pathlib import Path
 
 #: Where this package lies, installed or not.
 INSTALLED = Path(__file__).parent.parent
-PACKAGES = ("mubench_ray", "torch", "transformers", "ray", "numpy", "scikit-learn", "pyarrow", "datasets", "peft")
+PACKAGES = (
+    "mubench_ray",
+    "torch",
+    "transformers",
+    "ray",
+    "numpy",
+    "scikit-learn",
+    "pyarrow",
+    "datasets",
+    "peft",
+    "timm",
+    "torchvision",
+)
 
 
 #: What may take TF32 in place of float32 on CUDA, by the switch of ``torch.backends`` that says so.

@@ -25,12 +25,12 @@ from mubench_ray.forget.from_file import FromFile
 from mubench_ray.methods import METHODS, LearningRate, Method
 from mubench_ray.models import MODELS
 from mubench_ray.observations import OBSERVATIONS
-from mubench_ray.registry import load_plugin
+from mubench_ray.registry import Registry, load_plugin
 from mubench_ray.schema import Listed, Named, Part, Rate, Ratio, Seed, listed
 from mubench_ray.search import options_of
 from mubench_ray.search_schema import Search, check_search, set_by_preset
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import DECLARED, Budget, Unlearning
+from mubench_ray.trial import DECLARED, Budget, Unlearning, canonical, own_name
 
 #: The paper's defaults (MU-Bench, arXiv 2406.14796).
 RATIOS = [float(r) for r in range(1, 11)]
@@ -59,17 +59,46 @@ Rates = Annotated[
 ]
 
 
-class TaskEntry(Part):
-    """A task, perhaps cut down to ``subset`` training examples, perhaps with only some of the suite's ``models``.
+class Opened(Part):
+    """An entry whose name a family may open: its options then stand beside the name, and are a part of it from here on."""
+
+    name: str
+
+    @property
+    def label(self) -> str:
+        """What it is called wherever it is shown."""
+        return own_name(self.name)
+
+
+def _opened(registry: Registry[Any], entry: type[Opened], content: Any) -> Any:
+    """What a suite says of an entry, with the options of what its family opens moved into the name."""
+    if not isinstance(content, dict) or not isinstance(name := content.get("name"), str):
+        return content
+    family = registry.family(name)
+    if family is None or family.options is None or ":" in name:
+        return content
+    own = {key: value for key, value in content.items() if key not in entry.model_fields}
+    if own:
+        name = f"{family.name}:{canonical(own)}"
+    return {key: value for key, value in content.items() if key not in own} | {"name": name}
+
+
+class TaskEntry(Opened):
+    """A task, perhaps cut down to ``subset`` training examples, perhaps with only some of the suite's ``models``; one on data of one's own with the options
+    of its family.
 
     ``validation: test-half`` trains on all of the data's training list: D_V is one half of the test set, D_Test the other. Without it D_V is what the task
     sets apart, of most 15 % of the training list.
     """
 
-    name: str
     subset: int | None = Field(default=None, ge=10)
     validation: Literal["test-half"] | None = None
     models: Annotated[list[str], Listed] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own(cls, content: Any) -> Any:
+        return _opened(TASKS, cls, content)
 
     @field_validator("models")
     @classmethod
@@ -82,7 +111,7 @@ class TaskEntry(Part):
         return TASKS.canonical(name)
 
 
-class ModelEntry(Part):
+class ModelEntry(Opened):
     """A model, perhaps with its own training (keys of Training), perhaps from a checkpoint.
 
     ``pretrained: true`` takes the published weights, a text a folder or ``id@revision`` of the hub. ``original``, a folder or ``id@revision``, is a
@@ -92,7 +121,6 @@ class ModelEntry(Part):
     started from random weights, as its retrain does then; else a retrain without ``pretrained`` is marked as on unequal terms.
     """
 
-    name: str
     #: Processes that share each of its trials and trainings; None takes ``resources.workers``.
     workers: int | None = Field(default=None, ge=1)
     pretrained: bool | str = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from functools import cached_property
 from typing import Any, Literal
 
@@ -189,6 +190,7 @@ class Recipe(Frozen):
     def id(self) -> str:
         """The kind and a hash of the recipe, ``original-...`` say."""
         content = {**self.model_dump(exclude_none=True), "forget": _identity(self.forget)}
+        content |= {"task": own_name(self.task), "model": own_name(self.model)}
         if self.pretrained is not None:
             content["pretrained"] = checkpoint_name(self.pretrained, self.versions.get("model"))
         if self.original_checkpoint is not None:
@@ -274,6 +276,7 @@ class Trial(Frozen):
         if "unlearning" in content:
             content["unlearning"] = _in_ids(content["unlearning"])
         content["forget"] = _identity(self.forget)
+        content |= {"task": own_name(self.task), "model": own_name(self.model)}
         return digest(content | _checkpoints(content))
 
     @cached_property
@@ -381,6 +384,10 @@ ROLES: dict[str, Literal["setting", "contender", "ratio", "repetition", "parts",
 
 #: What unlearns nothing: its hyperparameters and unlearning seed change nothing, and all other methods are held to it.
 CONTROLS = ("original", "retrain")
+#: The method of a network that was unlearned elsewhere. Its cost is not known, and of its budget and its tuning nothing is: it stands apart, and no rank or
+#: letter is given to it.
+EXTERNAL = "external"
+UNRANKED = (*CONTROLS, EXTERNAL)
 
 
 def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -390,6 +397,7 @@ def configuration_of(trial: dict[str, Any]) -> dict[str, dict[str, Any]]:
     options = {key: value for key, value in (forget.get("options") or {}).items() if key != "path"}
     if "classes" in options:  # a set
         options["classes"] = sorted(set(options["classes"]))
+    setting |= {name: own_name(str(setting[name])) for name in ("task", "model") if setting.get(name)}
     setting |= _checkpoints(trial)
     if trial.get("lists"):
         options["sha256"] = trial["lists"]
@@ -447,6 +455,26 @@ def _changed(kind: type[Frozen], given: dict[str, Any] | None) -> dict[str, Any]
 def canonical(content: Any) -> str:
     """JSON whose text is equal where the content is."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+#: Options of a task or model of one's own that say where it lies and how it is called, not what it is.
+PLACED = ("path", "called")
+
+
+def own_name(name: str) -> str:
+    """A task or model as an id, a row and a page name it: a registered one as it is. One that a family opens, ``family:{options as JSON}``, as
+    ``family:NAME@DIGEST``: what it is called or the last part of its path, wherever that lies, and a digest of all its other options, the hash of its
+    content among them."""
+    family, _, told = name.partition(":")
+    if not told.startswith("{"):
+        return name
+    options = json.loads(told)
+    called = options.get("called") or os.path.basename(
+        os.path.normpath(re.sub(r"@[0-9a-f]{40}$", "", str(options.get("path", ""))))
+    )
+    rest = {key: value for key, value in options.items() if key not in PLACED}
+    called = re.sub(r"[^\w.-]+", "_", called)
+    return f"{family}:{called}@{digest(rest, 8)}"
 
 
 #: Before the hash of weights that lie on this machine, in the version of their network; and before that of all that lies there but weights.

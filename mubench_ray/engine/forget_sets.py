@@ -45,11 +45,11 @@ def require_counts(suite: Suite, task: TaskEntry) -> None:
         wanted = round(train * ratio / 100)
         if wanted == 0:
             raise SuiteError(
-                f"{suite.name}: ratios: {ratio:g} % of {train} examples of {task.name} is no example: say more."
+                f"{suite.name}: ratios: {ratio:g} % of {train} examples of {task.label} is no example: say more."
             )
         if wanted in counted:
             raise SuiteError(
-                f"{suite.name}: ratios: {counted[wanted]:g} and {ratio:g} % of {train} examples of {task.name} are the same {wanted}: leave one "
+                f"{suite.name}: ratios: {counted[wanted]:g} and {ratio:g} % of {train} examples of {task.label} are the same {wanted}: leave one "
                 "of them out."
             )
         counted[wanted] = ratio
@@ -65,7 +65,7 @@ def require_drawn(sets: list[ForgetSet], suite: Suite, task: TaskEntry) -> None:
             raise SuiteError(f"{suite.name}: {error}") from error
         if (other := found.setdefault((forget.seed, drawn), forget.ratio)) != forget.ratio:
             raise SuiteError(
-                f"{suite.name}: ratios: {other:g} and {forget.ratio:g} % of {task.name} are the same examples by sampler {forget.sampler}: leave one of them "
+                f"{suite.name}: ratios: {other:g} and {forget.ratio:g} % of {task.label} are the same examples by sampler {forget.sampler}: leave one of them "
                 "out."
             )
 
@@ -79,11 +79,11 @@ def given(sampler: Sampler, suite: Suite, task: TaskEntry) -> list[float]:
     except MubenchError as error:
         raise SuiteError(f"{suite.name}: {error}") from error
     if max(shares) >= 100:
-        raise SuiteError(f"{suite.name}: sampler {sampler.name} forgets all of {task.name}: nothing is left to keep.")
+        raise SuiteError(f"{suite.name}: sampler {sampler.name} forgets all of {task.label}: nothing is left to keep.")
     if wrong := [ratio for ratio in suite.ratios if ratio not in shares]:
         there = ", ".join(f"{share:g}" for share in shares)
         raise SuiteError(
-            f"{suite.name}: ratios: {wrong[0]:g} is given, and what sampler {sampler.name} forgets of {task.name} is {there} %: leave `ratios` out to forget "
+            f"{suite.name}: ratios: {wrong[0]:g} is given, and what sampler {sampler.name} forgets of {task.label} is {there} %: leave `ratios` out to forget "
             f"the whole; `mubench list samplers {sampler.name}` says whether a part, below that, can be asked for."
         )
     return suite.ratios or shares

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from mubench_ray.engine.forget_sets import forget_sets
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.forget import Scored
 from mubench_ray.methods import METHODS, LearningRate, Method
-from mubench_ray.models import MODELS
+from mubench_ray.models import MODELS, get_model
 from mubench_ray.models.base import check_checkpoint
 from mubench_ray.models.same_weights import same_weights
 from mubench_ray.observations.base import Kind
@@ -27,7 +28,7 @@ from mubench_ray.search import Configuration, Ranges, ranges
 from mubench_ray.search_schema import Search
 from mubench_ray.suite import MethodEntry, ModelEntry, Suite, TaskEntry
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import CONTROLS, ForgetSet, Recipe, Training, Trial, Unlearning, digest, renamed
+from mubench_ray.trial import CONTROLS, ForgetSet, Recipe, Training, Trial, Unlearning, digest, own_name, renamed
 from mubench_ray.trials.observing import Wanted, feeding, recipes, refused
 from mubench_ray.trials.versions import hashing_weights_once, scoring, step_before, versioned
 
@@ -73,6 +74,21 @@ class Plan:
             started_from(trial, bool(starts and not trial.after)),
         )
         return (*([step_before(trial).id] if starts and trial.after else []), *(recipe.id for recipe in needed))
+
+    @property
+    def found(self) -> dict[str, str]:
+        """What was found of data and networks that are the user's own, by what they are called: how much there is of what, and what to know of it."""
+        tasks = {entry.label: TASKS.get(entry.name) for entry in self.suite.tasks}
+        entries = [model for entry in self.suite.tasks for model in self.suite.models_of(entry)]
+        models = {
+            entry.label: get_model(entry.name, source)
+            for entry in entries
+            for source in (entry.checkpoint, entry.original)
+            if source is not None and Path(source).exists()
+        }
+        finds = {name: getattr(thing, "found", None) for name, thing in (tasks | models).items()}
+        said = {name: find() for name, find in finds.items() if find is not None}
+        return {name: text for name, text in said.items() if text}
 
     @property
     def continued(self) -> set[str]:
@@ -141,11 +157,13 @@ class Combination:
             model = next((entry for entry in self.suite.models if entry.name == name), ModelEntry(name=name))
             training = resolve_training(self.suite, self.task, model)
         if reason := MODELS.get(model.name).refusal(TASKS.get(self.task.name)):
-            raise SuiteError(f"{self.suite.name}: sampler: model {model.name} cannot score {self.task.name}: {reason}.")
+            raise SuiteError(
+                f"{self.suite.name}: sampler: model {model.label} cannot score {self.task.label}: {reason}."
+            )
         if self.budget_epochs is not None:
             raise SuiteError(
                 f"{self.suite.name}: sampler {sampler.name} needs a network that is trained on D and is not the original, and the original of "
-                f"{self.task.name} is the checkpoint of {self.model.name} as it is."
+                f"{self.task.label} is the checkpoint of {self.model.label} as it is."
             )
         half = 0 if sampler.pool else None
         data = self.task.name, self.task.subset
@@ -258,7 +276,7 @@ def make_plan(suite: Suite) -> Plan:
         ]
         if made and all(trial.id in plan.trials for trial in made):
             raise SuiteError(
-                f"{suite.name}: {combination.task.name} x {combination.model.name} x {combination.entry.name} is named twice, with nothing that differs in "
+                f"{suite.name}: {combination.task.label} x {combination.model.label} x {combination.entry.name} is named twice, with nothing that differs in "
                 "any of its trials: remove one of the two entries, or say what is to differ."
             )
         plan.trials |= {trial.id: trial for trial in made}
@@ -295,7 +313,7 @@ def unobservable(plan: Plan) -> Iterator[LeftOut]:
         counted: Counter[tuple[str, str]] = Counter()
         for trial in plan.trials.values():
             if reason := refused(trial, each.name):
-                counted[trial.task, reason] += 1
+                counted[own_name(trial.task), reason] += 1
         for (task, reason), number in counted.items():
             yield LeftOut(f"{task} x {each.name}", number, reason)
 
@@ -315,16 +333,17 @@ def combinations(
     for task in suite.tasks:
         if task.subset and 0 < (there := TASKS.get(task.name).size_of_d(None, task.validation)) < task.subset:
             raise SuiteError(
-                f"{suite.name}: {task.name} has {there} training examples, subset: {task.subset} is more; leave it out for all of them."
+                f"{suite.name}: {task.label} has {there} training examples, subset: {task.subset} is more; leave it out for all of them."
             )
     for task, model in [(entry, model) for entry in suite.tasks for model in suite.models_of(entry)]:
         training = resolve_training(suite, task, model)
         if reason := MODELS.get(model.name).refusal(TASKS.get(task.name)):
             counts = [len(suite.lrs_of(entry)) for entry in suite.methods]
-            left_out.append(LeftOut(f"{task.name} x {model.name}", sum(map(trials, counts)), reason))
+            left_out.append(LeftOut(f"{task.label} x {model.label}", sum(map(trials, counts)), reason))
             continue
         remarks += [each for each in check_checkpoints(task, model) if each not in remarks]
         check_contamination(suite, task, model)
+        MODELS.get(model.name).tried(TASKS.get(task.name)())
         for entry in suite.methods:
             combination = Combination(suite, task, model, entry, entry.configured(), training)
             reason = combination.method.refusal(TASKS.get(task.name))
@@ -334,7 +353,7 @@ def combinations(
             if combination.budget_epochs is not None:
                 reason = reason or without_retrain(combination)
             if reason:
-                what = f"{task.name} x {model.name} x {entry.name}"
+                what = f"{task.label} x {model.label} x {entry.name}"
                 left_out.append(LeftOut(what, trials(len(combination.lrs)), reason))
             else:
                 yield combination
@@ -383,14 +402,14 @@ def checkpoint_source(model: str, source: str) -> str:
 
 def without_retrain(combination: Combination) -> str | None:
     """Why a combination whose original is a checkpoint as it is cannot run, or None; raises SuiteError where the suite caps what only a retrain has."""
-    suite, task = combination.suite, combination.task.name
+    suite, task = combination.suite, combination.task.label
     if isinstance(suite.budget.seconds, float):
         raise SuiteError(
             f"{suite.name}: budget.seconds = {suite.budget.seconds:g} is a share of the retrain's seconds, and {task} from a checkpoint has no "
             "retrain; use auto or null."
         )
     if combination.method.start == "retrain":
-        return f"the checkpoint of {combination.model.name} is the original of {task}: what it was trained on cannot be trained on again without D_F"
+        return f"the checkpoint of {combination.model.label} is the original of {task}: what it was trained on cannot be trained on again without D_F"
     return None
 
 
@@ -474,4 +493,4 @@ def split_name(recipe: Recipe | Trial) -> str:
     cut += f"-half{recipe.half}" if recipe.half is not None else ""
     options = forget.options | ({"scored_by": forget.scored_by.id} if forget.scored_by else {})
     tail = f"-{digest(options, 8)}" if options else ""
-    return f"{recipe.task}{cut}-{forget.sampler}-{forget.ratio:g}-seed{forget.seed}{tail}"
+    return f"{own_name(recipe.task)}{cut}-{forget.sampler}-{forget.ratio:g}-seed{forget.seed}{tail}"

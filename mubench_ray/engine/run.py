@@ -29,7 +29,7 @@ from mubench_ray.results.storage import StorageLost, absolute
 from mubench_ray.results.store import Store
 from mubench_ray.status import FINAL, RETRIED, USABLE, Status, is_usable
 from mubench_ray.suite import Resources, Suite, load_suite
-from mubench_ray.trial import Trial
+from mubench_ray.trial import EXTERNAL, Trial
 from mubench_ray.trials.artifacts import ArtifactStore, default_artifacts
 from mubench_ray.trials.observing import Wanted, possible
 
@@ -90,14 +90,7 @@ def run_suite(
     store.check()
     artifacts = absolute(artifacts or default_artifacts(store.place.address))
     with exclusive(store.place):
-        whole = entered(store, describe_plan(plan))
-        store.create(manifest(suite, plan) | {"trials": planned(whole)})
-        store.write_text(PLAN, json.dumps(whole))
-        store.write_text("suite.json", suite.model_dump_json(indent=2))
-        # What an earlier suite's plugins told of their metrics stays: their columns do.
-        told = store.read_object("metrics.json") | describe_metrics()
-        store.write_text("metrics.json", json.dumps(told, indent=2))
-        store.write_text("methods.json", json.dumps({name: {"title": method.title} for name, method in METHODS}))
+        enter(store, plan, describe_plan(plan))
         work = Work(plan, store, artifacts, retry_failed)
         work.write_plan()
         already = len(store.finished() & plan.trials.keys())
@@ -118,6 +111,19 @@ def run_suite(
     return Run(
         store.place.address, work.planned, finished, already, failed, search_failed, retriable, left_out, unobserved
     )
+
+
+def enter(store: Store, plan: Plan, entry: dict[str, Any]) -> None:
+    """Write what a results folder says of itself, with an ``entry`` of its plan beside those that are there."""
+    whole = entered(store, entry)
+    store.create(manifest(plan.suite, plan) | {"trials": planned(whole)})
+    store.write_text(PLAN, json.dumps(whole))
+    store.write_text("suite.json", plan.suite.model_dump_json(indent=2))
+    # What an earlier suite's plugins told of their metrics stays: their columns do.
+    told = store.read_object("metrics.json") | describe_metrics()
+    store.write_text("metrics.json", json.dumps(told, indent=2))
+    titles = {name: {"title": METHODS.get(name).title} for name in (*METHODS.names(), EXTERNAL)}
+    store.write_text("methods.json", json.dumps(titles))
 
 
 def search_rows(store: Store, wanted: Sequence[Wanted]) -> dict[str, dict[str, Any]]:

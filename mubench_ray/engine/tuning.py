@@ -204,10 +204,10 @@ def describe(subject: Subject, suite: Suite, rows: Rows) -> dict[str, Any]:
     searched = subject.combination.ranges or Ranges({}, subject.chosen)
     return {
         "configuration": reported.configuration,
-        "task": subject.combination.task.name,
+        "task": subject.combination.task.label,
         "subset": subject.combination.task.subset,
         "validation": subject.combination.task.validation,
-        "model": subject.combination.model.name,
+        "model": subject.combination.model.label,
         "method": subject.combination.entry.name,
         "sampler": subject.forget.sampler,
         "ratio": subject.forget.ratio,

@@ -22,7 +22,7 @@ from mubench_ray.results.storage import Place, StorageLost
 from mubench_ray.results.store import Store
 from mubench_ray.status import Status
 from mubench_ray.training.distributed import WorkerLost, World
-from mubench_ray.trial import Recipe, Trial
+from mubench_ray.trial import Recipe, Trial, own_name
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.observing import Wanted, failed_record, feeding
 from mubench_ray.trials.originals import forget_split, get_artifact
@@ -187,7 +187,7 @@ class Worker:
         store, name = Store(self.out), f"splits/{split_name(recipe)}.json"
         if not store.place.exists(name):
             manifest = forget_split(recipe, self._store, self.data_dir, self.device).manifest
-            data = {"task": recipe.task, "subset": recipe.subset}
+            data = {"task": own_name(recipe.task), "subset": recipe.subset}
             data |= {"validation": recipe.validation} if recipe.validation else {}
             store.write_text(name, json.dumps({**data, **manifest}))
 

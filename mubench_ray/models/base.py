@@ -119,6 +119,9 @@ class Model(ABC, Generic[Served]):
     def _where(self, file: Path) -> str:
         return f"model {self.name}: {str(file)!r}"
 
+    def tried(self, task: Served) -> None:
+        """Raise MubenchError where the network cannot read what the task gives, of a model that only trying tells; the plan asks once."""
+
     def version_for(self, task: type[Task], from_checkpoint: bool) -> int:
         """The version that decides an outcome on a task, from a checkpoint or from random weights; the same on every machine."""
         return self.version

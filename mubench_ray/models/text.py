@@ -90,7 +90,7 @@ class TokenReader(TransformersModel[ReadTask]):
             ids = torch.zeros(len(numbers), length, dtype=torch.int64, device="meta")
             return ids, torch.ones_like(ids)
         table = self.reader(task).tokens(task.name, task.texts, length, special)
-        ids, lengths = (part[numbers.cpu()].to(numbers.device) for part in table)
+        ids, lengths = (part[numbers.cpu()].to(numbers.device) for part in table[:2])
         return ids.long(), (torch.arange(length, device=numbers.device) < lengths.unsqueeze(1)).long()
 
 
@@ -100,8 +100,20 @@ class TextModel(TokenReader[TextClassification]):
     modality = "text"
 
     def encode(self, task: TextClassification, columns: Columns) -> Columns:
-        """Tokens and mask, int64 (B, L), L the same for every batch."""
-        return masked(*self.tokens(task, columns["text"], min(task.max_length, self.positions)))
+        """Tokens and mask, int64 (B, L), L the same for every batch; of pairs, for a network that tells the two texts apart, ``token_type_ids`` too."""
+        length = min(task.max_length, self.positions)
+        given = masked(*self.tokens(task, columns["text"], length))
+        if task.pairs and not columns["text"].is_meta:
+            # Of those that do not (DistilBERT, RoBERTa) forward takes none, or a table has one row.
+            config = self.config(task) if self.declared is None else self.declared
+            if (getattr(config, "type_vocab_size", 0) or 0) < 2:
+                return given
+            first = self.reader(task).tokens(task.name, task.texts, length).first
+            if first is not None:
+                first = first[columns["text"].cpu()].to(columns["text"].device).unsqueeze(1)
+                second = torch.arange(length, device=first.device) >= first
+                given["token_type_ids"] = second.long() * given["attention_mask"]
+        return given
 
 
 def masked(ids: Tensor, mask: Tensor) -> Columns:

@@ -23,10 +23,12 @@ MEND = "Put the files of the tokenizer that the network was trained with beside 
 
 
 class Tokens(NamedTuple):
-    """Tokens of all texts, int32 (texts, length), padded at the end, and how many of each row are not padding, int64 (texts,)."""
+    """Tokens of all texts, int32 (texts, length), padded at the end, and how many of each row are not padding, int64 (texts,); of pairs also how many of
+    those are of the first text."""
 
     ids: Tensor
     lengths: Tensor
+    first: Tensor | None = None
 
 
 def train_wordpiece(texts: list[str], vocabulary: int, markers: tuple[str, ...] = ()) -> Any:
@@ -54,7 +56,7 @@ def train_wordpiece(texts: list[str], vocabulary: int, markers: tuple[str, ...] 
     ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{FIRST} $A {SEPARATOR}",
-        pair=f"{FIRST} $A {SEPARATOR} $B {SEPARATOR}",
+        pair=f"{FIRST} $A {SEPARATOR} $B:1 {SEPARATOR}:1",
         special_tokens=[(FIRST, ids[FIRST]), (SEPARATOR, ids[SEPARATOR])],
     )
     return PreTrainedTokenizerFast(
@@ -117,7 +119,7 @@ class Reader:
                 tokenizer = load_tokenizer(self.source, self.revision, self.vocabulary)
                 self._check_reads(tokenizer, texts)
             else:
-                tokenizer = train_wordpiece([texts.content[i] for i in texts.training], self.vocabulary, self.markers)
+                tokenizer = train_wordpiece(texts.of_training(), self.vocabulary, self.markers)
             if tokenizer.pad_token is None:
                 tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
             texts.tokenizers[self] = tokenizer
@@ -133,21 +135,25 @@ class Reader:
             made_from = ["tokens", 2, texts.sha256, length, special, *self._identity()]
 
             def rows() -> Iterator[Row]:
+                pairs = {"return_token_type_ids": True} if texts.second else {}
                 options = {"truncation": True, "max_length": length, "padding": "max_length", "padding_side": "right"}
                 encoded = self.tokenizer(texts)(
-                    texts.content, **options, add_special_tokens=special, return_tensors="np"
+                    texts.content, texts.second, **options, **pairs, add_special_tokens=special, return_tensors="np"
                 )
                 if (highest := int(encoded["input_ids"].max())) >= self.vocabulary:
                     raise MubenchError(
                         f"{self.source or name!r}: its tokenizer gives token {highest}, and the network's embedding has {self.vocabulary} rows. {MEND}"
                     )
                 lengths = encoded["attention_mask"].sum(1)
+                seconds = encoded["token_type_ids"].sum(1) if "token_type_ids" in encoded else lengths * 0
                 for place, ids in enumerate(encoded["input_ids"].astype("int32")):
-                    yield {"input_ids": ids, "length": int(lengths[place]), "source_index": place}
+                    row = {"input_ids": ids, "length": int(lengths[place]), "source_index": place}
+                    yield row | ({"first": int(lengths[place] - seconds[place])} if texts.second else {})
 
             examples = converted(f"tokens-{name}", made_from, rows)
             everything = torch.arange(len(examples))
-            texts.tokens[key] = Tokens(examples.mapped["input_ids"].take(everything), examples.columns["length"])
+            ids = examples.mapped["input_ids"].take(everything)
+            texts.tokens[key] = Tokens(ids, examples.columns["length"], examples.columns.get("first"))
         return texts.tokens[key]
 
     def _identity(self) -> list:
@@ -158,7 +164,7 @@ class Reader:
 
     def _check_reads(self, tokenizer: Any, texts: Texts) -> None:
         """Raise MubenchError where most pieces of some of D's texts are unknown to the tokenizer."""
-        sample = [texts.content[i] for i in texts.training[:64]]
+        sample = texts.of_training(64)
         pieces = [piece for ids in tokenizer(sample, add_special_tokens=False)["input_ids"] for piece in ids]
         unknown = pieces.count(tokenizer.unk_token_id)
         if 2 * unknown > len(pieces):

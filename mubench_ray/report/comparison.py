@@ -18,7 +18,7 @@ from mubench_ray.report.grouping import Groups, group_by
 from mubench_ray.report.load import Results
 from mubench_ray.report.noise import retention_deviations
 from mubench_ray.report.summary import CELL, LINE, REFERENCE, retrain_values
-from mubench_ray.trial import CONTROLS
+from mubench_ray.trial import UNRANKED
 
 #: More contenders than this are not compared: letters would no longer be read.
 CONTENDERS = 40
@@ -53,7 +53,7 @@ def compare(results: Results, metric: str, higher: bool) -> pa.Table:
     trials, values = results.trials, results.values(metric)
     configurations = group_by(trials, LINE)
     first = trials.take(pa.array(configurations.first)).select(LINE)
-    contends = ~np.isin(first["method"].to_numpy(zero_copy_only=False), CONTROLS)
+    contends = ~np.isin(first["method"].to_numpy(zero_copy_only=False), UNRANKED)
     groups = np.full(len(configurations), "", dtype=object)
     told: list[bool | None] = [None] * len(configurations)
     codes = {name: group_by(trials, [name]).code for name in ("training_seed", "forget_seed", "seed")}

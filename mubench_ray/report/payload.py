@@ -28,6 +28,7 @@ from mubench_ray.report.runs import UI, rerun_command, runs_of, ui_command
 from mubench_ray.report.styles import panel_spec
 from mubench_ray.report.summary import CELL, LINE
 from mubench_ray.results.marks import MARKS
+from mubench_ray.trial import EXTERNAL
 
 #: Significant digits of numbers that are not packed.
 DIGITS = 6
@@ -112,12 +113,13 @@ def with_marks(report: Report, rows: list[dict[str, Any]]) -> list[dict[str, Any
 
 def board_columns(report: Report) -> pa.Table:
     """The leaderboard's rows in the order the page opens with: by cell, controls first, then by what tells
-    contenders apart, where it is not untrusted."""
+    contenders apart, where it is not untrusted; what was unlearned elsewhere last."""
     board, results = report.board, report.results
     metrics = [*results.metrics, *(column.name for column in results.columns if column.of)]
     board = board.select([*BOARD, *(name + edge for name in metrics for edge in ("", "_low", "_high"))])
     contends = ~board["control"].to_numpy(zero_copy_only=False).astype(bool)
-    board = board.append_column("after_controls", pa.array(contends.astype(np.int8)))
+    elsewhere = board["method"].to_numpy(zero_copy_only=False) == EXTERNAL
+    board = board.append_column("after_controls", pa.array(contends.astype(np.int8) + elsewhere))
     by, keys = [(name, "ascending") for name in (*CELL, "after_controls")], ["after_controls"]
     for column in shown_in("letters", results.columns):
         ranked = pa.array([column.name not in listed(names) for names in board["untrusted"].to_pylist()], pa.bool_())

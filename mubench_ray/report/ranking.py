@@ -29,6 +29,7 @@ from mubench_ray.report.report import Report
 from mubench_ray.report.summary import CELL
 from mubench_ray.report.texts import NOTHING, Block, TextTable, cell_name
 from mubench_ray.results.marks import UNCHECKED, UNTRUSTED
+from mubench_ray.trial import UNRANKED
 
 GROUPS = 3
 #: Combinations that are left out by name; of more the others are counted.
@@ -86,8 +87,8 @@ def rank(board: pa.Table, noise: pa.Table, metric: str, higher: bool) -> list[St
         return []
     floors = {tuple(row[name] for name in CELL): row.get(metric) or 0.0 for row in noise.to_pylist()}
     cells: dict[tuple, list[dict]] = defaultdict(list)
-    for row in board.select([*CELL, "label", "control", "untrusted", "n", "planned", metric]).to_pylist():
-        if not row["control"] and metric not in listed(row["untrusted"]):
+    for row in board.select([*CELL, "label", "method", "untrusted", "n", "planned", metric]).to_pylist():
+        if row["method"] not in UNRANKED and metric not in listed(row["untrusted"]):
             cells[tuple(row[name] for name in CELL)].append(row)
     tally: dict[str, Counter] = defaultdict(Counter)
     for cell, rows in cells.items():

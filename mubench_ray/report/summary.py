@@ -24,7 +24,7 @@ from mubench_ray.results.marks import (
     unequal_terms,
 )
 from mubench_ray.status import STATUSES
-from mubench_ray.trial import CONTROLS
+from mubench_ray.trial import CONTROLS, EXTERNAL
 
 # As ``repetitions.named`` writes them, ``task`` and ``model`` are the setting, and CONTENDER is the contender, of ``Trial.configuration``.
 CELL = ["task", "model", "ratio"]
@@ -98,10 +98,19 @@ def doubts(results: Results, rows: pa.Table) -> dict[str, pa.Array]:
 
 
 def ordered(board: pa.Table) -> list[dict[str, Any]]:
-    """The leaderboard's rows by (task, model, ratio); in each the retrain, the original, then the rest by name."""
+    """The leaderboard's rows by (task, model, ratio); in each the retrain, the original, the rest by name, and last what was unlearned
+    elsewhere."""
 
     def place(row: dict[str, Any]) -> tuple:
-        return row["task"], row["model"], row["ratio"], not row["control"], row["method"] != "retrain", row["label"]
+        return (
+            row["task"],
+            row["model"],
+            row["ratio"],
+            not row["control"],
+            row["method"] == EXTERNAL,
+            row["method"] != "retrain",
+            row["label"],
+        )
 
     return sorted(board.to_pylist(), key=place)
 

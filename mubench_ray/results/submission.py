@@ -30,7 +30,7 @@ from mubench_ray.results.plans import PLAN
 from mubench_ray.results.repetitions import as_today
 from mubench_ray.results.store import TABLES, Store
 from mubench_ray.status import STATUSES, USABLE
-from mubench_ray.trial import CONTROLS, Trial
+from mubench_ray.trial import CONTROLS, EXTERNAL, Trial, own_name
 
 HASHES = "hashes.json"
 #: What is handed over beside the tables and the forget sets.
@@ -123,7 +123,7 @@ def forget_name(trial: Trial) -> str:
     cut = f"[{trial.subset}]" * (trial.subset is not None) + " validation test-half" * bool(trial.validation)
     cut += f" half {trial.half}" * (trial.half is not None)
     tail = f" {json.dumps(options, sort_keys=True)}" if options else ""
-    return f"{trial.task}{cut}, {forget.sampler}, {forget.ratio:g} %, seed {forget.seed}{tail}"
+    return f"{own_name(trial.task)}{cut}, {forget.sampler}, {forget.ratio:g} %, seed {forget.seed}{tail}"
 
 
 def faulty_files(store: Store) -> Iterator[str]:
@@ -161,7 +161,7 @@ def faulty_rows(submission: Submission) -> Iterator[str]:
         if trial.id != row["trial_id"]:
             yield f"{where}: its trial's id is {trial.id}, so one of the two was altered; run the trial again"
         told = {
-            "task": trial.task, "model": trial.model, "method": trial.method, "ratio": trial.ratio, "seed": trial.seed,
+            "task": own_name(trial.task), "model": own_name(trial.model), "method": trial.method, "ratio": trial.ratio, "seed": trial.seed,
             "lr": trial.lr, "training_seed": trial.training_seed, "forget_seed": trial.forget.seed,
             "sampler": trial.forget.sampler, "hyperparameters": json.dumps(trial.hyperparameters, sort_keys=True),
         }  # fmt: skip
@@ -216,7 +216,7 @@ def faulty_costs(submission: Submission) -> Iterator[str]:
     """Costs beyond the budget, and retrains that are said to have cost one thing here and another there."""
     retrains: dict[str, set[float]] = defaultdict(set)
     for row, trial in zip(submission.rows, submission.trials):
-        if trial is None or row["status"] not in USABLE:
+        if trial is None or row["status"] not in USABLE or trial.method == EXTERNAL:
             continue
         where = f"trial {row['trial_id']}"
         for cost in ("flos", "seconds"):
@@ -340,7 +340,7 @@ def faulty_forget_sets(submission: Submission, data_dir: str | Path | None) -> I
             content = manifests.get(told)
             if content is None:
                 yield f"forget set ({name}): no manifest in splits/ has its rows' SHA-256 {told[:12]}...; submit the folder with splits/"
-            elif content["task"] != trial.task or float(content["ratio"]) != trial.ratio:
+            elif content["task"] != own_name(trial.task) or float(content["ratio"]) != trial.ratio:
                 yield f"forget set ({name}): its manifest is one of {content['task']}, {content['ratio']} %; run its trials again"
 
 

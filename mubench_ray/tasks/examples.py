@@ -113,9 +113,12 @@ class Splits:
     listed: int = 0
 
 
-def carve_validation(train: Rowed, share: float = VALIDATION_SHARE) -> tuple[Rowed, Rowed]:
-    """Split the original training set into (train, validation), class-proportionally, with the fixed split seed 123."""
-    rng = numpy_generator("validation", VALIDATION_SEED, len(train))
+def carve_validation(
+    train: Rowed, share: float = VALIDATION_SHARE, drawn: tuple[str, int] = ("validation", VALIDATION_SEED)
+) -> tuple[Rowed, Rowed]:
+    """Split the original training set into (train, validation), class-proportionally, with the fixed split seed 123; ``drawn`` names another draw and its
+    seed."""
+    rng = numpy_generator(*drawn, len(train))
     held = torch.zeros(len(train), dtype=torch.bool)
     for label in train.labels.unique():
         rows = (train.labels == label).nonzero().flatten()

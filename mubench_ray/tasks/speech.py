@@ -54,14 +54,18 @@ def read_wav(where: Path, content: bytes, rate: int, samples: int) -> np.ndarray
         raise DataError(
             f"{where}: header says {frames:,} frames, the file holds {len(data) // (2 * channels):,}; it is truncated or empty."
         )
-    sound = np.frombuffer(data, "<i2").reshape(-1, channels)
-    sound = sound[:, 0] if channels == 1 else sound.mean(1)
+    return fitted(np.frombuffer(data, "<i2").reshape(-1, channels), own_rate, rate, samples)
+
+
+def fitted(sound: np.ndarray, own_rate: int, rate: int, samples: int) -> np.ndarray:
+    """A recording (frames, channels) on the scale of int16 as int16 (samples,) at ``rate``: channels averaged, resampled, padded with silence or cut."""
+    sound = sound[:, 0] if sound.shape[1] == 1 else sound.mean(1)
     if own_rate != rate:
         from scipy.signal import resample_poly
 
         common = np.gcd(own_rate, rate)
         sound = resample_poly(sound.astype(np.float64), rate // common, own_rate // common)
-    fitted = np.zeros(samples, np.int16)
+    whole = np.zeros(samples, np.int16)
     sound = sound[:samples]
-    fitted[: len(sound)] = np.clip(np.round(sound), -32768, 32767)
-    return fitted
+    whole[: len(sound)] = np.clip(np.round(sound), -32768, 32767)
+    return whole

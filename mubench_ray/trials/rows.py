@@ -16,7 +16,7 @@ from mubench_ray.provenance import provenance
 from mubench_ray.results.store import Outcome
 from mubench_ray.status import Status
 from mubench_ray.training.precision import compute_at
-from mubench_ray.trial import Training, Trial, Unlearning
+from mubench_ray.trial import Training, Trial, Unlearning, own_name
 from mubench_ray.trials.artifacts import Artifact
 
 
@@ -25,8 +25,8 @@ def planned_row(trial: Trial) -> dict[str, Any]:
     return {
         "trial_id": trial.id,
         "configuration": trial.configuration,
-        "task": trial.task,
-        "model": trial.model,
+        "task": own_name(trial.task),
+        "model": own_name(trial.model),
         "method": trial.method,
         "ratio": trial.ratio,
         "seed": trial.seed,

@@ -23,7 +23,7 @@ from mubench_ray.training.meter import Meter
 from mubench_ray.training.phase import Phase
 from mubench_ray.training.recompute import recompute_activations
 from mubench_ray.training.superloss import SuperLoss
-from mubench_ray.trial import Trial, Unlearning
+from mubench_ray.trial import Trial, Unlearning, own_name
 from mubench_ray.trials.artifacts import Artifact, ArtifactStore
 from mubench_ray.trials.data import unlearning_data
 from mubench_ray.trials.originals import get_artifact, scores_for
@@ -74,7 +74,7 @@ def prepare(
     network = data.model.build(data.task)
     if method.start == "retrain":
         if retrain is None:
-            raise MubenchError(f"{trial.method} is a retrain, and {trial.task} from a checkpoint has none.")
+            raise MubenchError(f"{trial.method} is a retrain, and {own_name(trial.task)} from a checkpoint has none.")
         retrain.load_into(network)
         meter.load_state_dict({"flos": retrain.flos, "seconds": retrain.seconds, "examples": 0, "per_example": {}})
     elif trial.after:
