@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from mubench_ray.methods.base import Context, Phase, Taxonomy, method
+from mubench_ray.methods.base import Context, Taxonomy, method
 from mubench_ray.methods.cf_k import CatastrophicForgetting
 from mubench_ray.methods.layers import last_stages, reinitialise
 
@@ -19,12 +17,7 @@ class ExactUnlearning(CatastrophicForgetting):
     taxonomy = Taxonomy(corrupts="model", retains="task loss", parameters="last k stages")
     without_lora = "draws the last stages anew, which LoRA keeps as they are"
 
-    def phases(self, ctx: Context) -> list[Phase]:
-        """CF-k's phase, the end of the network drawn anew before it."""
-        return [replace(phase, before=self.reset) for phase in super().phases(ctx)]
-
-    def reset(self, ctx: Context) -> None:
+    def begin(self, ctx: Context) -> None:
         """Draw the trained part anew, which the pull then goes to."""
         reinitialise(ctx, last_stages(ctx.network, self.k), "eu_k")
-        if self.pull:
-            self.remember(ctx)
+        super().begin(ctx)

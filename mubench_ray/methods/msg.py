@@ -29,7 +29,7 @@ class MaskSmallGradients(Method):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
-    version = 3
+    version = 4
     without_lora = "draws weights of the network itself anew, which LoRA keeps as they are"
 
     epochs: float = uniform(1, 10, default=5)
@@ -63,7 +63,9 @@ class MaskSmallGradients(Method):
                 "retain",
                 self.repair,
                 epochs=self.epochs,
-                optimizer=Optimizer(schedule="triangle", per_epoch=self.advance == "epoch"),
+                optimizer=Optimizer(schedule="peak", per_epoch=True)
+                if self.advance == "epoch"
+                else Optimizer(schedule="triangle"),
             ),
         ]
 

@@ -116,7 +116,7 @@ def test_msg(same_end, advance):
     batches = list(world.batches("retain", 1, 5))
     half = len(batches) / 2
     for number, (epoch, at) in enumerate(batches):
-        shares = [0.4, 0.8, 1.0, 0.8, 0.4]  # up and down over five epochs
+        shares = [1 / 3, 2 / 3, 1.0, 2 / 3, 1 / 3]  # up and down over five epochs
         by_step = min(1, (number + 1) / half, (len(batches) - number) / half)
         optimizer.param_groups[0]["lr"] = trial.lr * (shares[epoch] if advance == "epoch" else by_step)
         optimizer.zero_grad()
@@ -246,7 +246,7 @@ def test_rni(same_end, released):
     optimiser of its own. Or: noise on any that had none, and one optimiser."""
     given = {} if released else {"noise_on": "once", "fresh": False}
     world, trial = same_end.start(
-        "rni", 0.02, SGD, early_epochs=3, fine_epochs=2, tensors=2, noisy=1, std=0.05, **given
+        "rni", 0.02, SGD, early_epochs=3, fine_epochs=2, tensors=3, noisy=2, std=0.05, **given
     )
     net = world.network
     net.head = world.fresh("rni").head
@@ -259,10 +259,11 @@ def test_rni(same_end, released):
         if released:
             optimizer = optimizer_of(SGD, trial.lr, net.parameters())
         if phase < 3:
-            order = torch.randperm(len(names), generator=same_end.draw("rni", phase))[:2].tolist()
+            order = torch.randperm(len(names), generator=same_end.draw("rni", phase))[:3].tolist()
             chosen = {names[i] for i in order}
             spared = trained if released else noised
-            for name in [names[i] for i in order if names[i] not in spared][: 1 if phase else 0]:
+            among = order[:2] if released else order
+            for name in [names[i] for i in among if names[i] not in spared][: 2 if phase else 0]:
                 noised.add(name)
                 p = net.get_parameter(name)
                 p.data += 0.05 * torch.randn(p.shape, generator=same_end.draw("rni", name))

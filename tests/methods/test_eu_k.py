@@ -13,7 +13,7 @@ def test_the_last_stage_and_the_head_are_drawn_anew_statistics_included(make_cas
     for p in case.ctx.network.parameters():
         p.data += 0.01
     before = {name: tensor.clone() for name, tensor in case.ctx.network.state_dict().items()}
-    case.method("eu_k").reset(case.ctx)
+    case.method("eu_k").begin(case.ctx)
     after = case.ctx.network.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if name.startswith(TAILS[model])}
@@ -26,7 +26,7 @@ def test_the_last_stage_and_the_head_are_drawn_anew_statistics_included(make_cas
 
 def test_one_step_after_the_new_draw(case, make_case):
     other = make_case()
-    other.method("eu_k").reset(other.ctx)
+    other.method("eu_k").begin(other.ctx)
     network = copy.deepcopy(other.ctx.network).train()
     network.stages[0].eval()
     network.stages[1].eval()
@@ -40,7 +40,7 @@ def test_one_step_after_the_new_draw(case, make_case):
 
 def test_k_counts_stages(case):
     before = {name: tensor.clone() for name, tensor in case.ctx.network.state_dict().items()}
-    case.method("eu_k", k=2).reset(case.ctx)
+    case.method("eu_k", k=2).begin(case.ctx)
     changed = {name for name, tensor in case.ctx.network.state_dict().items() if not torch.equal(before[name], tensor)}
     assert any(name.startswith("stages.1.") for name in changed) and not any(
         name.startswith("stages.0.") for name in changed
@@ -51,6 +51,6 @@ def test_another_seed_draws_other_weights(make_case):
     heads = []
     for seed in (1, 2, 1):
         case = make_case(seed=seed)
-        case.method("eu_k").reset(case.ctx)
+        case.method("eu_k").begin(case.ctx)
         heads.append(case.ctx.network.head.weight.detach().clone())
     assert torch.equal(heads[0], heads[2]) and not torch.equal(heads[0], heads[1])

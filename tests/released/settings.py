@@ -1,0 +1,190 @@
+"""The settings at which Deep Unlearn's released code ran on the fixed problem, each with what this package calls the same.
+
+``released``: the class of their ``munl.unlearning`` and what was set other than their default. ``ours``: method and hyperparameters, every departure of released
+code that has a switch switched on; ``lr``, ``options``: the trial's. ``switches``: which of these departures are, by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mubench_ray.methods import METHODS, Method
+from mubench_ray.trial import Unlearning
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the comparison."""
+
+    name: str
+    released: str
+    cfg: dict[str, Any]
+    method: str
+    hyperparameters: dict[str, Any]
+    lr: float | None
+    options: dict[str, Any] = field(default_factory=dict)
+    switches: tuple[str, ...] = ()
+
+    def configured(self, switched: bool = True) -> Method:
+        """Our method, as released or (``switched`` False) with those of its departures off."""
+        given = {key: value for key, value in self.hyperparameters.items() if switched or key not in self.switches}
+        return METHODS.get(self.method).configure(given)
+
+    @property
+    def unlearning(self) -> Unlearning:
+        """The options of our loop: SGD with momentum as in released code, where nothing else is said."""
+        return Unlearning(
+            **{"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 64, **self.options}
+        )
+
+
+def both(lr: float, **more: Any) -> dict[str, Any]:
+    """Their optimiser's part of a configuration."""
+    return {"optimizer": {"learning_rate": lr, **more}}
+
+
+def sgd(name: str, released: str, method: str, lr: float, epochs: float, batch: int, cfg: dict | None = None, given: dict | None = None,
+        switches: tuple[str, ...] = (), **options: Any) -> Setting:  # fmt: skip
+    """A setting whose learning rate, epochs and batch size both sides call alike."""
+    theirs = {"num_epochs": epochs, "batch_size": batch, **both(lr), **(cfg or {})}
+    return Setting(name, released, theirs, method, {"epochs": epochs, **(given or {})}, lr, {"batch_size": batch, **options}, switches)  # fmt: skip
+
+
+def scrub(name: str, lr: float, temperature: float, msteps: int, forget_batch: int, decay: str, epochs: int = 5) -> Setting:
+    """SCRUB: batches of 32, the learning rate falls at .5, .8 and .9 of the epochs."""
+    theirs = {"sgda_learning_rate": lr, "kd_T": temperature, "msteps": msteps, "forget_batch_size": forget_batch, "sgda_num_epochs": epochs}
+    given = {"epochs": epochs, "temperature": temperature, "msteps": msteps, "mode": "train", "decay_after": decay}
+    return Setting(name, "SCRUBUnlearningV2", theirs, "scrub", given, lr, {"batch_size": 32}, ("mode", "decay_after"))
+
+
+def last(name: str, released: str, method: str, lr: float, epochs: int, k: int, pull: float, decay: str) -> Setting:
+    """CF-k and EU-k: no momentum, a pull to the start, the learning rate falls after .5, .8 and .9 of the epochs."""
+    theirs = {"learning_rate": lr, "num_epochs": epochs, "num_blocks": k, "sgda_weight_decay": pull, "batch_size": 256}
+    given = {"epochs": epochs, "k": k, "pull": pull, "mode": "eval", "decay_after": decay}
+    options = {"momentum": 0.0, "weight_decay": 0.0, "batch_size": 256}
+    return Setting(name, released, theirs, method, given, lr, options, ("pull", "mode", "decay_after"))
+
+
+def kde(name: str, lr: float, warmup: float, temperature: float, epochs: int = 3) -> Setting:
+    """KDE: two learning rates."""
+    theirs = {"num_epochs": epochs, "retain_num_epochs": epochs, "temperature": temperature, **both(warmup), "retain_optimizer": {"learning_rate": lr}}
+    given = {"warmup_epochs": epochs, "epochs": epochs, "temperature": temperature, "warmup_lr_factor": warmup / lr, "form": "released"}
+    return Setting(name, "KGLTop6", theirs, "kde", given, lr, {}, ("form",))
+
+
+def rni(name: str, lr: float, fine: Any, early: int = 5, fine_epochs: int = 4, std: float = 0.04) -> Setting:
+    """RNI."""
+    theirs = {"num_epochs": early + fine_epochs, "fine_num_epochs": fine_epochs, "origin_noise": std, **both(lr)}
+    if fine is not None:
+        theirs["fine_optimizer"] = {"learning_rate": fine}
+    given = {"early_epochs": early, "fine_epochs": fine_epochs, "std": std, "noise_on": "untrained", "fresh": True}
+    return Setting(name, "KGLTop7", theirs, "rni", given, lr, {}, ("noise_on", "fresh"))
+
+
+def ff(name: str, alpha: float, batch: int) -> Setting:
+    """FF."""
+    given = {"alpha": alpha, "vector_factor": 10.0, "head_clamp": 100.0, "rows": "mean"}
+    return Setting(name, "FisherForgetting", {"alpha": alpha, "batch_size": batch}, "ff", given, None, {}, ("vector_factor", "head_clamp", "rows"))
+
+
+def iu(name: str, alpha: float) -> Setting:
+    """IU."""
+    return Setting(name, "InfluenceUnlearning", {"alpha": alpha}, "iu", {"alpha": alpha}, None, {"batch_size": 256})
+
+
+def fcs(name: str, lr: float, epochs: int, batch: int, temperature: float) -> Setting:
+    """FCS: the repair's learning rate is theirs times batch / 64."""
+    theirs = {"num_epochs": epochs, "batch_size": batch, "temperature": temperature, "retain_optimizer": {"learning_rate": lr}}
+    main = lr * batch / 64
+    given = {"epochs": epochs, "temperature": temperature, "uniform_lr_factor": 0.005 / main, "contrast_lr_factor": 3e-4 / main}
+    return Setting(name, "KGLTop1", theirs, "fcs", given, main, {"batch_size": batch, "weight_decay": 0.0})
+
+
+def bad_t(name: str, lr: float, epochs: int, temperature: float) -> Setting:
+    """BT: Adam, all of D_R."""
+    theirs = {"num_epochs": epochs, "kl_temperature": temperature, **both(lr)}
+    given = {"epochs": epochs, "temperature": temperature, "form": "mixed", "retain_share": 1.0}
+    return Setting(name, "BadTeacher", theirs, "bad_t", given, lr, {"optimizer": "adam", "weight_decay": 0.0, "batch_size": 256}, ("form",))
+
+
+def salun(name: str, lr: float, epochs: int, tau: float) -> Setting:
+    """SalUn: no momentum."""
+    plain = {"momentum": 0.0, "weight_decay": 0.0}
+    return sgd(name, "SaliencyUnlearning", "salun", lr, epochs, 256, {"threshold": tau}, {"tau": tau, "form": "mixed"}, ("form",), **plain)
+
+
+SETTINGS = [
+    sgd("ft", "FinetuneUnlearner", "ft", 0.1, 5, 256),
+    sgd("ft, lr .01, batch 64", "FinetuneUnlearner", "ft", 0.01, 5, 64),
+    sgd("ft, lr .05, 8 epochs", "FinetuneUnlearner", "ft", 0.05, 8, 64),
+    sgd("ga", "GradientAscent", "neggrad", 0.01, 10, 256),
+    sgd("ga, lr .001", "GradientAscent", "neggrad", 0.001, 10, 256),
+    sgd("ga, lr .0005, batch 64, 5 epochs", "GradientAscent", "neggrad", 0.0005, 5, 64),
+    sgd("srl", "SuccessiveRandomLabels", "srl", 0.1, 5, 256),
+    sgd("srl, lr .01, batch 64, 8 epochs", "SuccessiveRandomLabels", "srl", 0.01, 8, 64),
+    fcs("fcs", 0.001, 8, 256, 1.15),
+    fcs("fcs, batch 64, T 3, 4 epochs", 0.002, 4, 64, 3.0),
+    sgd("msg", "KGLTop2", "msg", 0.001, 5, 64, {"init_rate": 0.3}, {"rate": 0.3, "advance": "epoch"}, ("advance",)),
+    sgd("msg, lr .01, rate .6", "KGLTop2", "msg", 0.01, 5, 64, {"init_rate": 0.6}, {"rate": 0.6, "advance": "epoch"}, ("advance",)),
+    sgd("msg, lr .005, 9 epochs", "KGLTop2", "msg", 0.005, 9, 64, {"init_rate": 0.3}, {"rate": 0.3, "advance": "epoch"}, ("advance",)),
+    sgd("cfw", "KGLTop3", "cfw", 0.0007, 4, 64),
+    sgd("cfw, lr .005, 8 epochs, std .1", "KGLTop3", "cfw", 0.005, 8, 64, {"start_confuser_std": 0.1}, {"std": 0.1}),
+    sgd("prmq", "KGLTop4", "prmq", 0.0005, 3.2, 64),
+    sgd("prmq, lr .01, pruned .5", "KGLTop4", "prmq", 0.01, 3.2, 64, {"prune_amount": 0.5}, {"prune_rate": 0.5}),
+    sgd("ct", "KGLTop5", "ct", 0.001, 3, 64, {}, {"advance": "epoch"}, ("advance",)),
+    sgd("ct, lr .01", "KGLTop5", "ct", 0.01, 3, 64, {}, {"advance": "epoch"}, ("advance",)),
+    sgd("ct, lr .005, 8 epochs", "KGLTop5", "ct", 0.005, 8, 64, {}, {"advance": "epoch"}, ("advance",)),
+    kde("kde", 1e-3, 9e-4, 5.0),
+    kde("kde, lr .01", 1e-2, 9e-3, 5.0),
+    kde("kde, lr .01, T 1, 5 epochs", 1e-2, 9e-3, 1.0, 5),
+    rni("rni", 2e-4, None),
+    rni("rni, one fine lr", 2e-4, 2e-4),
+    rni("rni, lr .002, std .2", 2e-3, 2e-3, std=0.2),
+    salun("salun", 0.01, 10, 0.5),
+    salun("salun, tau .2", 0.01, 10, 0.2),
+    salun("salun, lr .05, 5 epochs", 0.05, 5, 0.5),
+    last("cf-k", "CatastrophicForgettingK", "cf_k", 0.01, 10, 1, 0.1, "6,9"),
+    last("cf-k, k 2, no pull", "CatastrophicForgettingK", "cf_k", 0.01, 10, 2, 0.0, "6,9"),
+    last("cf-k, lr .05, 5 epochs", "CatastrophicForgettingK", "cf_k", 0.05, 5, 1, 0.1, "3,5"),
+    last("eu-k", "ExactUnlearningK", "eu_k", 0.01, 10, 1, 0.1, "6,9"),
+    last("eu-k, lr .1, no pull", "ExactUnlearningK", "eu_k", 0.1, 10, 1, 0.0, "6,9"),
+    scrub("scrub", 5e-4, 2.0, 3, 64, "2,4,4"),
+    scrub("scrub, T 4, D_F batch 32", 5e-4, 4.0, 3, 32, "2,4,4"),
+    scrub("scrub, lr .005, one max step, D_F batch 32", 5e-3, 2.0, 1, 32, "2,4,4"),
+    sgd("ng+", "NegGradPlus", "neggrad_plus", 0.01, 10, 256, {"optimizer": {"learning_rate": 0.01}}, {"alpha": 0.95, "mode": "eval"}, ("mode",), weight_decay=0.0),
+    sgd("ng+, alpha .8, lr .002", "NegGradPlus", "neggrad_plus", 0.002, 5, 64, {"alpha": 0.8}, {"alpha": 0.8, "mode": "eval"}, ("mode",), weight_decay=0.0),
+    sgd("ng+, lr .001, batch 64", "NegGradPlus", "neggrad_plus", 0.001, 10, 64, {"alpha": 0.95}, {"alpha": 0.95, "mode": "eval"}, ("mode",), weight_decay=0.0),
+    bad_t("bt", 0.01, 10, 1.0),
+    bad_t("bt, lr .001", 0.001, 10, 1.0),
+    bad_t("bt, lr .001, T 4, 5 epochs", 0.001, 5, 4.0),
+    ff("ff", 0.2, 64),
+    ff("ff, alpha 1e-6", 1e-6, 64),
+    ff("ff, alpha 1e-5, batch 1", 1e-5, 1),
+    iu("iu", 0.2),
+    iu("iu, alpha 1", 1.0),
+    iu("iu, alpha 10", 10.0),
+]  # fmt: skip
+
+#: Larger than every set: an epoch is one step, and its order is no matter.
+WHOLE = 1000
+WHOLE_BATCHES = {
+    "scrub": {"retain_batch_size": WHOLE, "forget_batch_size": WHOLE, "batch_size": WHOLE},
+    "bt": {"batch_size": WHOLE, "optimizer": {"type": "torch.optim.SGD", "learning_rate": 0.05, "momentum": 0.9}},
+}
+#: Settings at which nothing is drawn, so that both must end in the same weights. What is drawn elsewhere is given (``deep_unlearn.md`` says how).
+EXACT = [
+    sgd("ft", "FinetuneUnlearner", "ft", 0.1, 4, WHOLE),
+    sgd("ga", "GradientAscent", "neggrad", 0.05, 4, WHOLE),
+    sgd("ng+", "NegGradPlus", "neggrad_plus", 0.02, 4, WHOLE, {"alpha": 0.8}, {"alpha": 0.8, "mode": "eval"}, ("mode",), weight_decay=0.0),
+    fcs("fcs", 0.003, 3, WHOLE, 1.15),
+    sgd("msg", "KGLTop2", "msg", 0.1, 5, WHOLE, {"init_rate": 0.0}, {"rate": 0.0, "advance": "epoch"}, ("advance",)),
+    sgd("prmq", "KGLTop4", "prmq", 0.1, 3, WHOLE, {"prune_amount": 0.0, "num_epochs": 2.0}, {"prune_rate": 0.0}),
+    sgd("ct", "KGLTop5", "ct", 0.1, 4, WHOLE, {}, {"advance": "epoch"}, ("advance",)),
+    replace(kde("kde", 0.1, 0.05, 5.0), options={"batch_size": WHOLE}),
+    replace(rni("rni", 0.05, 0.05, 2, 3), options={"batch_size": WHOLE}),
+    replace(last("cf-k", "CatastrophicForgettingK", "cf_k", 0.1, 10, 1, 0.1, "6,9"), options={"batch_size": WHOLE, "momentum": 0.0, "weight_decay": 0.0}),
+    replace(scrub("scrub", 0.02, 4.0, 3, WHOLE, "2,4,4"), options={"batch_size": WHOLE}),
+    replace(bad_t("bt", 0.05, 4, 2.0), lr=0.05 / 10, options={"batch_size": WHOLE, "weight_decay": 0.0}),
+]  # fmt: skip
+EXACT = [replace(s, cfg={**s.cfg, **WHOLE_BATCHES.get(s.name, {"batch_size": WHOLE})}) for s in EXACT]
