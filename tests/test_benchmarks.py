@@ -21,6 +21,7 @@ SCRIPTS = {
     "benchmarks/side_by_side.py": ("--trials 2 --epochs 1 --ways '2 at a time'", "engine, 2 at a time, 1 thread | "),
     "benchmarks/train_overhead.py": ("--trials 1 --anew 0", "2 workers that stay "),
     "benchmarks/claims/letters.py": ("--repetitions 2 --contenders 3 --blocks 5", "| equal normal |"),
+    "benchmarks/claims/released.py": ("--seeds 2 --settings 'ga;ng+;scrub'", " have p < .05 before Holm, 0 after."),
     "jobs/run_suite.py": (
         "jobs/quickstart.yaml --dry-run",
         "81 trials, after 3 originals and 9 retrains and 1 scoring network\n",
@@ -30,6 +31,7 @@ QUICK = (
     "benchmarks/claims/gate.py",
     "benchmarks/claims/intervals.py",
     "benchmarks/claims/letters.py",
+    "benchmarks/claims/released.py",
     "benchmarks/report_rows.py",
     "jobs/run_suite.py",
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class Digits(ImageClassification):
             {"image": image, "labels": torch.from_numpy(bunch.target[order]).long()}, torch.arange(len(order))
         )
         ends = torch.tensor([0, D_F + D_R, D_F + D_R + D_V, len(order)])
-        return Splits(*(everything.select(torch.arange(a, b)) for a, b in zip(ends[:-1], ends[1:])))
+        return Splits(*(everything.select(torch.arange(a, b)) for a, b in pairwise(ends)))
 
 
 class Block(nn.Module):
@@ -196,11 +197,14 @@ def ours(
     return ctx.network
 
 
+def projected(values: Tensor, seed: int) -> list[float]:
+    """Norm of a vector and its product with a direction that the seed gives."""
+    values = values.detach().double().flatten()
+    direction = torch.randn(len(values), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return [float(values.norm()), float(values @ direction)]
+
+
 def changes(network: nn.Module, start: nn.Module) -> dict[str, list[float]]:
-    """Of every parameter the norm of its change and the change's product with a direction that was drawn once."""
-    before, found = dict(start.named_parameters()), {}
-    for place, (name, parameter) in enumerate(network.named_parameters()):
-        change = (parameter - before[name]).detach().double().flatten()
-        direction = torch.randn(len(change), generator=torch.Generator().manual_seed(place), dtype=torch.float64)
-        found[name] = [float(change.norm()), float(change @ direction)]
-    return found
+    """``projected`` of every parameter's change."""
+    before = dict(start.named_parameters())
+    return {name: projected(p - before[name], place) for place, (name, p) in enumerate(network.named_parameters())}

@@ -1,7 +1,7 @@
 """The settings at which Deep Unlearn's released code ran on the fixed problem, each with what this package calls the same.
 
-``released``: the class of their ``munl.unlearning`` and what was set other than their default. ``ours``: method and hyperparameters, every departure of released
-code that has a switch switched on; ``lr``, ``options``: the trial's. ``switches``: which of these departures are, by name.
+``released``: a class of their ``munl.unlearning``; ``cfg``: what was set other than their default. ``method``, ``hyperparameters``, ``lr``, ``options``: ours,
+every departure of released code that has a switch switched on. ``switches``: which of the hyperparameters these are, with the value that switches them off.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ class Setting:
     hyperparameters: dict[str, Any]
     lr: float | None
     options: dict[str, Any] = field(default_factory=dict)
-    switches: tuple[str, ...] = ()
+    switches: dict[str, Any] = field(default_factory=dict)
 
     def configured(self, switched: bool = True) -> Method:
         """Our method, as released or (``switched`` False) with those of its departures off."""
-        given = {key: value for key, value in self.hyperparameters.items() if switched or key not in self.switches}
-        return METHODS.get(self.method).configure(given)
+        return METHODS.get(self.method).configure(self.hyperparameters | ({} if switched else self.switches))
+
+    @property
+    def switched_on(self) -> str:
+        """The departures and their values."""
+        return ", ".join(f"{name} {self.hyperparameters[name]}" for name in self.switches)
 
     @property
     def unlearning(self) -> Unlearning:
@@ -39,23 +43,37 @@ class Setting:
         )
 
 
+#: Neither momentum nor weight decay.
+PLAIN = {"momentum": 0.0, "weight_decay": 0.0}
+
+
 def both(lr: float, **more: Any) -> dict[str, Any]:
     """Their optimiser's part of a configuration."""
     return {"optimizer": {"learning_rate": lr, **more}}
 
 
 def sgd(name: str, released: str, method: str, lr: float, epochs: float, batch: int, cfg: dict | None = None, given: dict | None = None,
-        switches: tuple[str, ...] = (), **options: Any) -> Setting:  # fmt: skip
+        switches: dict[str, Any] | None = None, **options: Any) -> Setting:  # fmt: skip
     """A setting whose learning rate, epochs and batch size both sides call alike."""
     theirs = {"num_epochs": epochs, "batch_size": batch, **both(lr), **(cfg or {})}
-    return Setting(name, released, theirs, method, {"epochs": epochs, **(given or {})}, lr, {"batch_size": batch, **options}, switches)  # fmt: skip
+    return Setting(name, released, theirs, method, {"epochs": epochs, **(given or {})}, lr, {"batch_size": batch, **options}, switches or {})  # fmt: skip
 
 
-def scrub(name: str, lr: float, temperature: float, msteps: int, forget_batch: int, decay: str, epochs: int = 5) -> Setting:
+def scrub(
+    name: str, lr: float, temperature: float, msteps: int, forget_batch: int, decay: str, epochs: int = 5
+) -> Setting:
     """SCRUB: batches of 32, the learning rate falls at .5, .8 and .9 of the epochs."""
-    theirs = {"sgda_learning_rate": lr, "kd_T": temperature, "msteps": msteps, "forget_batch_size": forget_batch, "sgda_num_epochs": epochs}
+    theirs = {
+        "sgda_learning_rate": lr,
+        "kd_T": temperature,
+        "msteps": msteps,
+        "forget_batch_size": forget_batch,
+        "sgda_num_epochs": epochs,
+    }
     given = {"epochs": epochs, "temperature": temperature, "msteps": msteps, "mode": "train", "decay_after": decay}
-    return Setting(name, "SCRUBUnlearningV2", theirs, "scrub", given, lr, {"batch_size": 32}, ("mode", "decay_after"))
+    return Setting(
+        name, "SCRUBUnlearningV2", theirs, "scrub", given, lr, {"batch_size": 32}, {"mode": "eval", "decay_after": ""}
+    )
 
 
 def last(name: str, released: str, method: str, lr: float, epochs: int, k: int, pull: float, decay: str) -> Setting:
@@ -63,14 +81,28 @@ def last(name: str, released: str, method: str, lr: float, epochs: int, k: int, 
     theirs = {"learning_rate": lr, "num_epochs": epochs, "num_blocks": k, "sgda_weight_decay": pull, "batch_size": 256}
     given = {"epochs": epochs, "k": k, "pull": pull, "mode": "eval", "decay_after": decay}
     options = {"momentum": 0.0, "weight_decay": 0.0, "batch_size": 256}
-    return Setting(name, released, theirs, method, given, lr, options, ("pull", "mode", "decay_after"))
+    return Setting(
+        name, released, theirs, method, given, lr, options, {"pull": 0.0, "mode": "train", "decay_after": ""}
+    )
 
 
 def kde(name: str, lr: float, warmup: float, temperature: float, epochs: int = 3) -> Setting:
     """KDE: two learning rates."""
-    theirs = {"num_epochs": epochs, "retain_num_epochs": epochs, "temperature": temperature, **both(warmup), "retain_optimizer": {"learning_rate": lr}}
-    given = {"warmup_epochs": epochs, "epochs": epochs, "temperature": temperature, "warmup_lr_factor": warmup / lr, "form": "released"}
-    return Setting(name, "KGLTop6", theirs, "kde", given, lr, {}, ("form",))
+    theirs = {
+        "num_epochs": epochs,
+        "retain_num_epochs": epochs,
+        "temperature": temperature,
+        **both(warmup),
+        "retain_optimizer": {"learning_rate": lr},
+    }
+    given = {
+        "warmup_epochs": epochs,
+        "epochs": epochs,
+        "temperature": temperature,
+        "warmup_lr_factor": warmup / lr,
+        "form": "released",
+    }
+    return Setting(name, "KGLTop6", theirs, "kde", given, lr, {}, {"form": "scaled"})
 
 
 def rni(name: str, lr: float, fine: Any, early: int = 5, fine_epochs: int = 4, std: float = 0.04) -> Setting:
@@ -79,13 +111,22 @@ def rni(name: str, lr: float, fine: Any, early: int = 5, fine_epochs: int = 4, s
     if fine is not None:
         theirs["fine_optimizer"] = {"learning_rate": fine}
     given = {"early_epochs": early, "fine_epochs": fine_epochs, "std": std, "noise_on": "untrained", "fresh": True}
-    return Setting(name, "KGLTop7", theirs, "rni", given, lr, {}, ("noise_on", "fresh"))
+    return Setting(name, "KGLTop7", theirs, "rni", given, lr, {}, {"noise_on": "once", "fresh": False})
 
 
 def ff(name: str, alpha: float, batch: int) -> Setting:
     """FF."""
     given = {"alpha": alpha, "vector_factor": 10.0, "head_clamp": 100.0, "rows": "mean"}
-    return Setting(name, "FisherForgetting", {"alpha": alpha, "batch_size": batch}, "ff", given, None, {}, ("vector_factor", "head_clamp", "rows"))
+    return Setting(
+        name,
+        "FisherForgetting",
+        {"alpha": alpha, "batch_size": batch},
+        "ff",
+        given,
+        None,
+        {},
+        {"vector_factor": 1.0, "head_clamp": 1e3, "rows": "each"},
+    )
 
 
 def iu(name: str, alpha: float) -> Setting:
@@ -95,9 +136,19 @@ def iu(name: str, alpha: float) -> Setting:
 
 def fcs(name: str, lr: float, epochs: int, batch: int, temperature: float) -> Setting:
     """FCS: the repair's learning rate is theirs times batch / 64."""
-    theirs = {"num_epochs": epochs, "batch_size": batch, "temperature": temperature, "retain_optimizer": {"learning_rate": lr}}
+    theirs = {
+        "num_epochs": epochs,
+        "batch_size": batch,
+        "temperature": temperature,
+        "retain_optimizer": {"learning_rate": lr},
+    }
     main = lr * batch / 64
-    given = {"epochs": epochs, "temperature": temperature, "uniform_lr_factor": 0.005 / main, "contrast_lr_factor": 3e-4 / main}
+    given = {
+        "epochs": epochs,
+        "temperature": temperature,
+        "uniform_lr_factor": 0.005 / main,
+        "contrast_lr_factor": 3e-4 / main,
+    }
     return Setting(name, "KGLTop1", theirs, "fcs", given, main, {"batch_size": batch, "weight_decay": 0.0})
 
 
@@ -105,13 +156,57 @@ def bad_t(name: str, lr: float, epochs: int, temperature: float) -> Setting:
     """BT: Adam, all of D_R."""
     theirs = {"num_epochs": epochs, "kl_temperature": temperature, **both(lr)}
     given = {"epochs": epochs, "temperature": temperature, "form": "mixed", "retain_share": 1.0}
-    return Setting(name, "BadTeacher", theirs, "bad_t", given, lr, {"optimizer": "adam", "weight_decay": 0.0, "batch_size": 256}, ("form",))
+    return Setting(
+        name,
+        "BadTeacher",
+        theirs,
+        "bad_t",
+        given,
+        lr,
+        {"optimizer": "adam", "weight_decay": 0.0, "batch_size": 256},
+        {"form": "paired"},
+    )
 
 
 def salun(name: str, lr: float, epochs: int, tau: float) -> Setting:
     """SalUn: no momentum."""
-    plain = {"momentum": 0.0, "weight_decay": 0.0}
-    return sgd(name, "SaliencyUnlearning", "salun", lr, epochs, 256, {"threshold": tau}, {"tau": tau, "form": "mixed"}, ("form",), **plain)
+    return sgd(
+        name,
+        "SaliencyUnlearning",
+        "salun",
+        lr,
+        epochs,
+        256,
+        {"threshold": tau},
+        {"tau": tau, "form": "mixed"},
+        {"form": "passes"},
+        **PLAIN,
+    )
+
+
+def ng_plus(name: str, lr: float, epochs: int, batch: int, alpha: float) -> Setting:
+    """NG+: no weight decay."""
+    given = {"alpha": alpha, "mode": "eval"}
+    return sgd(name, "NegGradPlus", "neggrad_plus", lr, epochs, batch, {"alpha": alpha}, given, {"mode": "train"}, weight_decay=0.0)  # fmt: skip
+
+
+def cfw(name: str, lr: float, epochs: int, std: float) -> Setting:
+    """CFW."""
+    given = {"std": std, "where": "top"}
+    return sgd(name, "KGLTop3", "cfw", lr, epochs, 64, {"start_confuser_std": std}, given, {"where": "all"})
+
+
+def msg(name: str, lr: float, epochs: int, batch: int, rate: float) -> Setting:
+    """MSG."""
+    given = {"rate": rate, "advance": "epoch", "mode": "train"}
+    return sgd(
+        name, "KGLTop2", "msg", lr, epochs, batch, {"init_rate": rate}, given, {"advance": "step", "mode": "eval"}
+    )
+
+
+def ct(name: str, lr: float, epochs: int, batch: int) -> Setting:
+    """CT."""
+    return sgd(name, "KGLTop5", "ct", lr, epochs, batch, {}, {"advance": "epoch"}, {"advance": "step"})
 
 
 SETTINGS = [
@@ -125,16 +220,16 @@ SETTINGS = [
     sgd("srl, lr .01, batch 64, 8 epochs", "SuccessiveRandomLabels", "srl", 0.01, 8, 64),
     fcs("fcs", 0.001, 8, 256, 1.15),
     fcs("fcs, batch 64, T 3, 4 epochs", 0.002, 4, 64, 3.0),
-    sgd("msg", "KGLTop2", "msg", 0.001, 5, 64, {"init_rate": 0.3}, {"rate": 0.3, "advance": "epoch"}, ("advance",)),
-    sgd("msg, lr .01, rate .6", "KGLTop2", "msg", 0.01, 5, 64, {"init_rate": 0.6}, {"rate": 0.6, "advance": "epoch"}, ("advance",)),
-    sgd("msg, lr .005, 9 epochs", "KGLTop2", "msg", 0.005, 9, 64, {"init_rate": 0.3}, {"rate": 0.3, "advance": "epoch"}, ("advance",)),
-    sgd("cfw", "KGLTop3", "cfw", 0.0007, 4, 64),
-    sgd("cfw, lr .005, 8 epochs, std .1", "KGLTop3", "cfw", 0.005, 8, 64, {"start_confuser_std": 0.1}, {"std": 0.1}),
+    msg("msg", 0.001, 5, 64, 0.3),
+    msg("msg, lr .01, rate .6", 0.01, 5, 64, 0.6),
+    msg("msg, lr .005, 9 epochs", 0.005, 9, 64, 0.3),
+    cfw("cfw", 0.0007, 4, 0.6),
+    cfw("cfw, lr .005, 8 epochs, std .1", 0.005, 8, 0.1),
     sgd("prmq", "KGLTop4", "prmq", 0.0005, 3.2, 64),
     sgd("prmq, lr .01, pruned .5", "KGLTop4", "prmq", 0.01, 3.2, 64, {"prune_amount": 0.5}, {"prune_rate": 0.5}),
-    sgd("ct", "KGLTop5", "ct", 0.001, 3, 64, {}, {"advance": "epoch"}, ("advance",)),
-    sgd("ct, lr .01", "KGLTop5", "ct", 0.01, 3, 64, {}, {"advance": "epoch"}, ("advance",)),
-    sgd("ct, lr .005, 8 epochs", "KGLTop5", "ct", 0.005, 8, 64, {}, {"advance": "epoch"}, ("advance",)),
+    ct("ct", 0.001, 3, 64),
+    ct("ct, lr .01", 0.01, 3, 64),
+    ct("ct, lr .005, 8 epochs", 0.005, 8, 64),
     kde("kde", 1e-3, 9e-4, 5.0),
     kde("kde, lr .01", 1e-2, 9e-3, 5.0),
     kde("kde, lr .01, T 1, 5 epochs", 1e-2, 9e-3, 1.0, 5),
@@ -152,15 +247,15 @@ SETTINGS = [
     scrub("scrub", 5e-4, 2.0, 3, 64, "2,4,4"),
     scrub("scrub, T 4, D_F batch 32", 5e-4, 4.0, 3, 32, "2,4,4"),
     scrub("scrub, lr .005, one max step, D_F batch 32", 5e-3, 2.0, 1, 32, "2,4,4"),
-    sgd("ng+", "NegGradPlus", "neggrad_plus", 0.01, 10, 256, {"optimizer": {"learning_rate": 0.01}}, {"alpha": 0.95, "mode": "eval"}, ("mode",), weight_decay=0.0),
-    sgd("ng+, alpha .8, lr .002", "NegGradPlus", "neggrad_plus", 0.002, 5, 64, {"alpha": 0.8}, {"alpha": 0.8, "mode": "eval"}, ("mode",), weight_decay=0.0),
-    sgd("ng+, lr .001, batch 64", "NegGradPlus", "neggrad_plus", 0.001, 10, 64, {"alpha": 0.95}, {"alpha": 0.95, "mode": "eval"}, ("mode",), weight_decay=0.0),
+    ng_plus("ng+", 0.01, 10, 256, 0.95),
+    ng_plus("ng+, alpha .8, lr .002", 0.002, 5, 64, 0.8),
+    ng_plus("ng+, lr .001, batch 64", 0.001, 10, 64, 0.95),
     bad_t("bt", 0.01, 10, 1.0),
     bad_t("bt, lr .001", 0.001, 10, 1.0),
     bad_t("bt, lr .001, T 4, 5 epochs", 0.001, 5, 4.0),
     ff("ff", 0.2, 64),
     ff("ff, alpha 1e-6", 1e-6, 64),
-    ff("ff, alpha 1e-5, batch 1", 1e-5, 1),
+    ff("ff, alpha 1e-5", 1e-5, 64),
     iu("iu", 0.2),
     iu("iu, alpha 1", 1.0),
     iu("iu, alpha 10", 10.0),
@@ -176,14 +271,14 @@ WHOLE_BATCHES = {
 EXACT = [
     sgd("ft", "FinetuneUnlearner", "ft", 0.1, 4, WHOLE),
     sgd("ga", "GradientAscent", "neggrad", 0.05, 4, WHOLE),
-    sgd("ng+", "NegGradPlus", "neggrad_plus", 0.02, 4, WHOLE, {"alpha": 0.8}, {"alpha": 0.8, "mode": "eval"}, ("mode",), weight_decay=0.0),
+    ng_plus("ng+", 0.02, 4, WHOLE, 0.8),
     fcs("fcs", 0.003, 3, WHOLE, 1.15),
-    sgd("msg", "KGLTop2", "msg", 0.1, 5, WHOLE, {"init_rate": 0.0}, {"rate": 0.0, "advance": "epoch"}, ("advance",)),
+    msg("msg", 0.1, 5, WHOLE, 0.0),
     sgd("prmq", "KGLTop4", "prmq", 0.1, 3, WHOLE, {"prune_amount": 0.0, "num_epochs": 2.0}, {"prune_rate": 0.0}),
-    sgd("ct", "KGLTop5", "ct", 0.1, 4, WHOLE, {}, {"advance": "epoch"}, ("advance",)),
+    ct("ct", 0.1, 4, WHOLE),
     replace(kde("kde", 0.1, 0.05, 5.0), options={"batch_size": WHOLE}),
     replace(rni("rni", 0.05, 0.05, 2, 3), options={"batch_size": WHOLE}),
-    replace(last("cf-k", "CatastrophicForgettingK", "cf_k", 0.1, 10, 1, 0.1, "6,9"), options={"batch_size": WHOLE, "momentum": 0.0, "weight_decay": 0.0}),
+    replace(last("cf-k", "CatastrophicForgettingK", "cf_k", 0.1, 10, 1, 0.1, "6,9"), options={**PLAIN, "batch_size": WHOLE}),
     replace(scrub("scrub", 0.02, 4.0, 3, WHOLE, "2,4,4"), options={"batch_size": WHOLE}),
     replace(bad_t("bt", 0.05, 4, 2.0), lr=0.05 / 10, options={"batch_size": WHOLE, "weight_decay": 0.0}),
 ]  # fmt: skip
