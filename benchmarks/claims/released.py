@@ -1,7 +1,7 @@
 """Deep Unlearn's released code and this package on one fixed problem: `python benchmarks/claims/released.py`.
 
-Released code's figures are data (``tests/released/deep_unlearn.json``; ``tests/released/deep_unlearn.md`` says how they came about); ours are made here, from the
-same f_O at the same settings, with the departures of released code that have a switch switched on. Welch's test on the logarithm of the loss on D_F and on
+Released code's figures are data (``tests/released/deep_unlearn.json``; ``tests/released/deep_unlearn.md`` says how they came about); ours are made here, from
+the same f_O at the same settings, with the departures of released code that have a switch switched on. Welch's test on the logarithm of the loss on D_F and on
 D_Test, 5 runs against 5, Holm over all settings and both.
 """
 

@@ -22,8 +22,8 @@ from mubench_ray.tasks.base import Batch, Task
 class ConfuseWeights(Method):
     """N(0, std^2) on the weights of every convolution; CE on D_R weighted by 1 / n_c, cosine; N(0, small_std^2) again before the last epoch.
 
-    Released code reaches only the top-level convolutions (in torchvision's ResNet: the first; ``where="top"``); here it is all of them, as the paper has it. Its
-    class weights multiply a batch's mean loss by their own mean, which is about 1.
+    Released code reaches only the top-level convolutions (in torchvision's ResNet: the first; ``where="top"``); here it is all of them, as the paper has it.
+    Its class weights multiply a batch's mean loss by their own mean, which is about 1; its cosine moves on after every epoch (``advance``).
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
@@ -33,6 +33,7 @@ class ConfuseWeights(Method):
     epochs: int = integer(1, 10, default=4)
     std: float = uniform(0.0, 1.0, default=0.6)
     small_std: float = uniform(0.0, 1.0, default=0.005)
+    advance: str = choice("step", "epoch", default="step", searched=False, later=True)
     where: str = choice("all", "top", default="all", searched=False, later=True)
 
     @classmethod
@@ -49,7 +50,7 @@ class ConfuseWeights(Method):
 
     def phases(self, ctx: Context) -> list[Phase]:
         """All epochs but the last, then the last, each after its noise."""
-        optimizer = Optimizer(schedule="cosine")
+        optimizer = Optimizer(schedule="cosine", per_epoch=self.advance == "epoch")
         return [
             Phase(
                 "repair",

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 
+from mubench_ray.methods.layers import last_stages
 from tests.methods.conftest import assert_same, ce, descend
 from tests.methods.test_cf_k import TAILS
 
@@ -54,3 +55,23 @@ def test_another_seed_draws_other_weights(make_case):
         case.method("eu_k").begin(case.ctx)
         heads.append(case.ctx.network.head.weight.detach().clone())
     assert torch.equal(heads[0], heads[2]) and not torch.equal(heads[0], heads[1])
+
+
+def test_drawn_as_in_released_code(make_case):
+    """Its laws, and the statistics of before."""
+    case = make_case("resnet-tiny")
+    before = copy.deepcopy(case.ctx.network.state_dict())
+    case.method("eu_k", k=2, drawn="released").begin(case.ctx)
+    after = case.ctx.network.state_dict()
+    anew = last_stages(case.ctx.network, 2)
+    for name, tensor in after.items():
+        if name not in anew or "running" in name or "num_batches" in name:
+            assert torch.equal(tensor, before[name]), name
+        elif tensor.dim() == 4:
+            bound = (6 / (tensor.shape[0] * tensor.shape[2] * tensor.shape[3])) ** 0.5
+            assert 0.9 * bound < float(tensor.abs().max()) <= bound, name
+        elif tensor.dim() == 2:
+            bound = (6 / sum(tensor.shape)) ** 0.5
+            assert 0.8 * bound < float(tensor.abs().max()) <= bound, name
+        else:
+            assert set(tensor.tolist()) == {1.0 if name.endswith("weight") else 0.0}, name

@@ -80,10 +80,10 @@ def last(name: str, released: str, method: str, lr: float, epochs: int, k: int, 
     """CF-k and EU-k: no momentum, a pull to the start, the learning rate falls after .5, .8 and .9 of the epochs."""
     theirs = {"learning_rate": lr, "num_epochs": epochs, "num_blocks": k, "sgda_weight_decay": pull, "batch_size": 256}
     given = {"epochs": epochs, "k": k, "pull": pull, "mode": "eval", "decay_after": decay}
-    options = {"momentum": 0.0, "weight_decay": 0.0, "batch_size": 256}
-    return Setting(
-        name, released, theirs, method, given, lr, options, {"pull": 0.0, "mode": "train", "decay_after": ""}
-    )
+    off = {"pull": 0.0, "mode": "train", "decay_after": ""}
+    if method == "eu_k":
+        given, off = {**given, "drawn": "released"}, {**off, "drawn": "architecture"}
+    return Setting(name, released, theirs, method, given, lr, {**PLAIN, "batch_size": 256}, off)
 
 
 def kde(name: str, lr: float, warmup: float, temperature: float, epochs: int = 3) -> Setting:
@@ -101,8 +101,9 @@ def kde(name: str, lr: float, warmup: float, temperature: float, epochs: int = 3
         "temperature": temperature,
         "warmup_lr_factor": warmup / lr,
         "form": "released",
+        "advance": "epoch",
     }
-    return Setting(name, "KGLTop6", theirs, "kde", given, lr, {}, {"form": "scaled"})
+    return Setting(name, "KGLTop6", theirs, "kde", given, lr, {}, {"form": "scaled", "advance": "step"})
 
 
 def rni(name: str, lr: float, fine: Any, early: int = 5, fine_epochs: int = 4, std: float = 0.04) -> Setting:
@@ -190,10 +191,17 @@ def ng_plus(name: str, lr: float, epochs: int, batch: int, alpha: float) -> Sett
     return sgd(name, "NegGradPlus", "neggrad_plus", lr, epochs, batch, {"alpha": alpha}, given, {"mode": "train"}, weight_decay=0.0)  # fmt: skip
 
 
+def ft(name: str, lr: float, epochs: int, batch: int) -> Setting:
+    """FT."""
+    return sgd(name, "FinetuneUnlearner", "ft", lr, epochs, batch, {}, {"advance": "epoch"}, {"advance": "step"})
+
+
 def cfw(name: str, lr: float, epochs: int, std: float) -> Setting:
     """CFW."""
-    given = {"std": std, "where": "top"}
-    return sgd(name, "KGLTop3", "cfw", lr, epochs, 64, {"start_confuser_std": std}, given, {"where": "all"})
+    given = {"std": std, "where": "top", "advance": "epoch"}
+    return sgd(
+        name, "KGLTop3", "cfw", lr, epochs, 64, {"start_confuser_std": std}, given, {"where": "all", "advance": "step"}
+    )
 
 
 def msg(name: str, lr: float, epochs: int, batch: int, rate: float) -> Setting:
@@ -210,9 +218,9 @@ def ct(name: str, lr: float, epochs: int, batch: int) -> Setting:
 
 
 SETTINGS = [
-    sgd("ft", "FinetuneUnlearner", "ft", 0.1, 5, 256),
-    sgd("ft, lr .01, batch 64", "FinetuneUnlearner", "ft", 0.01, 5, 64),
-    sgd("ft, lr .05, 8 epochs", "FinetuneUnlearner", "ft", 0.05, 8, 64),
+    ft("ft", 0.1, 5, 256),
+    ft("ft, lr .01, batch 64", 0.01, 5, 64),
+    ft("ft, lr .05, 8 epochs", 0.05, 8, 64),
     sgd("ga", "GradientAscent", "neggrad", 0.01, 10, 256),
     sgd("ga, lr .001", "GradientAscent", "neggrad", 0.001, 10, 256),
     sgd("ga, lr .0005, batch 64, 5 epochs", "GradientAscent", "neggrad", 0.0005, 5, 64),
@@ -269,7 +277,7 @@ WHOLE_BATCHES = {
 }
 #: Settings at which nothing is drawn, so that both must end in the same weights. What is drawn elsewhere is given (``deep_unlearn.md`` says how).
 EXACT = [
-    sgd("ft", "FinetuneUnlearner", "ft", 0.1, 4, WHOLE),
+    ft("ft", 0.1, 4, WHOLE),
     sgd("ga", "GradientAscent", "neggrad", 0.05, 4, WHOLE),
     ng_plus("ng+", 0.02, 4, WHOLE, 0.8),
     fcs("fcs", 0.003, 3, WHOLE, 1.15),
