@@ -50,7 +50,8 @@ def told_apart(theirs: Sequence[float], mine: Sequence[float]) -> float:
     finite = [bool(np.isfinite(each).all()) for each in logs]
     if not all(finite):
         return float(not any(finite))
-    return float(ttest_ind(*logs, equal_var=False).pvalue)
+    _, p = ttest_ind(*logs, equal_var=False)
+    return float(p)
 
 
 def holm(values: dict[tuple, float]) -> dict[tuple, float]:
