@@ -117,17 +117,10 @@ def rni(name: str, lr: float, fine: Any, early: int = 5, fine_epochs: int = 4, s
 
 def ff(name: str, alpha: float, batch: int) -> Setting:
     """FF."""
-    given = {"alpha": alpha, "vector_factor": 10.0, "head_clamp": 100.0, "rows": "mean"}
-    return Setting(
-        name,
-        "FisherForgetting",
-        {"alpha": alpha, "batch_size": batch},
-        "ff",
-        given,
-        None,
-        {},
-        {"vector_factor": 1.0, "head_clamp": 1e3, "rows": "each"},
-    )
+    given = {"alpha": alpha, "vector_factor": 10.0, "head_clamp": 100.0, "rows": "mean", "squared": "batches"}
+    off = {"vector_factor": 1.0, "head_clamp": 1e3, "rows": "each", "squared": "examples"}
+    theirs = {"alpha": alpha, "batch_size": batch}
+    return Setting(name, "FisherForgetting", theirs, "ff", given, None, {"batch_size": batch}, off)
 
 
 def iu(name: str, alpha: float) -> Setting:
