@@ -29,8 +29,8 @@ class FisherForgetting(Method):
     are powers of ten below.
 
     Released code departs from the paper, one option each: ten times the variance on every other vector, too (``vector_factor`` 10), 1 / F of the head at most
-    100 (``head_clamp``), the variance averaged over dimension 1 of a tensor (``rows`` mean), and the squares of whole batches' mean gradients, no Fisher information
-    (``squared`` batches).
+    100 (``head_clamp``), the variance averaged over dimension 1 of a tensor (``rows`` mean), and the squares of whole batches' mean gradients, which are no
+    Fisher information (``squared`` batches).
     """
 
     taxonomy = Taxonomy(corrupts="model")
