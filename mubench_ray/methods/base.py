@@ -148,9 +148,9 @@ def choice(*choices: Any, default: Any, searched: bool = True, later: bool = Fal
     return _hyperparameter(Space("choice", choices=choices, searched=searched), default, later)
 
 
-def at_epochs(*, default: str) -> Any:
-    """Epochs at which something happens, written as a list or as text, ``3,5,9``; none: an empty one."""
-    return _hyperparameter(Epochs("choice", choices=(default,), searched=False), default)
+def at_epochs(*, default: str, later: bool = False) -> Any:
+    """Epochs at which something happens, written as a list or as text, ``3,5,9``; none: an empty one. ``later`` as ``choice`` has it."""
+    return _hyperparameter(Epochs("choice", choices=(default,), searched=False), default, later)
 
 
 def _hyperparameter(space: Space, default: Any, later: bool = False) -> Any:

@@ -7,7 +7,19 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mubench_ray.methods.base import Context, LearningRate, Method, Optimizer, Phase, Taxonomy, integer, method, uniform
+from mubench_ray.errors import MubenchError
+from mubench_ray.methods.base import (
+    Context,
+    LearningRate,
+    Method,
+    Optimizer,
+    Phase,
+    Taxonomy,
+    choice,
+    integer,
+    method,
+    uniform,
+)
 from mubench_ray.methods.layers import class_weights, convolutions, normal, set_weight
 from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 from mubench_ray.tasks.base import Batch, Task
@@ -22,7 +34,8 @@ from mubench_ray.tasks.base import Batch, Task
 class ConfuseWeights(Method):
     """N(0, std^2) on the weights of every convolution; CE on D_R weighted by 1 / n_c, cosine; N(0, small_std^2) again before the last epoch.
 
-    Released code reaches only the top-level convolutions (in a ResNet: the first); here it is all of them, as the paper has it.
+    Released code reaches only the top-level convolutions (in torchvision's ResNet: the first; ``where="top"``); here it is all of them, as the paper has it.
+    Its class weights multiply a batch's mean loss by their own mean, which is about 1; its cosine moves on after every epoch (``advance``).
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss")
@@ -36,6 +49,8 @@ class ConfuseWeights(Method):
     epochs: int = integer(1, 10, default=4)
     std: float = uniform(0.0, 1.0, default=0.6)
     small_std: float = uniform(0.0, 1.0, default=0.005)
+    advance: str = choice("step", "epoch", default="step", searched=False, later=True)
+    where: str = choice("all", "top", default="all", searched=False, later=True)
 
     @classmethod
     def refusal(cls, task: type[Task]) -> str | None:
@@ -51,7 +66,7 @@ class ConfuseWeights(Method):
 
     def phases(self, ctx: Context) -> list[Phase]:
         """All epochs but the last, then the last, each after its noise."""
-        optimizer = Optimizer(schedule="cosine")
+        optimizer = Optimizer(schedule="cosine", per_epoch=self.advance == "epoch")
         return [
             Phase(
                 "repair",
@@ -66,9 +81,14 @@ class ConfuseWeights(Method):
 
     @torch.no_grad()
     def blur(self, ctx: Context, std: float) -> None:
-        """Noise on every kernel, each from its own stream."""
+        """Noise on every kernel, each from its own stream; raises MubenchError where none is at the top."""
         ctx.state["class_weights"] = class_weights(ctx, 1.0)
-        for name, layer in convolutions(ctx.network).items():
+        reached = {n: layer for n, layer in convolutions(ctx.network).items() if self.where == "all" or "." not in n}
+        if not reached:
+            raise MubenchError(
+                "cfw.where = 'top': every convolution of this network is inside another module. Use where: all."
+            )
+        for name, layer in reached.items():
             set_weight(layer, layer.weight + normal(layer.weight, std, ctx.generator("cfw", name, std)))
 
     def repair(self, ctx: Context, retain: Batch) -> Tensor:

@@ -29,8 +29,8 @@ class FisherForgetting(Method):
     are powers of ten below.
 
     Released code departs from the paper, one option each: ten times the variance on every other vector, too (``vector_factor`` 10), 1 / F of the head at most
-    100 (``head_clamp``), and the variance averaged over dimension 1 of a tensor (``rows`` mean). It also squares the gradients of whole batches: no Fisher
-    information, and not here.
+    100 (``head_clamp``), the variance averaged over dimension 1 of a tensor (``rows`` mean), and the squares of whole batches' mean gradients, which are no
+    Fisher information (``squared`` batches).
     """
 
     taxonomy = Taxonomy(corrupts="model")
@@ -42,6 +42,7 @@ class FisherForgetting(Method):
     vector_factor: float = choice(1.0, 10.0, default=1.0, searched=False)
     head_clamp: float = choice(1e3, 1e2, default=1e3, searched=False)
     rows: str = choice("each", "mean", default="each", searched=False)
+    squared: str = choice("examples", "batches", default="examples", searched=False, later=True)
 
     @classmethod
     def refusal_for_network(cls, network: nn.Module) -> str | None:
@@ -53,13 +54,15 @@ class FisherForgetting(Method):
         """The Fisher information, then the noise."""
         fisher = self.expected if ctx.task.kind == "classification" else self.drawn
         update = self.nothing if ctx.task.kind == "classification" else self.square
-        return [Phase("fisher", "retain", fisher, batch_size=1, mode="eval", update=update, after=self.scrub)]
+        size = 1 if self.squared == "examples" else None
+        return [Phase("fisher", "retain", fisher, batch_size=size, mode="eval", update=update, after=self.scrub)]
 
     def expected(self, ctx: Context, retain: Batch) -> Tensor:
-        """Add sum_y p(y | x) (grad log p(y | x))^2 of one example; the loop has no gradient of its own to take."""
+        """Add sum_y p(y | x) (grad log p(y | x))^2 of one example, or of a batch's means; the loop has no gradient of its own to take."""
         self.count(ctx)
-        log_probs = ctx.log_probs(retain).squeeze(0)
-        roots = torch.diag(log_probs.detach().exp().sqrt())
+        log_probs = ctx.log_probs(retain)
+        roots = torch.diag(log_probs.detach().exp().mean(0).sqrt())
+        log_probs = log_probs.mean(0)
         if any(is_parametrized(module) for module in ctx.network.modules()):
             self.one_by_one(ctx, retain, log_probs, roots)
         else:
@@ -96,7 +99,7 @@ class FisherForgetting(Method):
         return -log_probs.gather(-1, picked).sum()
 
     def count(self, ctx: Context) -> None:
-        """One more example; the budget may stop short of all of D_R."""
+        """One more example, or batch; the budget may stop short of all of D_R."""
         ctx.state["examples"] = ctx.state.get("examples", 0) + 1
 
     def square(self, ctx: Context, retain: Batch) -> None:

@@ -25,7 +25,8 @@ from mubench_ray.tasks.base import Batch
 class KnowledgeDistillation(Method):
     """First and last layer drawn anew; KL_T(f_O || f_U) on D_V; then on D_R soft CE to f_O at T + CE + KL_T(f_O || f_U), cosine.
 
-    ``form="scaled"``: both KL times T^2, which keeps their gradients' size at any T, and the soft CE at T = 1. Released code does neither.
+    ``form="scaled"``: both KL times T^2, which keeps their gradients' size at any T, and the soft CE at T = 1. Released code does neither. Its cosine moves on
+    after every epoch (``advance``).
 
     It trains on D_V, which is also the selection set. The trial's learning rate is that of the second part (1e-3 in the paper); the warm-up's is a multiple
     of it (9e-4 / 1e-3).
@@ -45,6 +46,7 @@ class KnowledgeDistillation(Method):
     temperature: float = log_uniform(0.5, 5.0, default=5.0)
     warmup_lr_factor: float = log_uniform(0.1, 10.0, default=0.9)
     form: str = choice("released", "scaled", default="released", searched=False)
+    advance: str = choice("step", "epoch", default="step", searched=False, later=True)
 
     @classmethod
     def refusal_for_network(cls, network: nn.Module) -> str | None:
@@ -57,7 +59,13 @@ class KnowledgeDistillation(Method):
         warm = Optimizer("warm up", lr=ctx.learning_rate * self.warmup_lr_factor)
         return [
             Phase("warm up", "validation", self.distance, epochs=self.warmup_epochs, optimizer=warm, before=self.reset),
-            Phase("distil", "retain", self.distil, epochs=self.epochs, optimizer=Optimizer(schedule="cosine")),
+            Phase(
+                "distil",
+                "retain",
+                self.distil,
+                epochs=self.epochs,
+                optimizer=Optimizer(schedule="cosine", per_epoch=self.advance == "epoch"),
+            ),
         ]
 
     def reset(self, ctx: Context) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -36,7 +38,8 @@ class MaskSmallGradients(Method):
     anew (Kaiming normal over the fan out, as ResNet draws them), the gradients of its other weights are damped to a tenth, not their weight decay; CE on
     D_R, learning rate rising and falling linearly, after every epoch, as in released code, or every ``step``.
 
-    Where a network has no convolution its linear layers take their place. The gradients are taken in eval mode, so that no BatchNorm statistic moves.
+    Where a network has no convolution its linear layers take their place. The gradients are taken in eval mode, so that no BatchNorm statistic moves;
+    released code takes them in train mode (``mode``).
     The paper damps gradients; here the step is damped, which is the same for SGD and not without effect for Adam. Released code draws with fan out, too.
     """
 
@@ -45,12 +48,13 @@ class MaskSmallGradients(Method):
         "adam": LearningRate(0.01, 1e-4, 0.1, MEASURED),
         "sgd": LearningRate(1e-3, 1e-5, 0.1, DEEP_UNLEARN),
     }
-    version = 3
+    version = 4
     without_lora = "draws weights of the network itself anew, which LoRA keeps as they are"
 
     epochs: float = uniform(1, 10, default=5)
     rate: float = share(0.0, 1.0, default=0.3)
     advance: str = choice("epoch", "step", default="epoch", searched=False)
+    mode: Literal["eval", "train"] = choice("eval", "train", default="eval", searched=False, later=True)
 
     @classmethod
     def refusal_for_network(cls, network: nn.Module) -> str | None:
@@ -69,7 +73,7 @@ class MaskSmallGradients(Method):
                 "paired",
                 self.difference,
                 driver="forget",
-                mode="eval",
+                mode=self.mode,
                 update=self.accumulate,
                 after=self.reinitialise,
                 whole=True,
@@ -79,7 +83,9 @@ class MaskSmallGradients(Method):
                 "retain",
                 self.repair,
                 epochs=self.epochs,
-                optimizer=Optimizer(schedule="triangle", per_epoch=self.advance == "epoch"),
+                optimizer=Optimizer(schedule="peak", per_epoch=True)
+                if self.advance == "epoch"
+                else Optimizer(schedule="triangle"),
             ),
         ]
 

@@ -32,8 +32,8 @@ from mubench_ray.tasks.base import Batch
 )
 class RepeatedNoiseInjection(Method):
     """The head is drawn anew; every early epoch trains ``tensors`` random non-norm parameter tensors and all norms by CE on D_R, after N(0, std^2) was
-    added to ``noisy`` of them (not in the first epoch); the fine epochs train everything. As in released code noise falls on no tensor that an earlier epoch
-    trained (``noise_on="untrained"``; ``once``: on none twice) and every epoch has a new optimiser (``fresh``).
+    added to ``noisy`` of them (not in the first epoch); the fine epochs train everything. As in released code those of the ``noisy`` that an earlier epoch
+    trained are left without (``noise_on="untrained"``; ``once``: as many as there are get it, none twice) and every epoch has a new optimiser (``fresh``).
 
     The paper's 9 epochs are 5 early and 4 fine ones. At least two early epochs are asked for: with one, no noise is ever added. A network with
     fewer tensors than ``tensors`` trains all of them.
@@ -44,7 +44,7 @@ class RepeatedNoiseInjection(Method):
         "adam": LearningRate(3e-3, 1e-4, 0.1, MEASURED),
         "sgd": LearningRate(2e-4, 1e-5, 0.1, DEEP_UNLEARN),
     }
-    version = 2
+    version = 3
     without_lora = "draws the head anew and puts noise on the weights themselves, which LoRA keeps as they are"
 
     early_epochs: int = integer(2, 10, default=5)
@@ -69,7 +69,8 @@ class RepeatedNoiseInjection(Method):
         for epoch in range(self.early_epochs):
             order = torch.randperm(len(names), generator=ctx.generator("rni", epoch)).tolist()
             trained = [names[place] for place in order[: self.tensors]]
-            noise = [name for name in trained if name not in spared][: self.noisy] if epoch else []
+            among = trained[: self.noisy] if self.noise_on == "untrained" else trained
+            noise = [name for name in among if name not in spared][: self.noisy] if epoch else []
             spared |= set(trained if self.noise_on == "untrained" else noise)
             start = partial(self.inject, names=noise) if epoch else self.reset
             early.append(

@@ -31,5 +31,8 @@ def scheduled(schedule: str, step: float, total: float, lr: float, floor: float)
         return floor + (lr - floor) * (1 + math.cos(math.pi * done)) / 2
     if schedule == "linear":
         return floor + (lr - floor) * (1 - done)
+    if schedule == "peak":
+        rise = (total + 1) // 2
+        return lr * ((step + 1) / rise if step < rise else max(0.0, (total - step) / (total + 1 - rise)))
     half = total / 2
     return lr * ((step + 1) / half if step + 1 <= half else min(1.0, max(0.0, (total - step) / half)))

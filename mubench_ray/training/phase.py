@@ -21,8 +21,8 @@ class Optimizer:
     """The optimiser of a phase; phases that name the same one share its state and its schedule.
 
     What is None is taken from the trial. A schedule runs from the first to the last step of all phases that share the optimiser:
-    ``cosine`` and ``linear`` fall from ``lr`` to ``floor``, ``triangle`` rises linearly to ``lr`` and falls again; they move on every step, or ``per_epoch``
-    after every pass.
+    ``cosine`` and ``linear`` fall from ``lr`` to ``floor``, ``triangle`` rises linearly to ``lr`` and falls again, ``peak`` does so with one move at ``lr``
+    and none at 0 (of five: 1/3, 2/3, 1, 2/3, 1/3); they move on every step, or ``per_epoch`` after every pass.
     """
 
     name: str = "main"
@@ -30,7 +30,7 @@ class Optimizer:
     lr: float | None = None
     weight_decay: float | None = None
     momentum: float | None = None
-    schedule: Literal["constant", "cosine", "linear", "triangle"] = "constant"
+    schedule: Literal["constant", "cosine", "linear", "triangle", "peak"] = "constant"
     floor: float = 0.0
     per_epoch: bool = False
 

@@ -116,7 +116,7 @@ def test_msg(same_end, advance):
     batches = list(world.batches("retain", 1, 5))
     half = len(batches) / 2
     for number, (epoch, at) in enumerate(batches):
-        shares = [0.4, 0.8, 1.0, 0.8, 0.4]  # up and down over five epochs
+        shares = [1 / 3, 2 / 3, 1.0, 2 / 3, 1 / 3]  # up and down over five epochs
         by_step = min(1, (number + 1) / half, (len(batches) - number) / half)
         optimizer.param_groups[0]["lr"] = trial.lr * (shares[epoch] if advance == "epoch" else by_step)
         optimizer.zero_grad()
@@ -246,30 +246,31 @@ def test_rni(same_end, released):
     optimiser of its own. Or: noise on any that had none, and one optimiser."""
     given = {} if released else {"noise_on": "once", "fresh": False}
     world, trial = same_end.start(
-        "rni", 0.02, SGD, early_epochs=3, fine_epochs=2, tensors=2, noisy=1, std=0.05, **given
+        "rni", 0.02, SGD, early_epochs=4, fine_epochs=2, tensors=2, noisy=1, std=0.05, **given
     )
     net = world.network
     net.head = world.fresh("rni").head
     norms = {n for n, _ in net.named_parameters() if n.split(".")[-2] == "1"}  # the second module of a stage
     names, noised, trained = [n for n, _ in net.named_parameters() if n not in norms], set(), set()
     optimizer = optimizer_of(SGD, trial.lr, net.parameters())
-    passes = [0, 1, 2, 3, 4] if released else [0, 1, 2, 3]
+    passes = [0, 1, 2, 3, 4, 5] if released else [0, 1, 2, 3, 4]
     for phase in passes:
         chosen = set(names)
         if released:
             optimizer = optimizer_of(SGD, trial.lr, net.parameters())
-        if phase < 3:
+        if phase < 4:
             order = torch.randperm(len(names), generator=same_end.draw("rni", phase))[:2].tolist()
             chosen = {names[i] for i in order}
             spared = trained if released else noised
-            for name in [names[i] for i in order if names[i] not in spared][: 1 if phase else 0]:
+            among = order[:1] if released else order
+            for name in [names[i] for i in among if names[i] not in spared][: 1 if phase else 0]:
                 noised.add(name)
                 p = net.get_parameter(name)
                 p.data += 0.05 * torch.randn(p.shape, generator=same_end.draw("rni", name))
         for name, p in net.named_parameters():
             p.requires_grad_(name in chosen | norms)
         trained |= chosen
-        for _, at in world.batches("retain", phase, 2 if phase == 3 and not released else 1):
+        for _, at in world.batches("retain", phase, 2 if phase == 4 and not released else 1):
             step(optimizer, F.cross_entropy(net(world.x[at]), world.y[at]))
     assert noised and trial.seed == SEED
     same_end(net)

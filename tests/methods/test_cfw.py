@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mubench_ray.errors import MubenchError
 from mubench_ray.methods import METHODS
 from tests.methods.conftest import assert_same, descend, logits
 
@@ -64,3 +65,17 @@ def test_with_one_epoch_both_noises_come_before_it(case):
 
 def test_a_network_without_convolutions_is_refused():
     assert "none" in METHODS.get("cfw").refusal_for_network(nn.TransformerEncoderLayer(8, 2, 16))
+
+
+def test_only_the_convolutions_at_the_top_as_released_code_has_it(make_case):
+    """A network whose convolutions are all inside other modules has none, and says so."""
+    case = make_case("cnn-small")
+    with pytest.raises(MubenchError, match="where = 'top'"):
+        case.run("cfw", where="top")
+    case = make_case("cnn-small")
+    case.ctx.network.conv1 = torch.nn.Conv2d(1, 2, 3)
+    (noise, *_) = (phase.before for phase in case.method("cfw", where="top", std=0.3).phases(case.ctx))
+    before = copy.deepcopy(case.ctx.network.state_dict())
+    noise(case.ctx)
+    moved = {n for n, p in case.ctx.network.state_dict().items() if not torch.equal(p, before[n])}
+    assert moved == {"conv1.weight"}

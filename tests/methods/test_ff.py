@@ -92,3 +92,18 @@ def test_where_targets_are_sequences_they_are_drawn_from_the_model(make_case):
     for name, F in exact.items():
         mean = torch.stack([d[name] for d in drawn]).mean(0)
         assert float(mean.sum()) == pytest.approx(float(F.sum()), rel=0.3), name
+
+
+def test_squares_of_batches_as_released_code_has_them(case):
+    """The squared gradient of a batch's mean log p(y), by the batch's mean p(y)."""
+    network, (x, _) = case.network.eval(), case.set("retain")
+    probs = log_softmax(network, x).exp().mean(0)
+    expected = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
+    for y in range(len(probs)):
+        gradients = torch.autograd.grad(log_softmax(network, x)[:, y].mean(), list(network.parameters()))
+        for (name, total), gradient in zip(expected.items(), gradients):
+            expected[name] = total + probs[y].detach() * gradient.square()
+    case.phases("ff", squared="batches", take=without_after)
+    assert case.ctx.state["examples"] == 1
+    for name, total in case.ctx.state["fisher"].items():
+        assert torch.allclose(total, expected[name], rtol=1e-4, atol=1e-9), name

@@ -69,7 +69,7 @@ def test_weight_decay_is_not_damped(make_case, momentum):
     torch_s = torch.optim.SGD(network.parameters(), lr=0.05, momentum=momentum, weight_decay=0.3)
     (x, y), steps = first.set("retain"), 4
     for number in range(steps):
-        torch_s.param_groups[0]["lr"] = 0.05 * min((number + 1) / 2, (steps - number) / 2)
+        torch_s.param_groups[0]["lr"] = 0.05 * [1 / 2, 1, 2 / 3, 1 / 3][number]
         torch_s.zero_grad()
         ce(network, x, y).backward()
         for name, p in network.named_parameters():
@@ -82,7 +82,7 @@ def test_weight_decay_is_not_damped(make_case, momentum):
 
 def test_the_learning_rate_rises_and_falls(case):
     (repair,) = case.method("msg").phases(case.ctx)[1:]
-    assert repair.optimizer.schedule == "triangle" and repair.on == "retain" and repair.epochs == 5
+    assert repair.optimizer.schedule == "peak" and repair.on == "retain" and repair.epochs == 5
 
 
 def test_damping_slows_adam_down_as_well(make_case):

@@ -119,6 +119,8 @@ def test_schedules():
     assert [round(scheduled("cosine", s, 4, 1.0, 0.2), 3) for s in range(5)] == [1.0, 0.883, 0.6, 0.317, 0.2]
     triangle = [scheduled("triangle", s, 8, 1.0, 0.0) for s in range(8)]
     assert max(triangle) == 1.0 and triangle[0] == 0.25 and triangle[-1] == 0.25
+    assert [scheduled("peak", s, 5, 3.0, 0.0) for s in range(5)] == pytest.approx([1, 2, 3, 2, 1])
+    assert [scheduled("peak", s, 4, 6.0, 0.0) for s in range(4)] == pytest.approx([3, 6, 4, 2])
 
 
 def test_a_budget_shortens_all_phases_and_leaves_what_comes_last(make_context):
