@@ -6,7 +6,6 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from mubench_ray.engine.forget_sets import forget_sets
+from mubench_ray.engine.tuned import Settled, settings_for
 from mubench_ray.errors import SuiteError
 from mubench_ray.forget import Scored
 from mubench_ray.methods import METHODS, Method
@@ -27,6 +27,7 @@ from mubench_ray.tasks import TASKS
 from mubench_ray.trial import ForgetSet, Recipe, Training, Trial, digest
 from mubench_ray.trials.observing import Wanted, feeding, recipes, refused
 from mubench_ray.trials.versions import hashing_weights_once, scoring, step_before, versioned
+from mubench_ray.tuned.settings import Taken
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class Plan:
     left_out: list[LeftOut] = field(default_factory=list)
     #: Observations that trials of it cannot be looked at for.
     unobservable: list[LeftOut] = field(default_factory=list)
+    #: What tuned settings its trials took, and what runs as the suite gives it because there are none, and why.
+    settled: list[Settled] = field(default_factory=list)
+    untuned: list[LeftOut] = field(default_factory=list)
 
     @functools.cached_property
     def observations(self) -> tuple[Wanted, ...]:
@@ -200,16 +204,12 @@ def search_of(suite: Suite) -> Search:
 def make_plan(suite: Suite) -> Plan:
     """Resolve a suite; raises SuiteError when its training options do not validate or nothing at all can apply.
 
-    Each combination runs with the configurations that the suite gives or, where it searches, with one that stands for the one to be chosen.
+    Each combination runs with the configurations that the suite gives, at tuned settings where it asks for them or, where it searches, with one that stands
+    for the one to be chosen.
     """
     plan = Plan(suite)
     for combination in combinations(suite, plan.left_out):
-        make = combination.tuned_trial if suite.search else combination.trial
-        made = [
-            make(forget, seed, training_seed, configuration)
-            for forget, (seed, training_seed) in product(combination.forget_sets, seed_pairs(suite))
-            for configuration in combination.given()[: 1 if suite.search else None]
-        ]
+        made = [trial for forget in combination.forget_sets for trial in trials_of(combination, forget, plan)]
         if made and all(trial.id in plan.trials for trial in made):
             raise SuiteError(
                 f"{suite.name}: {combination.task.name} x {combination.model.name} x {combination.entry.name} is named twice, with nothing that differs in "
@@ -222,6 +222,24 @@ def make_plan(suite: Suite) -> Plan:
     plan.recipes = recipes_of(plan.trials.values(), plan.observations)
     plan.unobservable = list(unobservable(plan))
     return plan
+
+
+def trials_of(combination: Combination, forget: ForgetSet, plan: Plan) -> list[Trial]:
+    """The trials of a combination with one forget set; what tuned settings they took, or why they took none, is noted in the plan."""
+    suite, given, pairs = combination.suite, combination.given(), list(seed_pairs(combination.suite))
+    if suite.search:
+        return [combination.tuned_trial(forget, *pair, given[0]) for pair in pairs]
+    first = combination.trial(forget, *pairs[0], given[0])
+    found = settings_for(suite, combination.entry, first)
+    if isinstance(found, Taken):
+        trials = [found.apply(combination.trial(forget, *pair, given[0])) for pair in pairs]
+        plan.settled.append(Settled(trials[0], found))
+        return trials
+    trials = [combination.trial(forget, *pair, configuration) for pair in pairs for configuration in given]
+    if found is not None:
+        what = f"{first.task} x {first.model} x {first.method}, {forget.ratio:g} %"
+        plan.untuned.append(LeftOut(what, len(trials), found))
+    return trials
 
 
 def kept_bytes(plan: Plan) -> tuple[int, int]:
@@ -259,8 +277,8 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
     left_out = [] if left_out is None else left_out
     each = max(1, len(suite.ratios)) * len(suite.forget_seeds) * len(list(seed_pairs(suite)))
 
-    def trials(lrs: int) -> int:
-        return each * (1 if suite.search else lrs)
+    def trials(entry: MethodEntry, lrs: int) -> int:
+        return each * (1 if suite.search or suite.tuned_for(entry) else lrs)
 
     for task in suite.tasks:
         if task.subset and 0 < (there := TASKS.get(task.name).train_size) < task.subset:
@@ -271,7 +289,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
         training = resolve_training(suite, task, model)
         if reason := MODELS.get(model.name).refusal(TASKS.get(task.name)):
             counts = [1 if not METHODS.get(m.name).uses_lr else len(m.lrs or suite.lrs) for m in suite.methods]
-            left_out.append(LeftOut(f"{task.name} x {model.name}", sum(map(trials, counts)), reason))
+            left_out.append(LeftOut(f"{task.name} x {model.name}", sum(map(trials, suite.methods, counts)), reason))
             continue
         check_checkpoints(task, model)
         for entry in suite.methods:
@@ -284,7 +302,7 @@ def combinations(suite: Suite, left_out: list[LeftOut] | None = None) -> Iterato
                 reason = reason or without_retrain(combination)
             if reason:
                 what = f"{task.name} x {model.name} x {entry.name}"
-                left_out.append(LeftOut(what, trials(len(combination.lrs)), reason))
+                left_out.append(LeftOut(what, trials(entry, len(combination.lrs)), reason))
             else:
                 yield combination
 

@@ -18,7 +18,7 @@ ALL = "all"
 #: Cells that are named before the numbers of a scope; of more it is said how many they are.
 SAID = 2
 #: What a row of the leaderboard says of its marks.
-TOLD = (*CELL, "label", "method", "uses_validation", "truncated", "untrusted", "unchecked", "not_told_apart")
+TOLD = (*CELL, "label", "method", "options", "uses_validation", "truncated", "untrusted", "unchecked", "not_told_apart")
 
 
 class Marks:

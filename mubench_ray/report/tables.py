@@ -39,6 +39,7 @@ LATEX = {
     "°": r"$^{\circ}$",
     "†": r"$\dagger$",
     "‡": r"$\ddagger$",
+    "¶": r"\P{}",
     "§": r"\S{}",
     "≈": r"$\approx$",
     "◊": r"$\diamond$",

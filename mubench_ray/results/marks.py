@@ -37,13 +37,17 @@ class Mark:
 CONTROL = Mark("°", "control", "what methods are compared with")
 READS_VALIDATION = Mark("†", "reads D_V", "the selection set is a part of what it learns from")
 TRUNCATED = Mark("‡", "truncated", "trials were stopped by the budget")
+TUNED = Mark("¶", "tuned before", "runs at settings that an earlier search found; its cost is charged with tuning")
 # Of measures and their numbers.
 UNTRUSTED = Mark("§", "untrusted", "the controls do not bear this measure out, and it ranks nothing")
 UNCHECKED = Mark("?", "not checkable", "too few seeds of the controls to check this measure")
 WITHIN = Mark("≈", "within the noise floor", "all of its interval is nearer to the retrain than two retrains are")
 # Of a (task, model, ratio).
 UNTOLD = Mark("◊", "not told apart", "original and retrain are not told apart by their loss on D_F")
-MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
+MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, TUNED, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
+
+#: What stands in the configuration of a trial that took tuned settings.
+TUNED_SETTINGS = '"tuned":{"settings":'
 
 #: What an entry of ``controls.json`` has to say.
 VERDICT = {"task": str, "model": str, "ratio": int | float, "metric": str, "verdict": str}
@@ -59,6 +63,8 @@ def of_name(row: Mapping[str, Any]) -> tuple[Mark, ...]:
     """The marks of the method of a trial's row, or of a row of the leaderboard, which counts the truncated ones."""
     truncated = row["truncated"] if "truncated" in row else row["status"] == Status.TRUNCATED
     told = {CONTROL: row["method"] in CONTROLS, READS_VALIDATION: row["uses_validation"], TRUNCATED: truncated}
+    # A trial has it in its configuration, a row of the leaderboard in its options.
+    told[TUNED] = any(TUNED_SETTINGS in (row.get(name) or "") for name in ("configuration", "options"))
     return tuple(mark for mark, there in told.items() if there)
 
 
