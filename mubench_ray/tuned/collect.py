@@ -29,19 +29,22 @@ COST = (
 
 
 def collect(store: Store) -> tuple[list[Settings], list[str]]:
-    """The settings that the search of a results folder chose, and a line for each choice that gives none (nothing was searched, or nothing was usable).
+    """The settings that the search of a results folder chose so far, and a line for what gives none: a choice without a usable configuration, or a search
+    that has not ended.
 
-    Raises ResultsError where the folder holds no search, or one that has not ended.
+    Raises ResultsError where the folder holds no search.
     """
     search = store.part("search")
     content = search.read_object("chosen.json")
     if not content.get("choices"):
         raise ResultsError(f"{store.place} holds no search: run a suite with `search` into it.")
-    if not content.get("complete"):
-        raise ResultsError(f"{store.place}: its search has not ended: the command that began it goes on.")
     suite = search.read_object("suite.json")
     rows = search.read("trials").to_pylist()
     found, none = [], []
+    if not content.get("complete"):
+        none.append(
+            f"{store.place}: its search has not ended: of some methods nothing is chosen yet. The command that began it goes on."
+        )
     for choice in content["choices"]:
         if not choice["configurations"]:
             continue
