@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mubench_ray.errors import MubenchError, SuiteError
+from mubench_ray.methods import METHODS
 from mubench_ray.results.store import Store
 from mubench_ray.suite import MethodEntry, Suite, Tuned
 from mubench_ray.trial import Trial
@@ -35,9 +36,11 @@ def settings_for(suite: Suite, entry: MethodEntry, trial: Trial) -> Taken | str 
     tuned = suite.tuned_for(entry)
     if tuned is None:
         return None
+    spaces = METHODS.get(entry.name).spaces()
+    given = {name: value for name, value in (entry.model_extra or {}).items() if name in spaces or name == "preset"}
     what = f"{trial.task} x {trial.model} x {entry.name}"
     try:
-        found = find(sources(tuned, trial.task), trial, entry.model_extra or {})
+        found = find(sources(tuned, trial.task), trial, given)
     except MubenchError as error:
         raise SuiteError(f"{suite.name}: {error}") from error
     if isinstance(found, str):
@@ -109,6 +112,7 @@ def describe(settled: Settled) -> dict[str, Any]:
         "forget_seed": trial.forget.seed,
         "hyperparameters": trial.hyperparameters,
         "lr": trial.lr,
+        "options": trial.unlearning.model_dump(mode="json", exclude_defaults=True),
         **settings.cost,
         "search": settings.search,
         "found_on": {name: getattr(settings.trial.forget, name) for name in ("sampler", "ratio", "seed")},

@@ -39,7 +39,7 @@ LATEX = {
     "°": r"$^{\circ}$",
     "†": r"$\dagger$",
     "‡": r"$\ddagger$",
-    "¶": r"\P{}",
+    "♯": r"$\sharp$",
     "§": r"\S{}",
     "≈": r"$\approx$",
     "◊": r"$\diamond$",

@@ -37,7 +37,7 @@ class Mark:
 CONTROL = Mark("°", "control", "what methods are compared with")
 READS_VALIDATION = Mark("†", "reads D_V", "the selection set is a part of what it learns from")
 TRUNCATED = Mark("‡", "truncated", "trials were stopped by the budget")
-TUNED = Mark("¶", "tuned before", "runs at settings that an earlier search found; its cost is charged with tuning")
+TUNED = Mark("♯", "tuned before", "runs at settings that an earlier search found; its cost is charged with tuning")
 # Of measures and their numbers.
 UNTRUSTED = Mark("§", "untrusted", "the controls do not bear this measure out, and it ranks nothing")
 UNCHECKED = Mark("?", "not checkable", "too few seeds of the controls to check this measure")

@@ -14,18 +14,8 @@ from mubench_ray.tuned.settings import Settings, read, save
 
 #: What of a choice is its cost and what it found.
 COST = (
-    "losses",
-    "loss",
-    "configurations",
-    "usable",
-    "trials",
-    "ends",
-    "unknown",
-    "flos",
-    "seconds",
-    "terms",
-    "networks",
-)
+    "searched", "edges", "losses", "loss", "configurations", "usable", "trials", "ends", "unknown", "flos", "seconds", "terms", "networks",
+)  # fmt: skip
 
 
 def collect(store: Store) -> tuple[list[Settings], list[str]]:
@@ -56,7 +46,7 @@ def collect(store: Store) -> tuple[list[Settings], list[str]]:
                 f"{name}: an earlier release searched, and does not say what it cost. Run the suite there again."
             )
         else:
-            found.append(_settings(choice, rows, Unlearning.model_validate(suite.get("unlearning") or {}), store))
+            found.append(_settings(choice, rows, suite, store))
     return found, none
 
 
@@ -79,31 +69,46 @@ def update(path: Path, folder: Path | None, drop_stale: bool) -> list[str]:
     return told
 
 
-def _settings(choice: Mapping[str, Any], rows: list[dict[str, Any]], unlearning: Unlearning, store: Store) -> Settings:
+def _settings(
+    choice: Mapping[str, Any], rows: list[dict[str, Any]], suite: Mapping[str, Any], store: Store
+) -> Settings:
+    """One choice as settings: its trial on the first of the selection seeds that it was tried on."""
     configuration = json.loads(choice["configuration"])
     how = dict(configuration["contender"]["tuned"])
     given = how.pop("given", {})
-    seed = how["seeds"][0]
-    for row in rows:
-        if row["method"] == choice["method"] and row["seed"] == seed and row["ratio"] == choice["ratio"]:
-            trial = Trial.model_validate_json(row["trial"])
-            chosen = {"hyperparameters": choice["hyperparameters"], "lr": choice["lr"]}
-            same = all(getattr(trial, name) == value for name, value in chosen.items())
-            same &= trial.forget.seed == choice["forget_seed"]
-            if same and json.loads(trial.configuration)["setting"] == configuration["setting"]:
-                break
-    else:
+    found = [
+        (how["seeds"].index(row["seed"]), row)
+        for row in rows
+        if row["method"] == choice["method"] and row["seed"] in how["seeds"] and _is_of(row, choice, configuration)
+    ]
+    if not found:
         raise ResultsError(
             f"{store.place}: the row of what was chosen for {choice['method']} is not in search/; run the suite again."
         )
+    row = min(found, key=lambda each: each[0])[1]
+    trial = Trial.model_validate_json(row["trial"])
+    # Options of the loop that were searched are the suite's, before they were.
+    before = {name: suite["unlearning"][name] for name in choice.get("options") or ()}
     versions = json.loads(row["metric_versions"] or "{}")
     return Settings(
         trial=trial,
         given=given,
-        unlearning=unlearning,
+        unlearning=Unlearning.model_validate(trial.unlearning.model_dump() | before),
         search=how,
         metrics={name: versions.get(name, 1) for name in how["objectives"]},
         cost={name: choice[name] for name in COST if name in choice},
         package=json.loads(row["provenance"]).get("mubench_ray"),
         date=str(row["finished_at"])[:10],
+    )
+
+
+def _is_of(row: Mapping[str, Any], choice: Mapping[str, Any], configuration: Mapping[str, Any]) -> bool:
+    """Whether a row of the search is one of the chosen configuration."""
+    trial = Trial.model_validate_json(row["trial"])
+    chosen = {name: choice[name] for name in ("hyperparameters", "lr", "ratio")}
+    return (
+        all(getattr(trial, name) == value for name, value in chosen.items())
+        and all(getattr(trial.unlearning, name) == value for name, value in (choice.get("options") or {}).items())
+        and trial.forget.seed == choice["forget_seed"]
+        and json.loads(trial.configuration)["setting"] == configuration["setting"]
     )

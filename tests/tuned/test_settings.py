@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from mubench_ray.cli import app
 from mubench_ray.engine.plan import make_plan
 from mubench_ray.engine.submit import working_folder
 from mubench_ray.engine.tuned import TUNED, keep, said_of
@@ -297,6 +299,25 @@ def test_a_job_takes_its_files_of_settings_along(file):
         files = [*sent["tuned"]["files"], *sent["methods"][1]["tuned"]["files"]]
         assert len(set(files)) == 2 and all(len(read(f"{where}/{name}")) == 4 for name in files)
         make_suite(sent)
+
+
+def test_the_command_line_writes_lists_and_drops(folder, tmp_path, monkeypatch, repository):
+    def said(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "200"})
+        assert done.exit_code == code, done.output + str(done.exception)
+        return done.output + str(done.exception or "")
+
+    path = tmp_path / "mine.json"
+    assert "4 settings written" in (told := said("tuned", folder.root, "--out", path)) and "lr 1e-3, epochs 5" in told
+    assert "digits, cnn-small, salun, epochs 2, form mixed, class_balanced, 5 %" in said("tuned", "--out", path)
+    assert "Say --out FILE" in said("tuned", folder.root, code=1)
+    monkeypatch.setattr(METHODS.get("ft"), "version", 9)
+    assert "stale digits, cnn-small, ft, class_balanced, 5 %: method ft was version 2 and is 9" in said(
+        "tuned", "--out", path, code=1
+    )
+    assert "dropped: method ft" in said("tuned", "--out", path, "--drop-stale") and len(read(path)) == 2
+    planned = said("plan", repository / "jobs" / "tuned_digits.yaml", "--method", "npo")
+    assert "15 trials" in planned and "npo" in planned and "salun" not in planned
 
 
 def test_one_method_of_a_suite_is_run_with_its_controls():
