@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mubench_ray.errors import MubenchError, SuiteError
@@ -58,13 +59,21 @@ def settings_for(suite: Suite, entry: MethodEntry, trial: Trial) -> Taken | str 
     return found
 
 
-def sources(tuned: Tuned, task: str) -> dict[str, list[Settings]]:
+def sources(tuned: Tuned, task: str) -> dict[str, tuple[Settings, ...]]:
     """The settings of a suite's own files, then those that ship; raises MubenchError for a file that cannot be read."""
-    return {path: list(_read(path)) for path in tuned.files} | {"package": shipped(task)}
+    files = {path: Path(path) for path in tuned.files}
+    if (ours := shipped(task)).is_file():
+        files["package"] = ours
+    return {name: _read(path, _stamp(path)) for name, path in files.items()}
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 @functools.lru_cache(maxsize=16)
-def _read(path: str) -> tuple[Settings, ...]:
+def _read(path: Path, stamp: tuple[int, int] | None) -> tuple[Settings, ...]:
+    """A file, read once in each of its states."""
     return tuple(read(path))
 
 

@@ -224,10 +224,9 @@ def all_shipped() -> list[Settings]:
     return [each for path in sorted(SHIPPED.glob("*.json")) for each in read(path)]
 
 
-def shipped(task: str) -> list[Settings]:
-    """The package's settings for a task; none where it has none."""
-    path = SHIPPED / f"{task}.json"
-    return read(path) if path.is_file() else []
+def shipped(task: str) -> Path:
+    """The file of the package's settings for a task; there may be none."""
+    return SHIPPED / f"{task}.json"
 
 
 def read(path: str | Path) -> list[Settings]:
