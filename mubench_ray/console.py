@@ -134,14 +134,13 @@ def show_settings(path: Path | None) -> bool:
     from mubench_ray.results.configurations import spoken
     from mubench_ray.tuned.settings import all_shipped, read
 
-    table, stale = plain_table("of", "settings", "search", "loss", "date"), []
+    stale = []
     for each in read(path) if path else all_shipped():
         parts = {"lr": each.trial.lr, **each.trial.hyperparameters}
         told = ", ".join(f"{name} {spoken(value)}" for name, value in parts.items() if value is not None)
-        how = f"{each.search['strategy']}, seeds {', '.join(map(str, each.seeds))}"
-        table.add_row(each.name, told, how, f"{each.cost['loss']:.4f}", each.date)
+        how = f"{each.search['strategy']} on seeds {', '.join(map(str, each.seeds))}, loss {each.cost['loss']:.4f}, {each.date}"
+        console.print(styled((each.name, "bold"), f": {told} ({how})"), soft_wrap=True)
         stale += [f"{each.name}: {reason}" for reason in [each.stale()] if reason]
-    console.print(table)
     for line in stale:
         console.print(styled(("stale", "yellow"), f" {line}"), soft_wrap=True)
     return not stale

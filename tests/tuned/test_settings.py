@@ -160,7 +160,7 @@ def test_of_a_method_in_another_form_there_are_none(file):
         ({"unlearning": {"batch_size": 64}}, "unlearning.batch_size the default where this suite has 64"),
         ({"budget": {"flos": 0.5}}, "budget.flos the default where this suite has 0.5"),
         ({"models": "resnet18"}, "of digits there are some for cnn-small"),
-        ({"methods": ["ct"]}, "there are none of ct on this model"),
+        ({"methods": ["sisa"]}, "there are none of sisa on this model"),
     ],
 )
 def test_where_there_are_none_the_suite_is_refused_and_told_what_differs(file, changes, said):
@@ -171,10 +171,10 @@ def test_where_there_are_none_the_suite_is_refused_and_told_what_differs(file, c
 
 def test_where_known_runs_the_others_as_the_suite_gives_them_and_says_so(file):
     own = {"files": [file], "missing": "given"}
-    plan = plan_of(reporting(None, methods=["retrain", "ft", "ct"], tuned=own, lrs=[1e-4, 5e-4], ratios=20))
-    assert {trial.lr for trial in of(plan)} == {1e-3} and {trial.lr for trial in of(plan, "ct")} == {1e-4, 5e-4}
+    plan = plan_of(reporting(None, methods=["retrain", "ft", "sisa"], tuned=own, lrs=[1e-4, 5e-4], ratios=20))
+    assert {trial.lr for trial in of(plan)} == {1e-3} and len(of(plan, "sisa")) == 2
     (untuned,) = plan.untuned
-    assert (untuned.what, untuned.trials) == ("digits x cnn-small x ct, 20 %", 4) and "none of ct" in untuned.reason
+    assert (untuned.what, untuned.trials) == ("digits x cnn-small x sisa, 20 %", 2) and "none of sisa" in untuned.reason
     assert make_suite(reporting(None, tuned="where-known")).tuned.missing == "given"
 
 
