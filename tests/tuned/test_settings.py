@@ -348,7 +348,9 @@ def test_shipped_settings_hold(each):
     cls = METHODS.get(each.trial.method)
     assert cls.configure(each.trial.hyperparameters).hyperparameters() == each.trial.hyperparameters
     assert (each.trial.lr is not None) == cls.uses_lr
-    assert each.cost["unknown"] == each.cost["networks"]["unknown"] == 0 and each.cost["loss"] < 0.33, "worse than doing nothing"
+    assert each.cost["unknown"] == each.cost["networks"]["unknown"] == 0 and each.cost["loss"] < 0.33, (
+        "worse than doing nothing"
+    )
     assert Settings.model_validate(each.plain()).key == each.key
 
 
