@@ -24,7 +24,7 @@ def tuned_block(report: Report) -> Block:
         cell = choice | {"task": task_name(choice)}
         row = (
             cell_name(cell, report.marks.cell(cell["task"], cell["model"], cell["ratio"])),
-            report.results.titles.get(choice["method"], choice["method"]),
+            report.results.titles.get(method := str(choice["method"]), method),
             configuration(choice),
             found_on(choice),
             f"{search['strategy']}, {choice['usable']} of {choice['configurations']} usable",
