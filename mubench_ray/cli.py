@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,6 +75,12 @@ SharedArtifacts = Annotated[
         "--artifacts", metavar="DIR", help="Originals and retrains shared between suites; default DIR/artifacts."
     ),
 ]
+Methods = Annotated[
+    list[str],
+    typer.Option(
+        "--method", metavar="NAME", help="Only these of the suite's methods, with its controls; may be repeated."
+    ),
+]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed rows again.")]
 TrialId = Annotated[str, typer.Argument(metavar="ID", help="A trial id, or the start of one.")]
 DataFolder = Annotated[
@@ -110,12 +116,13 @@ def plan(
     suite: SuiteFile,
     plugin: Plugins = [],
     trials: Annotated[bool, typer.Option(help="Print every trial with its id.")] = False,
+    method: Methods = [],
 ) -> None:
     """Show what a suite resolves to: counts, what is left out and why, an estimate of the cost. Runs nothing."""
     from mubench_ray.console import show_plan
     from mubench_ray.engine.plan import make_plan
 
-    show_plan(make_plan(_suite(suite, plugin)), trials)
+    show_plan(make_plan(_suite(suite, plugin, method)), trials)
 
 
 @app.command()
@@ -129,6 +136,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     retry_failed: RetryFailed = False,
     plugin: Plugins = [],
+    method: Methods = [],
 ) -> None:
     """Run a suite, or what is missing of it, and write the report.
 
@@ -136,7 +144,7 @@ def run(
     cannot be run, no cluster answers, or all failed. 130: interrupted. The report decides nothing.
     """
     if dry_run:
-        return plan(suite, plugin)
+        return plan(suite, plugin, method=method)
     from mubench_ray.console import console, live_progress, say_error, show_end, styled
     from mubench_ray.engine.run import run_suite
 
@@ -149,7 +157,7 @@ def run(
             yield
 
     try:
-        resolved = _suite(suite, plugin)
+        resolved = _suite(suite, plugin, method)
         console.print(styled((resolved.name, "bold"), ": starting"))
         done = run_suite(resolved, out, address, artifacts, retry_failed, watch)
     except MubenchError as error:
@@ -167,6 +175,7 @@ def run(
     options = {"--out": out, "--address": address, "--artifacts": artifacts}
     named = [part for name, value in options.items() if value for part in (name, value)]
     named += [part for path in plugin for part in ("--plugin", str(path))]
+    named += [part for name in method for part in ("--method", name)]
     show_end(done, shlex.join(["mubench", "run", str(suite), *named]))
     raise typer.Exit(done.exit_code if done.complete else 130)
 
@@ -352,6 +361,35 @@ def logs(folder: ResultsFolder, trial_id: TrialId) -> None:
 
 
 @app.command()
+def tuned(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="A results folder whose search has ended.", parser=_here),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="A file of settings; what it has of others stays."),
+    ] = None,
+    drop_stale: Annotated[
+        bool, typer.Option("--drop-stale", help="Take settings out of FILE that a version has made stale.")
+    ] = False,
+    plugin: Plugins = [],
+) -> None:
+    """Write the settings that a search chose to FILE, for `tuned: FILE` in a suite; without DIR, list those of FILE, or that come with the package."""
+    _load(plugin)
+    from mubench_ray.console import show_settings
+    from mubench_ray.tuned.collect import update
+
+    if out is None and (folder is not None or drop_stale):
+        raise MubenchError("Say --out FILE: the file that the settings are written to.")
+    if out is not None and (folder is not None or drop_stale):
+        for line in update(out, folder, drop_stale):
+            typer.echo(line)
+    if not show_settings(out):
+        raise typer.Exit(1)
+
+
+@app.command()
 def rerun(folder: ResultsFolder, trial_id: TrialId, plugin: Plugins = []) -> None:
     """Run one trial of a results folder again, here and now, and say whether the same numbers come out."""
     _load(plugin)
@@ -487,11 +525,12 @@ def _load(plugins: list[Path]) -> None:
         load_plugin(path)
 
 
-def _suite(path: Path, plugins: list[Path]) -> Suite:
+def _suite(path: Path, plugins: list[Path], methods: Sequence[str] = ()) -> Suite:
+    """The suite of a file, with the plugins that the command names, too; of its methods only the controls and those that are named, if any are."""
     _load(plugins)
-    from mubench_ray.suite import load_suite
+    from mubench_ray.suite import load_suite, only
 
-    suite = load_suite(path)
+    suite = only(load_suite(path), methods)
     named = [str(Path(plugin).resolve()) for plugin in [*suite.plugins, *plugins]]
     return suite.model_copy(update={"plugins": list(dict.fromkeys(named))})
 

@@ -86,6 +86,7 @@ def show_plan(plan: Plan, trials: bool) -> None:
     """Counts, what is left out, and the estimated cost."""
     from mubench_ray.engine.estimate import estimate
     from mubench_ray.engine.plan import kept_bytes
+    from mubench_ray.engine.tuned import said_of
 
     suite = plan.suite
     made = f"{len(plan.originals):,} originals and {len(plan.retrains):,} retrains"
@@ -112,6 +113,10 @@ def show_plan(plan: Plan, trials: bool) -> None:
         console.print(styled(("note", "yellow"), f" {note}"))
     for name, said in plan.found.items():
         console.print(styled((name, "bold"), f": {said}"), soft_wrap=True)
+    for line in said_of(plan.settled):
+        console.print(styled(("tuned settings", "bold"), f" {line}"))
+    for part in plan.untuned:
+        console.print(styled(("not tuned", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
     for part in plan.left_out:
         console.print(styled(("left out", "yellow"), f" {part.what} ({part.trials:,} trials): {part.reason}"))
     for part in plan.unobservable:
@@ -133,6 +138,23 @@ def show_plan(plan: Plan, trials: bool) -> None:
                 soft_wrap=True,
                 highlight=False,
             )
+
+
+def show_settings(path: Path | None) -> bool:
+    """A line for each of the tuned settings of a file, or that come with the package; False where one is stale."""
+    from mubench_ray.results.configurations import spoken
+    from mubench_ray.tuned.settings import all_shipped, read
+
+    stale = []
+    for each in read(path) if path else all_shipped():
+        parts = {"lr": each.trial.lr, **each.trial.hyperparameters}
+        told = ", ".join(f"{name} {spoken(value)}" for name, value in parts.items() if value is not None)
+        how = f"{each.search['strategy']} on seeds {', '.join(map(str, each.seeds))}, loss {each.cost['loss']:.4f}, {each.date}"
+        console.print(styled((each.name, "bold"), f": {told} ({how})"), soft_wrap=True)
+        stale += [f"{each.name}: {reason}" for reason in [each.stale()] if reason]
+    for line in stale:
+        console.print(styled(("stale", "yellow"), f" {line}"), soft_wrap=True)
+    return not stale
 
 
 def lines_of(plan: Plan) -> list[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,7 +31,7 @@ from mubench_ray.schema import Listed, Named, Part, Rate, Ratio, Seed, listed
 from mubench_ray.search import options_of
 from mubench_ray.search_schema import Search, check_search, set_by_preset
 from mubench_ray.tasks import TASKS
-from mubench_ray.trial import DECLARED, Budget, Unlearning, canonical, own_name
+from mubench_ray.trial import CONTROLS, DECLARED, Budget, Unlearning, canonical, own_name
 
 #: The paper's defaults (MU-Bench, arXiv 2406.14796).
 RATIOS = [float(r) for r in range(1, 11)]
@@ -57,6 +58,13 @@ Rates = Annotated[
     Annotated[Literal["default"], Tag(OWN)] | Annotated[list[Rate], Listed, Field(min_length=1), Tag(GRID)],
     Discriminator(_which_rates),
 ]
+
+
+def _tuned(value: Any) -> Any:
+    """``true``, ``where-known``, a file or a list of files as keys of Tuned; ``false`` stays."""
+    if value is True or value == "where-known":
+        return {} if value is True else {"missing": "given"}
+    return {"files": value} if isinstance(value, str | list) else value
 
 
 class Opened(Part):
@@ -157,14 +165,25 @@ class ModelEntry(Opened):
         return self.pretrained if isinstance(self.pretrained, str) else "published" if self.pretrained else None
 
 
+class Tuned(Part):
+    """Settings that a search found earlier (``mubench tuned``): those of ``files``, then those that come with the package.
+
+    Where there are none for a method it is refused or, with ``missing: given`` (``tuned: where-known``), runs as the suite gives it.
+    """
+
+    files: Annotated[list[str], Listed] = []
+    missing: Literal["refuse", "given"] = "refuse"
+
+
 class MethodEntry(BaseModel):
     """A method; every further key is one of its hyperparameters, or of ``batch_size``, ``weight_decay`` and ``optimizer`` in the place of ``unlearning``'s.
-    ``lrs`` replaces the suite's learning rates for it."""
+    ``lrs`` replaces the suite's learning rates for it, ``tuned`` what the suite says of tuned settings."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str
     lrs: Rates | None = None
+    tuned: Annotated[Tuned | Literal[False] | None, BeforeValidator(_tuned)] = None
 
     @field_validator("name")
     @classmethod
@@ -281,6 +300,9 @@ class Suite(Part):
     keep: Literal["none", "adapters", "all"] = "none"
     #: Tunes every method before its trials are run; without it each runs at its own hyperparameters and every learning rate of ``lrs``.
     search: Search | None = None
+    #: Runs every method at settings that a search found earlier: ``true`` for those that come with the package, a file for one's own, ``where-known`` for
+    #: those that there are, or the keys of Tuned.
+    tuned: Annotated[Tuned | Literal[False] | None, BeforeValidator(_tuned)] = None
     resources: Resources = Resources()
     data_dir: str | None = None
     plugins: Annotated[list[str], Listed] = []
@@ -329,6 +351,11 @@ class Suite(Part):
         own, given = self.rate_of(entry), entry.lrs or self.lrs
         return [own.default] if own else [float(lr) for lr in given]
 
+    def tuned_for(self, entry: MethodEntry) -> Tuned | None:
+        """Where a method's tuned settings come from; None where it runs as the suite gives it, as a control always does."""
+        said = self.tuned if entry.tuned is None else entry.tuned
+        return said or None if entry.name not in CONTROLS else None
+
     def workers_of(self, model: str) -> int:
         """How many processes share a trial of this model: all entries of the model say the same."""
         own = [entry.workers for entry in self.models if entry.name == model and entry.workers]
@@ -363,6 +390,16 @@ def load_suite(path: str | Path) -> Suite:
     return make_suite(content, str(path))
 
 
+def only(suite: Suite, methods: Iterable[str]) -> Suite:
+    """The suite with its controls and these of its methods, all of them where none is named; raises SuiteError for one that it has not."""
+    wanted = {METHODS.canonical(name) for name in methods}
+    there = {entry.name for entry in suite.methods}
+    if absent := sorted(wanted - there):
+        raise SuiteError(f"{suite.name} has no method {absent[0]!r}. {did_you_mean(absent[0], there)}")
+    kept = [entry for entry in suite.methods if not wanted or entry.name in {*wanted, *CONTROLS}]
+    return suite.model_copy(update={"methods": kept})
+
+
 def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
     """Validate a suite given as a mapping; relative plugin, list and data paths count from the current folder."""
     try:
@@ -389,6 +426,7 @@ def make_suite(content: dict[str, Any], where: str = "suite") -> Suite:
         )
     if suite.search:
         suite = suite.model_copy(update={"methods": [preset(suite.search, entry) for entry in suite.methods]})
+    check_tuned(suite, where)
     for number, entry in enumerate(suite.methods):
         try:
             entry.configured()
@@ -511,6 +549,22 @@ def check_halves(suite: Suite, where: str) -> None:
             raise SuiteError(f"{where}: halves cannot go with {key}: {reason}.")
 
 
+def check_tuned(suite: Suite, where: str) -> None:
+    """Raises SuiteError for tuned settings beside a search, or beside learning rates that are set by hand."""
+    for number, entry in enumerate(suite.methods):
+        if suite.tuned_for(entry) is None:
+            continue
+        if suite.search:
+            raise SuiteError(
+                f"{where}: methods[{number}]: {entry.name} is both searched and to run at tuned settings: leave search or tuned out."
+            )
+        if entry.lrs:
+            raise SuiteError(
+                f"{where}: methods[{number}]: lrs of {entry.name} are set by hand, and its tuned settings have a learning rate: leave lrs out, or say "
+                "`tuned: false` beside it."
+            )
+
+
 def _explain(fault: ErrorDetails) -> str:
     """One pydantic fault as: key = value: what is wrong."""
     key = ""
@@ -525,6 +579,7 @@ def _explain(fault: ErrorDetails) -> str:
             "budget": Budget,
             "resources": Resources,
             "search": Search,
+            "tuned": Tuned,
         }
         known = owner.get(str(fault["loc"][0]), Suite) if len(fault["loc"]) > 1 else Suite
         return f"{key}: unknown key. {did_you_mean(name, known.model_fields)}"

@@ -14,6 +14,7 @@ SLOW = pytest.mark.slow
 #: Arguments and what the output must hold.
 SCRIPTS = {
     "benchmarks/claims/gate.py": ("--runs 2", "| 32 | 32 | 4 | "),
+    "benchmarks/reproductions.py": ("--itself", "Side of the retrain: 24 of 24 alike; not any."),
     "benchmarks/report_rows.py": ("--rows 50 --seeds 2 --ratios 2 --tasks 1 --models 1", '"write_report_seconds":'),
     "benchmarks/claims/intervals.py": ("--repetitions 3", "forgetting_quality | 16 x 1 | 3, 0.3 | "),
     "benchmarks/engine_overhead.py": ("--trials 2 --processes 1 --epochs 1", "| ratio "),
@@ -35,6 +36,7 @@ QUICK = (
     "benchmarks/hub_commits.py",
     "benchmarks/claims/released.py",
     "benchmarks/report_rows.py",
+    "benchmarks/reproductions.py",
     "jobs/run_suite.py",
 )
 

@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from mubench_ray.engine.forget_sets import forget_sets
+from mubench_ray.engine.tuned import Settled, settings_for
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.forget import Scored
 from mubench_ray.methods import METHODS, LearningRate, Method
@@ -31,6 +31,7 @@ from mubench_ray.tasks import TASKS
 from mubench_ray.trial import CONTROLS, ForgetSet, Recipe, Training, Trial, Unlearning, digest, own_name, renamed
 from mubench_ray.trials.observing import Wanted, feeding, recipes, refused
 from mubench_ray.trials.versions import hashing_weights_once, scoring, step_before, versioned
+from mubench_ray.tuned.settings import Taken
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Plan:
     unobservable: list[LeftOut] = field(default_factory=list)
     #: What there is to say of checkpoints: where a task does something else with them than their authors did.
     remarks: list[str] = field(default_factory=list)
+    #: What tuned settings its trials took, and what runs as the suite gives it because there are none, and why.
+    settled: list[Settled] = field(default_factory=list)
+    untuned: list[LeftOut] = field(default_factory=list)
 
     @functools.cached_property
     def observations(self) -> tuple[Wanted, ...]:
@@ -264,16 +268,12 @@ def search_of(suite: Suite) -> Search:
 def make_plan(suite: Suite) -> Plan:
     """Resolve a suite; raises SuiteError when its training options do not validate or nothing at all can apply.
 
-    Each combination runs with the configurations that the suite gives or, where it searches, with one that stands for the one to be chosen.
+    Each combination runs with the configurations that the suite gives, at tuned settings where it asks for them or, where it searches, with one that stands
+    for the one to be chosen.
     """
     plan = Plan(suite)
     for combination in combinations(suite, plan.left_out, plan.remarks):
-        make = combination.tuned_trial if suite.search else combination.trial
-        made = [
-            make(forget, seed, training_seed, configuration)
-            for forget, (seed, training_seed) in product(combination.forget_sets, seed_pairs(suite))
-            for configuration in combination.given()[: 1 if suite.search else None]
-        ]
+        made = [trial for forget in combination.forget_sets for trial in trials_of(combination, forget, plan)]
         if made and all(trial.id in plan.trials for trial in made):
             raise SuiteError(
                 f"{suite.name}: {combination.task.label} x {combination.model.label} x {combination.entry.name} is named twice, with nothing that differs in "
@@ -286,6 +286,24 @@ def make_plan(suite: Suite) -> Plan:
     plan.recipes = recipes_of(plan.trials.values(), plan.observations)
     plan.unobservable = list(unobservable(plan))
     return plan
+
+
+def trials_of(combination: Combination, forget: ForgetSet, plan: Plan) -> list[Trial]:
+    """The trials of a combination with one forget set; what tuned settings they took, or why they took none, is noted in the plan."""
+    suite, given, pairs = combination.suite, combination.given(), list(seed_pairs(combination.suite))
+    if suite.search:
+        return [combination.tuned_trial(forget, *pair, given[0]) for pair in pairs]
+    first = combination.trial(forget, *pairs[0], given[0])
+    found = settings_for(suite, combination.entry, first)
+    if isinstance(found, Taken):
+        trials = [found.apply(combination.trial(forget, *pair, given[0])) for pair in pairs]
+        plan.settled.append(Settled(trials[0], found))
+        return trials
+    trials = [combination.trial(forget, *pair, configuration) for pair in pairs for configuration in given]
+    if found is not None:
+        what = f"{first.task} x {first.model} x {first.method}, {forget.ratio:g} %"
+        plan.untuned.append(LeftOut(what, len(trials), found))
+    return trials
 
 
 def kept_bytes(plan: Plan) -> tuple[int, int]:
@@ -327,8 +345,8 @@ def combinations(
     remarks = [] if remarks is None else remarks
     each = max(1, len(suite.ratios)) * len(suite.forget_seeds) * len(list(seed_pairs(suite)))
 
-    def trials(lrs: int) -> int:
-        return each * (1 if suite.search else lrs)
+    def trials(entry: MethodEntry, lrs: int) -> int:
+        return each * (1 if suite.search or suite.tuned_for(entry) else lrs)
 
     for task in suite.tasks:
         if task.subset and 0 < (there := TASKS.get(task.name).size_of_d(None, task.validation)) < task.subset:
@@ -339,7 +357,7 @@ def combinations(
         training = resolve_training(suite, task, model)
         if reason := MODELS.get(model.name).refusal(TASKS.get(task.name)):
             counts = [len(suite.lrs_of(entry)) for entry in suite.methods]
-            left_out.append(LeftOut(f"{task.label} x {model.label}", sum(map(trials, counts)), reason))
+            left_out.append(LeftOut(f"{task.label} x {model.label}", sum(map(trials, suite.methods, counts)), reason))
             continue
         remarks += [each for each in check_checkpoints(task, model) if each not in remarks]
         check_contamination(suite, task, model)
@@ -354,7 +372,7 @@ def combinations(
                 reason = reason or without_retrain(combination)
             if reason:
                 what = f"{task.label} x {model.label} x {entry.name}"
-                left_out.append(LeftOut(what, trials(len(combination.lrs)), reason))
+                left_out.append(LeftOut(what, trials(entry, len(combination.lrs)), reason))
             else:
                 yield combination
 

@@ -16,6 +16,7 @@ from typing import Any
 from mubench_ray.engine.job import Job, observing_name, searching_name
 from mubench_ray.engine.plan import Plan, make_plan, recipes_of
 from mubench_ray.engine.schedule import Progress, Schedule
+from mubench_ray.engine.tuned import keep
 from mubench_ray.engine.tuning import Tuning, bill, planned_search
 from mubench_ray.engine.worker import Worker
 from mubench_ray.forget.scored import scoring_networks
@@ -93,6 +94,7 @@ def run_suite(
         enter(store, plan, describe_plan(plan))
         work = Work(plan, store, artifacts, retry_failed)
         work.write_plan()
+        keep(store, plan.settled)
         already = len(store.finished() & plan.trials.keys())
         # Also when nothing is missing: what a killed run had not copied to MLflow yet is copied now.
         with housekeeping(store, suite):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import shlex
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -21,7 +22,7 @@ import mubench_ray
 from mubench_ray.engine.cluster import authenticate, prepare_environment, to_join
 from mubench_ray.errors import MubenchError
 from mubench_ray.results.storage import is_remote, shown
-from mubench_ray.suite import Suite
+from mubench_ray.suite import Suite, Tuned
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -154,5 +155,26 @@ def working_folder(suite: Suite, content: dict[str, Any]) -> Iterator[str]:
             (top / "plugins").mkdir(exist_ok=True)
             shutil.copy(plugin, top / "plugins")
             plugins.append(f"plugins/{Path(plugin).name}")
-        (top / "suite.yaml").write_text(yaml.safe_dump({**content, "plugins": plugins}, sort_keys=False))
+        content = {**content, "plugins": plugins, **_settings_of(suite, content, top)}
+        (top / "suite.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
         yield folder
+
+
+def _settings_of(suite: Suite, content: dict[str, Any], top: Path) -> dict[str, Any]:
+    """The parts of the suite that name files of tuned settings, naming the copies of these that travel along."""
+    number = itertools.count()
+
+    def travelling(said: Tuned | Literal[False] | None) -> dict[str, Any]:
+        copies = []
+        for file in said.files if said else ():
+            (top / "tuned").mkdir(exist_ok=True)
+            copies.append(f"tuned/{next(number)}-{Path(file).name}")
+            shutil.copy(file, top / copies[-1])
+        return {"tuned": {**said.model_dump(), "files": copies}} if said and copies else {}
+
+    found = travelling(suite.tuned)
+    if any(entry.tuned and entry.tuned.files for entry in suite.methods):
+        given = content["methods"] if isinstance(content["methods"], list) else [content["methods"]]
+        named = [{"name": each} if isinstance(each, str) else each for each in given]
+        found["methods"] = [each | travelling(entry.tuned) for each, entry in zip(named, suite.methods, strict=True)]
+    return found

@@ -13,11 +13,19 @@ import pyarrow.compute as pc
 
 from mubench_ray.report.grouping import group_by, numbers
 from mubench_ray.results.repetitions import countable, terms, unlike_precision
+from mubench_ray.results.store import Store
 from mubench_ray.status import UNCOMPARED
 
 
+def charged(store: Store) -> dict[str, Any]:
+    """The choices whose cost a folder's trials are charged: those of its own search, and those that came as tuned settings."""
+    chosen, tuned = store.read_object("search/chosen.json"), store.read_object("tuned.json")
+    choices = [*(chosen.get("choices") or []), *(tuned.get("choices") or [])]
+    return chosen | ({"choices": choices} if choices else {})
+
+
 def with_costs(trials: pa.Table, chosen: Mapping[str, Any]) -> pa.Table:
-    """The trials with the columns ``flos_efficiency`` and, where the folder's search says what it cost (``search/chosen.json``),
+    """The trials with the columns ``flos_efficiency`` and, where it is known what tuning cost (``chosen``: ``charged``),
     ``flos_share_with_tuning``, ``flos_efficiency_with_tuning`` and ``retrain_time_efficiency_with_tuning``.
 
     A trial is charged all that tuning its method for its ratio and forget set took: every search trial, whatever became of it, and in full the originals

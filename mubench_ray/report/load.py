@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from mubench_ray.metrics.base import timed_columns
 from mubench_ray.report.columns import ACCURACIES, COLUMN, Column, described
-from mubench_ray.report.costs import on_several_terms, unbilled, uncompared, with_costs
+from mubench_ray.report.costs import charged, on_several_terms, unbilled, uncompared, with_costs
 from mubench_ray.report.counted import with_set_sizes
 from mubench_ray.report.grouping import numbers, positions
 from mubench_ray.results.marks import read_verdicts
@@ -106,7 +106,7 @@ def load(root: str | Path) -> Results:
     store = Store(root)
     manifest = store.check(must_exist=True)
     trials, refused = read_trials(store)
-    chosen = store.read_object("search/chosen.json")
+    chosen = charged(store)
     trials = with_costs(with_set_sizes(named(trials), store), chosen)
     refused += [*uncompared(trials), *unbilled(chosen)]
     for name, older in outdated(trials).items():

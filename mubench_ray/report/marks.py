@@ -19,8 +19,8 @@ ALL = "all"
 SAID = 2
 #: What a row of the leaderboard says of its marks.
 TOLD = (
-    *(*CELL, "label", "method", "uses_validation", "unequal_terms", "truncated", "at_edge", "on_selection_seeds"),
-    *("untrusted", "unchecked", "not_told_apart"),
+    *(*CELL, "label", "method", "options", "uses_validation", "unequal_terms", "truncated", "at_edge"),
+    *("on_selection_seeds", "untrusted", "unchecked", "not_told_apart"),
 )
 
 

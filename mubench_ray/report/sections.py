@@ -9,6 +9,7 @@ from mubench_ray.report.ranking import ranking_block
 from mubench_ray.report.report import Report
 from mubench_ray.report.scores import scored
 from mubench_ray.report.texts import NOTHING, Block, TextTable, cell_name, fixed, written
+from mubench_ray.report.tuned import tuned_block
 from mubench_ray.report.tuning import tuning_block
 
 
@@ -18,6 +19,7 @@ def blocks(report: Report) -> list[Block]:
         refused_block(report),
         ranking_block(report),
         tuning_block(report),
+        tuned_block(report),
         controls_block(report),
         noise_block(report),
         efficiency_block(report),

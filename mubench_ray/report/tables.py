@@ -40,6 +40,7 @@ LATEX = {
     "†": r"$\dagger$",
     "‡": r"$\ddagger$",
     "¶": r"\P{}",
+    "♯": r"$\sharp$",
     "§": r"\S{}",
     "≠": r"$\neq$",
     "≈": r"$\approx$",

@@ -54,7 +54,7 @@ def tuned(found: str, row: Row, chosen: Mapping[str, Any], suite: Mapping[str, A
         if choice.get("subset") == subset and all(choice.get(name) == value for name, value in mine.items()):
             entries = [entry for entry in suite.get("methods") or [] if entry.get("name") == row["method"]]
             entry = entries[0] if len(entries) == 1 else {}
-            given = {name: value for name, value in entry.items() if name not in ("name", "lrs")}
+            given = {name: value for name, value in entry.items() if name not in ("name", "lrs", "tuned")}
             lrs = [None] if row["lr"] is None else entry.get("lrs") or suite.get("lrs") or []
             del contender["hyperparameters"]
             contender.pop("lr", None)

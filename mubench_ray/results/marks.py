@@ -41,13 +41,17 @@ TRUNCATED = Mark("‡", "truncated", "trials were stopped by the budget")
 UNEQUAL = Mark("≠", "unequal terms", "the original started from other weights, or has seen more, than its retrain")
 AT_EDGE = Mark("⊣", "best at the edge", "of what was tried its best lies at an end, and further out it may be better")
 SELECTED = Mark("¶", "selection seeds are reporting seeds", "it was tuned on networks that it is reported on")
+TUNED = Mark("♯", "tuned before", "runs at settings that an earlier search found; its cost is charged with tuning")
 # Of measures and their numbers.
 UNTRUSTED = Mark("§", "untrusted", "the controls do not bear this measure out, and it ranks nothing")
 UNCHECKED = Mark("?", "not checkable", "too few seeds of the controls to check this measure")
 WITHIN = Mark("≈", "within the noise floor", "all of its interval is nearer to the retrain than two retrains are")
 # Of a (task, model, ratio).
 UNTOLD = Mark("◊", "not told apart", "original and retrain are not told apart by their loss on D_F")
-MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, UNEQUAL, AT_EDGE, SELECTED, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
+MARKS = (CONTROL, READS_VALIDATION, TRUNCATED, UNEQUAL, AT_EDGE, SELECTED, TUNED, UNTRUSTED, UNCHECKED, WITHIN, UNTOLD)
+
+#: What stands in the configuration of a trial that took tuned settings.
+TUNED_SETTINGS = '"tuned":{"settings":'
 
 #: What an entry of ``controls.json`` has to say.
 VERDICT = {"task": str, "model": str, "ratio": int | float, "metric": str, "verdict": str}
@@ -67,6 +71,8 @@ def of_name(row: Mapping[str, Any]) -> tuple[Mark, ...]:
     told = {CONTROL: row["method"] in CONTROLS, READS_VALIDATION: row["uses_validation"], TRUNCATED: truncated}
     told[UNEQUAL] = row["unequal_terms"] if "unequal_terms" in row else unequal_terms(row.get("configuration"))
     told |= {AT_EDGE: bool(row.get("at_edge")), SELECTED: selected}
+    # A trial has it in its configuration, a row of the leaderboard in its options.
+    told[TUNED] = any(TUNED_SETTINGS in (row.get(name) or "") for name in ("configuration", "options"))
     return tuple(mark for mark, there in told.items() if there)
 
 

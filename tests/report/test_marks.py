@@ -331,7 +331,7 @@ def test_a_wide_interval_around_nothing_is_not_within_the_floor(written):
 
 def test_over_several_cells_what_holds_in_one_is_told():
     row = {"task": "digits", "model": "cnn", "ratio": 5.0, "label": "ft", "method": "ft", "uses_validation": False}
-    row |= {"truncated": 0, "unequal_terms": False, "at_edge": "", "on_selection_seeds": 0}
+    row |= {"options": "{}", "truncated": 0, "unequal_terms": False, "at_edge": "", "on_selection_seeds": 0}
     row |= {"untrusted": "", "unchecked": "", "not_told_apart": ""}
     other = {"ratio": 10.0, "truncated": 2, "untrusted": "u_mia, zrf", "unchecked": "kl", "not_told_apart": "no"}
     marks = Marks(pa.Table.from_pylist([row, row | other]))
