@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,23 @@ import torch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # Ray keeps the address of the newest local cluster in this folder: two workers must not find each other's.
+    os.environ["RAY_TMPDIR"] = f"{os.environ.get('RAY_TMPDIR', tempfile.gettempdir())}/{worker}"
+    os.makedirs(os.environ["RAY_TMPDIR"], exist_ok=True)
 
 #: Columns that say when, where and how fast, and so differ from run to run.
 CIRCUMSTANCES = {
     "seconds", "retrain_seconds", "retrain_time_efficiency", "started_at", "finished_at", "wall_seconds", "provenance", "concurrency", "workers",
     "examples_per_second", "peak_memory",
 }  # fmt: skip
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Two workers share the tests by file, and one of them has all that fill a machine with processes of their own."""
+    for item in items:
+        file = Path(item.path).relative_to(Path(__file__).parent)
+        item.add_marker(pytest.mark.xdist_group("engine" if file.parts[0] == "engine" else str(file)))
 
 
 @pytest.fixture(scope="session")
