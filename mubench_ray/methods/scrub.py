@@ -36,8 +36,8 @@ COMPARED = "validation of D_F's classes"
 class Scrub(Method):
     """Max pass -KL_T(f_O || f_U) on D_F in the first ``msteps`` epochs, min pass gamma CE + alpha KL_T on D_R in every epoch.
 
-    The learning rate falls to a tenth after each of ``decay_after``, as its authors have it, and BatchNorm keeps f_O's statistics; their own step, of which
-    Deep Unlearn has a copy, is in train mode (``mode="train"``). ``rewind`` (SCRUB+R) ends with the weights, of all epochs' ends, whose error on D_F is
+    The learning rate falls to a tenth after each of ``decay_after``, and both passes are in train mode, as its authors have them (``train_distill``, of which
+    Deep Unlearn has a copy); ``mode="eval"`` has BatchNorm keep f_O's statistics. ``rewind`` (SCRUB+R) ends with the weights, of all epochs' ends, whose error on D_F is
     nearest the final error on D_V, on the classes of D_F where the task has any. ``form="two_phase"``: all max passes first, then all min passes; with
     CE + KL at T = 1 and neither rewind nor decay it is what MU-Bench's code runs (``preset: mu_bench``). The KL of the paper's released code is scaled by
     T^2, as here.
@@ -59,7 +59,7 @@ class Scrub(Method):
         ),
     }
     uses_validation = True
-    version = 3
+    version = 4
     presets = {
         "mu_bench": {
             "form": "two_phase", "epochs": 5, "msteps": 5, "gamma": 1.0, "alpha": 1.0, "temperature": 1.0, "rewind": False, "mode": "train", "decay_after": "",
@@ -73,7 +73,7 @@ class Scrub(Method):
     temperature: float = log_uniform(0.5, 5.0, default=4.0)
     rewind: bool = choice(True, False, default=True)
     form: str = choice("alternating", "two_phase", default="alternating")
-    mode: Literal["eval", "train"] = choice("eval", "train", default="eval", searched=False)
+    mode: Literal["eval", "train"] = choice("train", "eval", default="train", searched=False)
     decay_after: str = at_epochs(default="3,5,9")
 
     def phases(self, ctx: Context) -> list[Phase]:

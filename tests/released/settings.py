@@ -70,9 +70,9 @@ def scrub(
         "forget_batch_size": forget_batch,
         "sgda_num_epochs": epochs,
     }
-    given = {"epochs": epochs, "temperature": temperature, "msteps": msteps, "mode": "train", "decay_after": decay}
+    given = {"epochs": epochs, "temperature": temperature, "msteps": msteps, "decay_after": decay}
     return Setting(
-        name, "SCRUBUnlearningV2", theirs, "scrub", given, lr, {"batch_size": 32}, {"mode": "eval", "decay_after": ""}
+        name, "SCRUBUnlearningV2", theirs, "scrub", given, lr, {"batch_size": 32}, {"decay_after": ""}
     )
 
 

@@ -129,7 +129,7 @@ STEPS = [
     Step("salun/mixed", "salun", TWO, (MIXED, ANY_LABEL), options=SGD),
     Step("salun/ga", "neggrad", TWO, options=SGD),
     Step("l1_sparse", "l1_sparse", {"epochs": 2, "alpha": 0.01}),
-    Step("scrub/step", "scrub", {"epochs": 1, "msteps": 1, "gamma": 0.9, "rewind": False}, (TRAIN,)),
+    Step("scrub/step", "scrub", {"epochs": 1, "msteps": 1, "gamma": 0.9, "rewind": False}),
     Step("scrub/negrad_loops", "neggrad_plus", {"epochs": 1, "alpha": 0.9}, (TRAIN,), loss=False),
     Step("scrub/negrad_notebook", "neggrad_plus", {"epochs": 1, "alpha": 0.9}),
     Step("bad_t", "bad_t", {"epochs": 1, "temperature": 2.0}, (MIXED, MEAN_OVER_CLASSES), loss=False),
