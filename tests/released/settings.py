@@ -71,9 +71,7 @@ def scrub(
         "sgda_num_epochs": epochs,
     }
     given = {"epochs": epochs, "temperature": temperature, "msteps": msteps, "decay_after": decay}
-    return Setting(
-        name, "SCRUBUnlearningV2", theirs, "scrub", given, lr, {"batch_size": 32}, {"decay_after": ""}
-    )
+    return Setting(name, "SCRUBUnlearningV2", theirs, "scrub", given, lr, {"batch_size": 32}, {"decay_after": ""})
 
 
 def last(name: str, released: str, method: str, lr: float, epochs: int, k: int, pull: float, decay: str) -> Setting:

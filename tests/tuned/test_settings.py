@@ -285,7 +285,7 @@ def test_tuned_settings_bring_their_cost_and_a_mark(file, tmp_path, found):
     block = tuned_block(report)
     assert "selection seeds [101, 102]; the selection seeds are not the reporting seeds" in block.note
     assert [row[2:4] for row in block.tables[0].rows] == [
-        ["lr 0.01, epochs 5", "class_balanced, 5 %"], ["lr 1e-3, epochs 5", "class_balanced, 20 %"]
+        ["lr 0.01⊣, epochs 5", "class_balanced, 5 %"], ["lr 1e-3, epochs 5", "class_balanced, 20 %"]
     ]  # fmt: skip
 
 
