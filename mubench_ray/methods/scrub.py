@@ -37,10 +37,10 @@ class Scrub(Method):
     """Max pass -KL_T(f_O || f_U) on D_F in the first ``msteps`` epochs, min pass gamma CE + alpha KL_T on D_R in every epoch.
 
     The learning rate falls to a tenth after each of ``decay_after``, and both passes are in train mode, as its authors have them (``train_distill``, of which
-    Deep Unlearn has a copy); ``mode="eval"`` has BatchNorm keep f_O's statistics. ``rewind`` (SCRUB+R) ends with the weights, of all epochs' ends, whose error on D_F is
-    nearest the final error on D_V, on the classes of D_F where the task has any. ``form="two_phase"``: all max passes first, then all min passes; with
-    CE + KL at T = 1 and neither rewind nor decay it is what MU-Bench's code runs (``preset: mu_bench``). The KL of the paper's released code is scaled by
-    T^2, as here.
+    Deep Unlearn has a copy); ``mode="eval"`` has BatchNorm keep f_O's statistics. ``rewind`` (SCRUB+R) ends with the weights, of all epochs' ends, whose
+    error on D_F is nearest the final error on D_V, on the classes of D_F where the task has any. ``form="two_phase"``: all max passes first, then all min
+    passes; with CE + KL at T = 1 and neither rewind nor decay it is what MU-Bench's code runs (``preset: mu_bench``). The KL of the paper's released code is
+    scaled by T^2, as here.
     """
 
     taxonomy = Taxonomy(corrupts="gradient", retains="loss + representation", measured_by="f_O")
