@@ -106,10 +106,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "deep_unlearn": DEEP_UNLEARN | {"seeds": [1001, 1002, 1003]},
     "deep_unlearn_released": DEEP_UNLEARN | {"seeds": [0, 1, 2], "seeds_shared": True},
 }
-#: What a preset sets beside a method, where the suite does not: Deep Unlearn's code runs Bad-T alone with Adam.
-SET_BY_PRESET: dict[str, dict[str, dict[str, Any]]] = {
-    name: {"bad_t": {"optimizer": "adam"}} for name in ("deep_unlearn", "deep_unlearn_released")
+#: Methods in the form that Deep Unlearn's code has, which it does not search; Bad-T alone runs with Adam there.
+FORMS: dict[str, dict[str, Any]] = {
+    "bad_t": {"optimizer": "adam", "form": "mixed", "retain_share": 1.0},
+    "scrub": {"form": "alternating", "rewind": True, "decay_after": "0.5,0.8,0.9"},
+    "iu": {"samples": 1000},
 }
+#: What a preset sets beside a method, where the suite neither sets it nor names it to be searched.
+SET_BY_PRESET = {name: FORMS for name in ("deep_unlearn", "deep_unlearn_released")}
 #: Those parts of a preset of which a suite may replace single names.
 NAMEWISE = ("spaces", "of_tasks", "of_methods")
 
@@ -195,6 +199,11 @@ class Search(Part):
         said = {**self.spaces, **self.of_methods.get(method, {}), **self.of_tasks.get(task, {})}
         return {name: space.space(own.get(name), epochs) for name, space in said.items()}
 
+    def of_preset(self, name: str) -> bool:
+        """Whether it is the preset that says where a name is searched."""
+        preset = PRESETS.get(self.preset or "", {}).get("spaces", {}).get(name)
+        return preset is not None and self.spaces.get(name) == SearchSpace.model_validate(preset)
+
     @property
     def told(self) -> str:
         """How the sweeps become one configuration."""
@@ -206,8 +215,9 @@ class Search(Part):
 
 
 def set_by_preset(search: Search, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the search's preset sets beside a method that the suite neither sets (``given``) nor searches."""
-    known = asked(METHODS.get(method), search.hyperparameters) | given.keys()
+    """What the search's preset sets beside a method that the suite neither sets (``given``) nor names to be searched."""
+    words = search.hyperparameters
+    known = ({words} if isinstance(words, str) else {*words}) | search.of_methods.get(method, {}).keys() | given.keys()
     added = SET_BY_PRESET.get(search.preset or "", {}).get(method, {})
     return {name: value for name, value in added.items() if name not in known}
 

@@ -162,8 +162,10 @@ class ModelEntry(Opened):
 
     @property
     def checkpoint(self) -> str | None:
-        """What the trial says of it: None, ``published``, a folder or an id."""
-        return self.pretrained if isinstance(self.pretrained, str) else "published" if self.pretrained else None
+        """What the trial says of it: None, ``published``, a folder (of a network that lies in one, that: its weights are a part of ids) or an id."""
+        if self.pretrained is not True:
+            return self.pretrained or None
+        return MODELS.get(self.name).published_at or "published"
 
 
 class Tuned(Part):

@@ -188,7 +188,8 @@ class Combination:
             return None
         search, given = search_of(self.suite), self.entry.model_extra or {}
         said = search.spaces_of(self.task.name, self.entry.name, self.training.epochs)
-        if self.entry.lrs:  # by hand
+        by_hand = "lrs" in self.suite.model_fields_set and search.of_preset("lr")
+        if self.entry.lrs or by_hand:
             said.pop("lr", None)
         try:
             found = ranges(
@@ -392,6 +393,11 @@ def check_contamination(suite: Suite, task: TaskEntry, model: ModelEntry) -> Non
     if model.original is None:
         return
     where, data = f"{suite.name}: models: {model.name}", TASKS.get(task.name)
+    if model.saw == "train" and getattr(data, "carves_test", False):
+        raise SuiteError(
+            f"{where}: saw: train: its original has seen all of {own_name(task.name)}'s training examples, and D_V and D_Test are parts of those, as the data "
+            "has no test set of its own: nothing is left that it has not seen. Give the data a test folder or split."
+        )
     if model.saw == "train" and data.carves_validation and not task.validation:
         raise SuiteError(
             f"{where}: saw: train: its original has seen all of {task.name}'s training list, and D_V is a part of that: attacks would take members for "

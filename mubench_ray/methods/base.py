@@ -108,18 +108,32 @@ class Space:
 
 @dataclass(frozen=True)
 class Epochs(Space):
-    """Numbers of epochs, kept as text (``3,5,9``); a search takes the default."""
+    """Numbers of epochs, or shares of all of them, kept as text (``3,5,9``, ``0.5,0.8,0.9``); a search takes the default."""
 
     def __str__(self) -> str:
         return "epochs"
 
     def check(self, name: str, value: Any) -> str:
-        """The numbers, rising; raises MubenchError for anything but whole numbers above 0."""
+        """The numbers, rising; raises MubenchError for anything but whole numbers above 0, or shares between 0 and 1."""
         parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
         told = [str(part).strip() for part in parts if str(part).strip()]
-        if not all(part.isdecimal() and int(part) > 0 for part in told):
-            raise MubenchError(f"{name} = {value!r} is no list of epochs, such as [3, 5, 9].")
-        return ",".join(map(str, sorted(map(int, told))))
+        whole = all(part.isdecimal() and int(part) > 0 for part in told)
+        if not whole and not all(_is_share(part) for part in told):
+            raise MubenchError(
+                f"{name} = {value!r} is no list of epochs, such as [3, 5, 9], or of shares of them, such as [0.5, 0.8]."
+            )
+        return ",".join(map(str, sorted(map(int if whole else float, told))))
+
+
+def _is_share(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return 0 < float(text) < 1
+    return False
+
+
+def numbered(at: str, epochs: float) -> list[int]:
+    """The epochs that ``at_epochs`` says, of so many: shares of them rounded down."""
+    return [int(float(part) * epochs) if "." in part else int(part) for part in at.split(",") if part]
 
 
 def uniform(low: float, high: float, default: float, searched: bool = True, later: bool = False) -> Any:
@@ -132,9 +146,9 @@ def share(low: float, high: float, default: float, positive: bool = False) -> An
     return _hyperparameter(Space("uniform", low, high, least=0.0, most=1.0, positive=positive), default)
 
 
-def log_uniform(low: float, high: float, default: float) -> Any:
-    """A positive number searched log-uniformly; anything above 0 may be set by hand."""
-    return _hyperparameter(Space("log_uniform", low, high), default)
+def log_uniform(low: float, high: float, default: float, searched: bool = True) -> Any:
+    """A positive number searched log-uniformly; anything above 0 may be set by hand. ``searched`` as ``choice`` has it."""
+    return _hyperparameter(Space("log_uniform", low, high, searched=searched), default)
 
 
 def integer(low: int, high: int, default: int, later: bool = False) -> Any:
@@ -149,7 +163,8 @@ def choice(*choices: Any, default: Any, searched: bool = True, later: bool = Fal
 
 
 def at_epochs(*, default: str, later: bool = False) -> Any:
-    """Epochs at which something happens, written as a list or as text, ``3,5,9``; none: an empty one. ``later`` as ``choice`` has it."""
+    """Epochs at which something happens, written as a list or as text, ``3,5,9``, or as shares of all, ``0.5,0.8``; none: an empty one. ``later`` as
+    ``choice`` has it."""
     return _hyperparameter(Epochs("choice", choices=(default,), searched=False), default, later)
 
 

@@ -17,6 +17,7 @@ from mubench_ray.methods.base import (
     choice,
     integer,
     method,
+    numbered,
     uniform,
 )
 from mubench_ray.methods.layers import last_stages, stages
@@ -54,7 +55,7 @@ class CatastrophicForgetting(Method):
 
     def phases(self, ctx: Context) -> list[Phase]:
         """Training of the end of the network, a stretch at every learning rate."""
-        ends = [*(int(at) for at in self.decay_after.split(",") if at and int(at) < self.epochs), self.epochs]
+        ends = [*(at for at in numbered(self.decay_after, self.epochs) if 0 < at < self.epochs), self.epochs]
         return [
             Phase(
                 self.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -31,7 +32,7 @@ class InfluenceUnlearning(Method):
     """
 
     taxonomy = Taxonomy(corrupts="gradient", retains="gradient")
-    version = 2
+    version = 3
     uses_lr = False
     without_superloss = "takes no step down a loss, but one by the influence of examples"
 
@@ -70,7 +71,7 @@ class InfluenceUnlearning(Method):
                 )  # fmt: skip
         if several:
             phases.append(
-                Phase("sum of samples", "samples", self.weighed, mode="eval", before=self.solve, update=self.subtract, after=self.step, whole=True)
+                Phase("sum of samples", "samples", self.weighed, mode="eval", before=self.solve, update=self.subtract, after=self.finish_sum, whole=True)
             )  # fmt: skip
         return phases
 
@@ -139,24 +140,43 @@ class InfluenceUnlearning(Method):
         ctx.state["products"][rows.unsqueeze(1), rows] = (block @ block.T).double()
         ctx.state["with v"][rows] = (block @ ctx.state["v"]).double()
         if last:
-            self.solve(ctx)
-            ctx.state["v"] -= block.T @ ctx.state["weights"][rows]
+            ctx.state["v"] = self.by_block(ctx)
             self.step(ctx)
+
+    def weights(self, ctx: Context, used: Tensor) -> Tensor:
+        """w = (G G^T + S I)^-1 G v of the samples ``used``, 0 for the others."""
+        products, size = ctx.state["products"], len(used)
+        eye = torch.eye(size, dtype=torch.float64, device=ctx.device)
+        solved = torch.linalg.solve(products[used.unsqueeze(1), used] + size * eye, ctx.state["with v"][used])
+        found = ctx.state["v"].new_zeros(len(products))
+        found[used] = solved.to(found)
+        return found
+
+    def by_block(self, ctx: Context) -> Tensor:
+        """V less G^T w of the last block's samples alone."""
+        rows = ctx.state["rows"]
+        return ctx.state["v"] - ctx.state["block"].T @ self.weights(ctx, rows)[rows]
 
     @torch.no_grad()
     def solve(self, ctx: Context) -> None:
-        """w = (G G^T + S I)^-1 G v of all samples, or of the last block's where the budget did not leave the others' inner products."""
-        products, rows = ctx.state.pop("products"), ctx.state["rows"]
-        used = torch.arange(len(products), device=ctx.device) if not products.isnan().any() else rows
-        small = products[used.unsqueeze(1), used] + len(used) * torch.eye(
-            len(used), dtype=torch.float64, device=ctx.device
-        )
-        ctx.state["weights"] = ctx.state["v"].new_zeros(len(products))
-        ctx.state["weights"][used] = torch.linalg.solve(small, ctx.state["with v"][used]).to(ctx.state["v"])
+        """The samples' weights; and what the last block alone would say, for where the budget does not leave the others' inner products, or all of the pass
+        that takes G^T w off v: a part of either is no inverse."""
+        ctx.state["by block"], size = self.by_block(ctx), len(ctx.state["places"])
+        whole = not ctx.state["products"].isnan().any()
+        everything = torch.arange(size, device=ctx.device)
+        ctx.state["weights"] = self.weights(ctx, everything) if whole else ctx.state["v"].new_zeros(size)
+        ctx.state["left"] = size if whole else math.inf
 
     def subtract(self, ctx: Context, samples: Batch) -> None:
         """Take a batch's part of G^T w off v."""
         ctx.state["v"] -= self.gradient(ctx)
+        ctx.state["left"] -= len(samples)
+
+    def finish_sum(self, ctx: Context) -> None:
+        """The step, by all samples where all were taken off."""
+        if ctx.state["left"] > 0:
+            ctx.state["v"] = ctx.state["by block"]
+        self.step(ctx)
 
     @torch.no_grad()
     def step(self, ctx: Context) -> None:

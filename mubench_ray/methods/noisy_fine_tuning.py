@@ -25,7 +25,10 @@ from mubench_ray.methods.base import (
 )
 from mubench_ray.methods.layers import normal
 from mubench_ray.tasks.base import Batch
+from mubench_ray.trial import Unlearning
 
+#: Noisy steps at most; its released configurations take up to a few hundred.
+MOST_STEPS = 10_000
 #: Share of an epoch that is one batch, however many an epoch has.
 ONE_BATCH = 1e-6
 
@@ -38,7 +41,8 @@ class NoisyFineTuning(Method):
     most 2 radius apart, a step brings them at most 2 rate clip further apart and pulls them together by 1 - rate decay, and noise hides the rest
     (privacy amplification by iteration: ``divergence``). T = ceil(radius / (rate clip)), or what the decay needs (``rounds``); sigma is the least
     that certifies (``noise_for``). Statistics of BatchNorm tell of theta before its noise, and are drawn anew after it. A run that its budget ends within
-    the T steps is certified of nothing. What is certified, which is never searched, stands in the row (``certified_epsilon``, ``certified_delta``).
+    the T steps is certified of nothing. What is certified, and what T follows from, is searched only where it is named; the certificate stands in the row
+    (``certified_epsilon``, ``certified_delta``).
 
     Released code takes its bound for the same at every order of the Renyi divergence, so that its sigma is several times less for what it calls the
     same epsilon: what it calls 1 for CIFAR-10 is 7.1 here. Radius, clip, rate and decay are its values there; it repairs by one cycle of SGD at .1.
@@ -61,19 +65,32 @@ class NoisyFineTuning(Method):
     epochs: float = uniform(1, 10, default=10)
     epsilon: float = field(default=1.0, metadata={"space": Space("log_uniform", 0.1, 1000.0, searched=False)})
     delta: float = field(default=1e-5, metadata={"space": Space("log_uniform", 1e-8, 1e-2, searched=False, most=0.5)})
-    radius: float = log_uniform(0.001, 10.0, default=0.1)
-    clip: float = log_uniform(0.001, 100.0, default=10.0)
-    rate: float = log_uniform(1e-5, 1e-1, default=1e-3)
-    decay: float = log_uniform(1e-3, 1e3, default=50.0)
+    radius: float = log_uniform(0.001, 10.0, default=0.1, searched=False)
+    clip: float = log_uniform(0.001, 100.0, default=10.0, searched=False)
+    rate: float = log_uniform(1e-5, 1e-1, default=1e-3, searched=False)
+    decay: float = log_uniform(1e-3, 1e3, default=50.0, searched=False)
 
     def phases(self, ctx: Context) -> list[Phase]:
         """T noisy steps, each on a batch drawn anew, then fine-tuning."""
-        if self.rate * self.decay > 1:
-            raise MubenchError(f"noisy_fine_tuning: rate x decay = {self.rate * self.decay:g} is above 1: lower one.")
+        if fault := self.fault():
+            raise MubenchError(f"noisy_fine_tuning: {fault}.")
         noisy = Phase("noise", "retain", self.plain, epochs=ONE_BATCH, update=self.step)
         repair = Phase("repair", "retain", self.repair, epochs=self.epochs, optimizer=Optimizer(schedule="triangle"))
         later = [noisy] * (rounds(self.radius, self.clip, self.rate, self.decay) - 1)
         return [replace(noisy, before=self.pull), *later, replace(repair, before=self.forget_statistics)]
+
+    def refusal_for_options(self, options: Unlearning, examples: int | None = None) -> str | None:
+        """As every method, and where its numbers leave no noise to certify or too many steps to take."""
+        return super().refusal_for_options(options, examples) or self.fault()
+
+    def fault(self) -> str | None:
+        """What its numbers cannot be together, or None."""
+        if self.rate * self.decay > 1:
+            return f"rate x decay = {self.rate * self.decay:g} is above 1: lower one"
+        steps = rounds(self.radius, self.clip, self.rate, self.decay)
+        if steps > MOST_STEPS:
+            return f"radius, clip, rate and decay ask for {steps:,} noisy steps, and {MOST_STEPS:,} is the most: raise rate or clip, or lower radius"
+        return None
 
     def certificate(self, ctx: Context) -> tuple[float, float] | None:
         """What it claims, once all T steps are taken."""

@@ -20,6 +20,7 @@ from mubench_ray.methods.base import (
     integer,
     log_uniform,
     method,
+    numbered,
     uniform,
 )
 from mubench_ray.methods.learning_rates import DEEP_UNLEARN
@@ -88,7 +89,7 @@ class Scrub(Method):
 
     def phase(self, ctx: Context, name: str, epoch: int) -> Phase:
         """A max or a min pass, the ``epoch``-th of its kind, from 0 on."""
-        decays = sum(epoch >= int(at) for at in self.decay_after.split(",") if at)
+        decays = sum(epoch >= at for at in numbered(self.decay_after, self.epochs))
         optimizer = Optimizer(lr=ctx.learning_rate * DECAY**decays)
         if name == "max":
             return Phase(name, "forget", self.corrupt, optimizer=optimizer, mode=self.mode)

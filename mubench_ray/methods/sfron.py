@@ -51,6 +51,8 @@ class SFRon(Method):
     }
     reads_weights = True
 
+    version = 2
+
     epochs: float = uniform(1, 10, default=4.3)
     alpha: float = log_uniform(1.0, 100.0, default=25.0)
     period: int = integer(1, 10, default=5)
@@ -86,7 +88,7 @@ class SFRon(Method):
 
     def step(self, ctx: Context, retain: Batch, forget: Batch) -> Tensor:
         """CE(D_R), every ``period``-th time with the ascent."""
-        share = ctx.state["seen"] / (self.epochs * len(ctx.data.rows("retain")))
+        share = ctx.state["seen"] / (self.epochs * ctx.share * len(ctx.data.rows("retain")))
         ascends = ctx.state["steps"] % self.period == 0
         ctx.state["steps"], ctx.state["seen"] = ctx.state["steps"] + 1, ctx.state["seen"] + len(retain)
         if not ascends:

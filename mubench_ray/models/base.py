@@ -40,6 +40,8 @@ class Model(ABC, Generic[Served]):
     #: Id of the published weights on the Hugging Face hub and the commit that is taken; None where there are none or none is pinned.
     hub: str | None = None
     revision: str | None = None
+    #: The folder that published weights lie in, of a network that a folder describes; None where they are on the hub.
+    published_at: str | None = None
     #: Name of the module that registered it; None for a model that is not registered.
     defined_in: str | None = None
     #: Device that FLOs are counted on: ``meta`` allocates nothing, but a network that looks at its inputs' values needs a real one.

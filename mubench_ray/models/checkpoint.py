@@ -163,13 +163,19 @@ class TransformersModel(Model[Served]):
 
     def _labels(self, task: Served, network: Any, info: dict[str, Any]) -> Labels:
         """How its classes are the task's; nothing of a network whose output layer the checkpoint does not hold."""
-        if not isinstance(task, Classification) or not hasattr(network, "classifier"):
+        if not isinstance(task, Classification):
             return Labels()
-        weight = output_layer(network, task.classes).weight
+        said = compare(getattr(self.declared, "id2label", None), task)
+        try:
+            weight = output_layer(network, task.classes).weight
+        except MubenchError:
+            if said.order is not None:
+                raise
+            return said
         own = next(name for name, parameter in network.named_parameters() if parameter is weight)
         if own in [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]:
             return Labels()
-        return compare(getattr(self.declared, "id2label", None), task)
+        return said
 
     def _in_order(self, network: Any, task: Served, labels: Labels) -> nn.Module:
         """The network with its classes in the task's order."""

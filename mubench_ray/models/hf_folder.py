@@ -16,7 +16,8 @@ from mubench_ray.files import sha256
 from mubench_ray.models.base import MODELS, Model
 from mubench_ray.models.checkpoint import TransformersImageModel, TransformersModel, reason_of
 from mubench_ray.models.speech import SpectrogramModel, WaveformModel
-from mubench_ray.models.text import TextModel
+from mubench_ray.models.text import TextModel, TokenReader
+from mubench_ray.models.tokenizer import load_tokenizer
 from mubench_ray.models.videomae import VideoMAE
 from mubench_ray.registry import Family
 from mubench_ray.tasks.base import Columns, Task
@@ -34,10 +35,13 @@ class _Configured(TransformersModel[Any]):
         raise MubenchError(f"model {self.name} is built from its folder's config")
 
     def config(self, task: Any) -> Any:
-        """The folder's, with a token of padding where it names none."""
+        """The folder's; where it names no token of padding, the one that its tokenizer pads with: networks that classify by the last token look for it."""
         config = super().config(task)
-        if getattr(config, "pad_token_id", 0) is None:
-            config.pad_token_id = getattr(config, "eos_token_id", None) or 0
+        if getattr(config, "pad_token_id", 0) is None and isinstance(self, TokenReader):
+            reader = self.reader(task)
+            tokenizer = load_tokenizer(str(reader.source), reader.revision, self.vocabulary)
+            known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
+            config.pad_token_id = next((token for token in known if token is not None), 0)
         return config
 
 
@@ -99,6 +103,7 @@ class FolderModel(Model[Task]):
 
     def __init__(self, name: str, folder: str, revision: str | None, config: Any) -> None:
         self.name, self.folder, self.folder_revision, self.declared = name, folder, revision, config
+        self.published_at = folder if Path(folder).is_dir() else None
         self.inner = {modality: made for modality in MODALITIES if (made := self._made(modality)) is not None}
 
     @property

@@ -64,13 +64,18 @@ def listed(names: list[str]) -> str:
 
 
 def output_layer(network: Any, classes: int) -> nn.Linear:
-    """The layer that gives the logits; raises MubenchError where the network has none of that many."""
-    layers = [layer for layer in network.get_submodule("classifier").modules() if isinstance(layer, nn.Linear)]
-    if not layers or layers[-1].out_features != classes:
+    """The layer that gives the logits: the last linear one outside the body, whatever it is called. Raises MubenchError where that has another number of
+    outputs, or there are several heads."""
+    body = f"{network.base_model_prefix}."
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    layers = {name: layer for name, layer in layers.items() if not name.startswith(body)}
+    heads = {name.split(".")[0] for name, layer in layers.items() if layer.out_features == classes}
+    last = [*layers.values()][-1:]
+    if not last or last[0].out_features != classes or len(heads) > 1:
         raise MubenchError(
-            f"{type(network).__name__}: no linear layer of {classes} outputs ends its classifier, so its classes cannot be reordered."
+            f"{type(network).__name__}: no linear layer of {classes} outputs, and only one, ends it, so its classes cannot be reordered."
         )
-    return layers[-1]
+    return last[0]
 
 
 def reorder(layer: nn.Linear, order: list[int]) -> None:

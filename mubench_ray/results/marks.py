@@ -78,9 +78,10 @@ def of_name(row: Mapping[str, Any]) -> tuple[Mark, ...]:
 
 def chosen_at_edge(store: Store) -> dict[tuple[str, float], list[str]]:
     """What of a tuned contender's choice lies at the edge of what was searched (``lr``, or a hyperparameter), by configuration and ratio; of several forget
-    draws what lies there in any."""
+    draws what lies there in any. Settings that an earlier search found are such choices, too."""
     found: dict[tuple[str, float], list[str]] = {}
-    for choice in store.read_object("search/chosen.json").get("choices") or []:
+    files = ("search/chosen.json", "tuned.json")
+    for choice in [each for name in files for each in store.read_object(name).get("choices") or []]:
         if isinstance(choice, dict) and choice.get("edges"):
             names = found.setdefault((str(choice.get("configuration")), float(choice.get("ratio") or 0.0)), [])
             names += [name for name in choice["edges"] if name not in names]

@@ -102,6 +102,8 @@ class Own(Classification):
     options: ClassVar[Any]
     #: Names of the classes, by number.
     class_names: tuple[str, ...]
+    #: Whether D_Test is a part of what the data calls training.
+    carves_test: ClassVar[bool] = False
     #: What the plan says of the data: how much of what there is, where D_V and D_Test come from, what could not be read.
     notes: ClassVar[tuple[str, ...]] = ()
     #: Raised where the same files give other examples than before.
@@ -164,7 +166,7 @@ class Own(Classification):
         cls = cls.variant(options)
         made_from = [
             cls.__name__,
-            cls.reading,
+            [cls.reading, 2],  # the second number rises where more is found out
             os.path.abspath(options.path),
             options.model_dump(mode="json", exclude={"sha256", "called"}),
             cls.stamps(options),
@@ -190,6 +192,8 @@ class Own(Classification):
                 "class_names": parts.names,
                 "sizes": {part: len(getattr(splits, part)) for part in ("train", "validation", "test")},
                 "notes": [*parts.notes, *notes],
+                "carves_validation": splits.validation.carved,
+                "carves_test": splits.test.carved,
                 "attributes": settled | opened.measured(splits),
             }
             try:
@@ -218,6 +222,8 @@ class Own(Classification):
                 "class_names": tuple(known["class_names"]),
                 "notes": tuple(known["notes"]),
                 "train_size": known["sizes"]["train"],
+                "carves_validation": known["carves_validation"],
+                "carves_test": known["carves_test"],
             },
         )
 

@@ -75,3 +75,33 @@ def test_with_half_its_budget_it_takes_a_step_by_what_it_has_seen(make_case):
         for r in (ran, whole)
     ]
     assert torch.cosine_similarity(*ways, dim=0) > 0.8
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.8, 0.95])
+def test_a_budget_over_several_blocks_leaves_a_step_that_solves_for_the_samples_it_used(make_case, monkeypatch, share):
+    case, found = make_case(), {}
+    monkeypatch.setattr(iu, "BLOCK_BYTES", 7 * 4 * sum(p.numel() for p in case.network.parameters()))
+    solve, step = iu.InfluenceUnlearning.solve, iu.InfluenceUnlearning.step
+
+    def noted_solve(self, ctx):
+        found.update(
+            v=ctx.state["v"].double().clone(), rows=ctx.state["rows"].clone(), places=ctx.state["places"].clone()
+        )
+        solve(self, ctx)
+
+    def noted_step(self, ctx):
+        found.update(x=ctx.state["v"].double().clone())
+        step(self, ctx)
+
+    monkeypatch.setattr(iu.InfluenceUnlearning, "solve", noted_solve)
+    monkeypatch.setattr(iu.InfluenceUnlearning, "step", noted_step)
+    options = Unlearning(batch_size=4)
+    flos = make_case().run("iu", options, samples=25).ctx.meter.flos
+    case.ctx.meter.cap_flos = share * flos
+    assert case.run("iu", options, samples=25).truncated
+    v, x, places = found["v"], found["x"], found["places"]
+    G = torch.stack(
+        [gradient(case.original.requires_grad_(), ce(case.original, *case.at(places[[i]]))) for i in range(25)]
+    )
+    off = [float((x + g.T @ (g @ x) / len(g) - v).norm() / v.norm()) for g in (G[found["rows"]], G)]
+    assert min(off) < 1e-5, off

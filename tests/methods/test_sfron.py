@@ -1,9 +1,11 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from mubench_ray.methods import sfron
 from tests.methods.conftest import LR, assert_same, ce, logits
 
 
@@ -49,3 +51,17 @@ def test_between_two_ascents_it_descends_on_what_is_kept_alone(case):
     ascents = [i for i, (_, forget, labels) in enumerate(case.labels) if len(labels) == 8 and forget.all()]
     steps = [len(labels) for _, forget, labels in case.labels[-8:]]
     assert len(ascents) == 2 and steps == [8, 40, 40, 40, 8, 40, 40, 40]
+
+
+def test_the_ascent_falls_to_its_end_within_what_the_budget_leaves(make_case, monkeypatch):
+    angles = []
+    monkeypatch.setattr(
+        sfron, "math", SimpleNamespace(pi=math.pi, cos=lambda angle: angles.append(angle) or math.cos(angle))
+    )
+    whole = make_case().run("sfron", epochs=20, period=1)
+    assert angles[-1] == pytest.approx(math.pi * 19 / 20)
+    case = make_case()
+    case.ctx.meter.cap_flos = whole.ctx.meter.flos * 0.6
+    del angles[:]
+    assert case.run("sfron", epochs=20, period=1).truncated
+    assert 2 < len(angles) < 19 and angles[-1] > 0.75 * math.pi

@@ -310,3 +310,51 @@ def test_a_library_that_is_missing_is_said_in_one_line(monkeypatch):
                 MubenchError, match=rf"^model {family}:resnet18 needs {family}: pip install mubench_ray\[{family}\].$"
             ):
                 MODELS.get(f"{family}:resnet18")
+
+
+def gpt2(folder, labels):
+    """A GPT-2 that classifies, with a tokenizer that pads, of which its config says nothing, and classes in the order of ``labels``."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "<end>", *["a", "fine", "lovely", "sunny", "poor", "dull", "rainy", "day", "number"]]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    reader = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", eos_token="<end>"
+    )
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        n_positions=32,
+        vocab_size=len(words),
+        bos_token_id=2,
+        eos_token_id=2,
+        num_labels=len(labels),
+    )
+    config.id2label = dict(enumerate(labels))
+    network = GPT2ForSequenceClassification(config).eval()
+    for part in (network, reader):
+        part.save_pretrained(folder)
+    return network, reader
+
+
+def test_a_head_of_any_name_is_put_into_the_task_s_order_and_the_last_token_is_no_padding(tmp_path):
+    told = {"path": str(table(tmp_path / "t.csv", rows(30))), "text": "review", "label": "stars", "split": "part"}
+    task = TASKS.get(TASKS.canonical(f"text_table:{json.dumps(told)}"))()
+    assert task.class_names == ("bad", "good")
+    network, reader = gpt2(tmp_path / "g", ("good", "bad"))
+    model = get_model(MODELS.canonical(f"hf:{tmp_path / 'g'}"), str(tmp_path / "g"))
+    read = task.load().train
+    with torch.no_grad():
+        ours = model.finished(task).eval()(**model.encode(task, read.columns)).logits
+        theirs = [
+            network(**reader(task.texts.content[int(n)], return_tensors="pt")).logits[0] for n in read.columns["text"]
+        ]
+    assert torch.allclose(ours, torch.stack(theirs)[:, [1, 0]], atol=1e-5)
+    gpt2(tmp_path / "other", ("x", "y"))
+    other = get_model(MODELS.canonical(f"hf:{tmp_path / 'other'}"), str(tmp_path / "other"))
+    with pytest.raises(MubenchError, match=r"no network trained on this task"):
+        other.check(task, finished=True)
