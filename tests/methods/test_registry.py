@@ -19,7 +19,7 @@ ONE_SHOT = {"assd", "ff", "iu", "lfssd", "ssd"}
 #: Of those, the ones that shrink some weights and leave the rest.
 SHRINK = {"assd", "lfssd", "ssd"}
 #: Methods that train in eval mode throughout: BatchNorm stays as f_O has it.
-STILL = {"jit", "neggrad_plus", "scrub"}
+STILL = {"jit", "neggrad_plus"}
 #: Methods that end with a network of their own.
 ENSEMBLES = {"sisa"}
 #: Prefixes of what is trained, where it is not everything.

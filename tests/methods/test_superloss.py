@@ -155,11 +155,11 @@ def test_versions_move_where_outcomes_did():
         if METHODS.get(name).version_for(task, options) > 1
     }
     names = (
-        "cfw", "ct", "fcs", "ff", "ft", "iu", "kde", "kga", "l1_sparse", "msg", "neggrad_plus", "rni", "salun", "scrub", "sisa", "ssd"
+        "amun", "cfw", "ct", "fcs", "ff", "ft", "iu", "kde", "kga", "l1_sparse", "msg", "neggrad_plus", "rni", "salun", "scrub", "sfron", "sisa", "ssd"
     )  # fmt: skip
     everywhere = {(name, where) for name in names for where in ("", "superloss", "sequences")}
     weighed_anew = {(name, "superloss") for name in ("bad_t", "delete", "npo", "prmq")}
     assert moved == everywhere | weighed_anew | {(n, "sequences") for n in ("bad_t", "npo", "rand_label", "srl")}
     # Those that had moved for some trials before move for them once more.
-    again = {"scrub": 3, "kde": 3, "kga": 3, "fcs": 3, "msg": 3, "sisa": 3}
+    again = {"scrub": 4, "kde": 3, "kga": 3, "fcs": 3, "msg": 4, "sisa": 3, "rni": 3, "iu": 3}
     assert {name: METHODS.get(name).version for name in again} == again

@@ -70,8 +70,10 @@ def test_every_task_declares_the_shifted_sets_it_gives(tmp_path):
     assert declared == {
         "cifar100": ("cifar100_c",),
         "imdb": ("rotten_tomatoes",),
+        "imdb_128": ("rotten_tomatoes",),
         "movie_snippets": ("amazon", "tweets", "editorials"),
         "nlvr2": ("test2",),
+        "nlvr2_3": ("test2",),
         "samsum": ("xsum",),
         "ucf101": ("ucf101_ds",),
     }
