@@ -7,6 +7,7 @@ import tracemalloc
 
 import pytest
 
+from mubench_ray.engine.plan import combinations
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.methods import METHODS
 from mubench_ray.methods.base import Space
@@ -327,3 +328,30 @@ def test_bad_t_alone_has_adam_in_deep_unlearn_unless_the_suite_says_otherwise():
     assert options(preset="deep_unlearn") == [{}, {"optimizer": "adam"}, {"optimizer": "sgd"}]
     with pytest.raises(SuiteError, match="may choose the same for both entries of bad_t"):
         options()  # the suite's is SGD
+
+
+def test_methods_have_the_form_of_deep_unlearns_code_unless_the_suite_says_otherwise():
+    def entries(**search):
+        methods = ["scrub", {"name": "scrub", "rewind": False, "temperature": 1.0}, "iu"]
+        return [e.model_extra or {} for e in make_suite({**SUITE, "methods": methods, "search": search}).methods]
+
+    form = {"form": "alternating", "rewind": True, "decay_after": "0.5,0.8,0.9"}
+    first, second, third = entries(preset="deep_unlearn")
+    assert first == form and second == form | {"rewind": False, "temperature": 1.0} and third == {"samples": 1000}
+    plain = make_suite({**SUITE, "search": {"preset": "mu_bench"}}).methods
+    assert [entry.model_extra or {} for entry in plain] == [{}, {}]
+    named = entries(preset="deep_unlearn", hyperparameters=["all", "form"])[0]
+    assert "form" not in named and named["rewind"] is True
+
+
+def test_learning_rates_of_the_suite_go_before_those_of_the_preset():
+    def ends(**more):
+        content = {**SUITE, "methods": "ft", "search": {"preset": "deep_unlearn"}} | more
+        combination = next(combinations(make_suite({k: v for k, v in content.items() if v is not None})))
+        space = combination.ranges.spaces["lr"]
+        return space.low, space.high
+
+    assert ends(lrs=None) == (1e-5, 1e-1)
+    assert ends(lrs=[1e-4, 1e-3]) == (1e-4, 1e-3)
+    said = {"preset": "deep_unlearn", "spaces": {"lr": {"low": 0.01, "high": 0.02, "scale": "log"}}}
+    assert ends(lrs=[1e-4, 1e-3], search=said) == (0.01, 0.02)

@@ -148,3 +148,17 @@ def test_rewinding_charges_its_evaluations(make_case, rewind):
     case = make_case()
     case.run("scrub", epochs=2, msteps=1, rewind=rewind)
     assert ("error" in case.ctx.meter.state_dict()["per_example"]) == rewind
+
+
+def test_the_decay_may_follow_the_number_of_epochs(case):
+    """Deep Unlearn's code decays at .5, .8 and .9 of its epochs, rounded down."""
+
+    def falls(epochs):
+        phases = case.method("scrub", epochs=epochs, msteps=1, decay_after=[0.8, 0.5, 0.9]).phases(case.ctx)
+        rates = [round(phase.optimizer.lr / case.ctx.lr, 6) for phase in phases if phase.name == "min"]
+        return [epoch for epoch in range(1, epochs) if rates[epoch] < rates[epoch - 1]]
+
+    assert falls(5) == [2, 4] and falls(10) == [5, 8, 9] and falls(37) == [18, 29, 33]
+    for wrong in ("0.5,3", "1.0", "0"):
+        with pytest.raises(MubenchError, match="no list of epochs"):
+            case.method("scrub", decay_after=wrong)

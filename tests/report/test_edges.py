@@ -11,7 +11,7 @@ from mubench_ray.report.report import make_report
 from mubench_ray.report.sections import blocks
 from mubench_ray.report.tables import hub_json, latex, markdown, paper_tables
 from mubench_ray.report.write import marked
-from mubench_ray.results.marks import AT_EDGE, TrialMarks
+from mubench_ray.results.marks import AT_EDGE, TrialMarks, chosen_at_edge
 from mubench_ray.results.mlflow_sink import _doubts
 from mubench_ray.search import Configuration, Ranges
 from tests.report.test_page import unpacked
@@ -120,3 +120,11 @@ def test_without_what_a_search_judges_by_nothing_is_said_of_a_grid(folder):
     for lr in (1e-5, 1e-4, 1e-3):
         folder.add("ft", lr=lr, configuration=configuration("ft", lr=lr), test_accuracy=lr)
     assert not any(row["at_edge"] for row in make_report(folder.root).rows)
+
+
+def test_what_an_earlier_search_chose_keeps_its_mark(folder):
+    choice = {"configuration": "c", "ratio": 10.0, "edges": ["lr"]}
+    folder.store.write_text(
+        "tuned.json", json.dumps({"choices": [choice, choice | {"configuration": "d", "edges": []}]})
+    )
+    assert chosen_at_edge(folder.store) == {("c", 10.0): ["lr"]}

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from mubench_ray.conformance import check
+from mubench_ray.engine.plan import check_contamination
 from mubench_ray.errors import MubenchError, SuiteError
 from mubench_ray.suite import make_suite
 from mubench_ray.tasks import TASKS
@@ -315,3 +317,28 @@ def test_a_saved_data_set_keeps_its_names_and_splits(saved):
             opened("hf_dataset", path=str(saved / "pictures"), **options)
     with pytest.raises(MubenchError, match=r"it needs a commit of 40 digits: path: someone/pets@COMMIT"):
         opened("hf_dataset", path="someone/pets", image="img")
+
+
+def test_an_original_that_saw_all_of_training_needs_a_test_set_of_the_data_s_own(tmp_path):
+    """D_Test drawn from training is no test of it; with a test folder D_V comes from that, and a D_V of its own is none of training."""
+    weights = tmp_path / "x.safetensors"
+    save_file({"w": torch.zeros(1)}, weights)
+
+    def plan(root, **task):
+        model = {"name": "cnn-small", "original": str(weights), "saw": "train"}
+        told = suite(name="image_folder", path=str(root), size=8, **task) | {"models": model}
+        (entry,) = make_suite(told).tasks
+        check_contamination(make_suite(told), entry, make_suite(told).models[0])
+        return TASKS.get(entry.name)
+
+    alone = pictures(tmp_path / "alone", 20)
+    for given in ({}, {"validation": "test-half"}):
+        with pytest.raises(SuiteError, match="Give the data a test folder"):
+            plan(alone, **given)
+    tested = pictures(tmp_path / "tested", {"train": 10, "test": 6})
+    with pytest.raises(SuiteError, match="validation: test-half"):
+        plan(tested)
+    halves = plan(tested, validation="test-half")
+    assert halves.carves_validation and not halves.carves_test
+    whole = plan(pictures(tmp_path / "whole", {"train": 10, "val": 4, "test": 6}))
+    assert not whole.carves_validation and not whole.carves_test
