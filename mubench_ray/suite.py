@@ -456,7 +456,7 @@ def undeclared(model: ModelEntry) -> list[str]:
             "its retrain starts from random weights and is marked as on unequal terms: name what the original was fine-tuned from as pretrained, or say "
             "original_from: random"
         )
-    return [f"{model.name}: {text}" for text in found]
+    return [f"{model.label}: {text}" for text in found]
 
 
 def earlier_names(content: dict[str, Any]) -> list[str]:

@@ -392,7 +392,7 @@ def check_contamination(suite: Suite, task: TaskEntry, model: ModelEntry) -> Non
     """Raises SuiteError where an original has seen what is taken for unseen: D_V, and where a retrain would start from what has seen D_F."""
     if model.original is None:
         return
-    where, data = f"{suite.name}: models: {model.name}", TASKS.get(task.name)
+    where, data = f"{suite.name}: models: {model.label}", TASKS.get(task.name)
     if model.saw == "train" and getattr(data, "carves_test", False):
         raise SuiteError(
             f"{where}: saw: train: its original has seen all of {own_name(task.name)}'s training examples, and D_V and D_Test are parts of those, as the data "
@@ -400,8 +400,8 @@ def check_contamination(suite: Suite, task: TaskEntry, model: ModelEntry) -> Non
         )
     if model.saw == "train" and data.carves_validation and not task.validation:
         raise SuiteError(
-            f"{where}: saw: train: its original has seen all of {task.name}'s training list, and D_V is a part of that: attacks would take members for "
-            f"non-members, and selection would be made on them. Take D_V from the test set: tasks: {{name: {task.name}, validation: test-half}}."
+            f"{where}: saw: train: its original has seen all of {own_name(task.name)}'s training list, and D_V is a part of that: attacks would take members "
+            f"for non-members, and selection would be made on them. Take D_V from the test set: tasks: {{name: {task.name}, validation: test-half}}."
         )
     if (base := model.checkpoint) is None:
         return

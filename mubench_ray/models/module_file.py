@@ -14,7 +14,6 @@ from torch import nn
 from mubench_ray.errors import MubenchError, did_you_mean, one_line
 from mubench_ray.models.base import MODELS, Model
 from mubench_ray.models.own_network import OwnPictures, arguments_of, first_argument
-from mubench_ray.models.text import masked
 from mubench_ray.models.tokenizer import Reader
 from mubench_ray.registry import Family, load_plugin
 from mubench_ray.tasks.base import Columns, Task
@@ -119,11 +118,16 @@ class FactoryNetwork(OwnPictures):
             table = Reader(VOCABULARY, task.markers).tokens(task.name, task.texts, length)
             ids, lengths = (part[numbers.cpu()].to(numbers.device) for part in table[:2])
             ids, mask = ids.long(), (torch.arange(length, device=numbers.device) < lengths.unsqueeze(1)).long()
-        given = masked(ids, mask)
-        given[argument] = given.pop("input_ids")
-        if not takes_mask:
-            given.pop("attention_mask", None)
-        return given
+        return {argument: ids, **({"attention_mask": mask} if takes_mask else {})}
+
+    def check(self, task: Any, finished: bool = False) -> None:
+        """As of every network, and for an original that reads text: the tokenizer here is trained on D, and gives other numbers than its own did."""
+        super().check(task, finished)
+        if finished and task.modality == "text":
+            raise MubenchError(
+                f"model {self.label}: an original that reads text needs the tokenizer that it was trained with, and a file of weights has none: its network "
+                "would be given other numbers. Save it as a folder of transformers and name that (hf:FOLDER with original: FOLDER), or let it be trained here."
+            )
 
 
 def _open(told: str) -> tuple[str, Model]:

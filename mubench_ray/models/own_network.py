@@ -14,6 +14,7 @@ from torch import nn
 
 from mubench_ray.errors import MubenchError, one_line
 from mubench_ray.models.base import Model
+from mubench_ray.models.labels import listed
 from mubench_ray.models.state_dict import Weights, last_module, misfits, read_weights
 from mubench_ray.tasks.base import Classification, Columns, ImageClassification, Task
 from mubench_ray.trial import own_name
@@ -125,6 +126,15 @@ class OwnNetwork(Model[Served]):
         """What it is called in an error."""
         return own_name(self.name)
 
+    def remarks(self, task: Served, finished: bool = False) -> list[str]:
+        """Which order an original's outputs are taken to be in, which a file of weights does not say."""
+        if not finished:
+            return []
+        if (original := getattr(self, "original", None)) is not None:
+            return original.remarks(task, finished)
+        names = listed(list(getattr(task, "class_names", ())))
+        return [f"{self.source} names no classes: its outputs are taken in {own_name(task.name)}'s order {names}"]
+
     def found(self) -> str:
         """What was done to read its checkpoint, for the plan."""
         return "" if self.source is None else f"{Path(self.source).name}: {'; '.join(['read', *self._notes])}"
@@ -144,6 +154,23 @@ class OwnPictures(OwnNetwork[ImageClassification]):
     channels: int | None = 3
     #: Mean and standard deviation that published weights were trained with, or None for the task's.
     normalised: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    def remarks(self, task: ImageClassification, finished: bool = False) -> list[str]:
+        """As of every network, and by what pictures are normalised where nobody says what the original was trained with."""
+        said = super().remarks(task, finished)
+        own = getattr(task, "options", None)
+        if (
+            said
+            and self.original is None
+            and self.normalised is None
+            and own is not None
+            and getattr(own, "mean", None) is None
+        ):
+            said.append(
+                f"{own_name(task.name)} is normalised by its own mean and standard deviation: where its original was trained with others, say mean and std "
+                "beside the task"
+            )
+        return said
 
     def encode(self, task: ImageClassification, columns: Columns) -> Columns:
         """Pixels in [0, 1], normalised, float32 (B, C, H, W)."""

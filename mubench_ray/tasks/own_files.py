@@ -32,6 +32,8 @@ class Listed(NamedTuple):
     files: list[Path]
     labels: list[str]
     parts: list[str]
+    #: What lies there and is not read, in words.
+    notes: list[str]
 
 
 class OwnFiles(Own):
@@ -78,7 +80,9 @@ class OwnFiles(Own):
         parts = {folder: part for folder in inner if (part := part_of(folder.name))}
         if parts and "train" not in parts.values():
             raise DataError(f"{root}: has {listed(each.name for each in parts)} and no folder 'train'.")
-        found = Listed(root, [], [], [])
+        found = Listed(root, [], [], [], [])
+        if parts and (other := [each.name for each in inner if each not in parts]):
+            found.notes.append(f"not read, as no names of splits: {listed(other)}")
         for top, part in sorted(parts.items(), key=lambda pair: pair[1]) if parts else [(root, "train")]:
             classes = sorted(each for each in top.iterdir() if each.is_dir() and not each.name.startswith("."))
             if not classes:
@@ -106,7 +110,7 @@ class OwnFiles(Own):
                     f"{index}: an index has the columns path, label and perhaps split, and this one has no {name!r}. {did_you_mean(name, columns)}"
                 )
         rows.fieldnames = columns
-        found = Listed(index.parent, [], [], [])
+        found = Listed(index.parent, [], [], [], [])
         for line, row in enumerate(rows, 2):
             name, label, split = ((row.get(column) or "").strip() for column in INDEX)
             path = index.parent / name
@@ -160,7 +164,7 @@ class OwnFiles(Own):
             raise DataError(
                 f"{found.root}: not one file of the training examples can be read; the first is {listed(unreadable[:1])}."
             )
-        notes = list[str]()
+        notes = list(found.notes)
         if folders and names != numbered(found.labels, str(found.root)):
             notes.append(f"classes are in the order of their names as text, as torchvision has them: {listed(names)}")
         if unreadable:

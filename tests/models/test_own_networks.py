@@ -18,7 +18,7 @@ from mubench_ray.trial import own_name
 from mubench_ray.trials.artifacts import ArtifactStore
 from mubench_ray.trials.run_trial import run_trial
 from tests.tasks.conftest import cache  # noqa: F401 - a fixture
-from tests.tasks.own_data import pictures, rows, sounds, table
+from tests.tasks.own_data import CLASSES, pictures, rows, sounds, table
 
 NET = '''
 """A small network."""
@@ -55,6 +55,16 @@ class Reader(nn.Module):
 
 def read(num_classes, vocabulary):
     return Reader(num_classes, vocabulary)
+
+
+class Masked(Reader):
+    def forward(self, ids, attention_mask):
+        weights = attention_mask / attention_mask.sum(1, keepdim=True)
+        return self.out((self.table(ids) * weights.unsqueeze(2)).sum(1))
+
+
+def masked(num_classes, vocabulary):
+    return Masked(num_classes, vocabulary)
 
 
 def wrong(num_classes):
@@ -358,3 +368,32 @@ def test_a_head_of_any_name_is_put_into_the_task_s_order_and_the_last_token_is_n
     other = get_model(MODELS.canonical(f"hf:{tmp_path / 'other'}"), str(tmp_path / "other"))
     with pytest.raises(MubenchError, match=r"no network trained on this task"):
         other.check(task, finished=True)
+
+
+def test_a_network_that_needs_the_mask_is_given_it_and_its_weights_alone_are_no_original(net, tmp_path):
+    """Whatever tokenizer it was trained with, the one that is trained here numbers other pieces."""
+    told = {"path": str(table(tmp_path / "t.csv", rows(30))), "text": "review", "label": "stars", "split": "part"}
+    task = TASKS.get(TASKS.canonical(f"text_table:{json.dumps(told)}"))()
+    model = MODELS.get(MODELS.canonical(net("masked")))
+    model.tried(task)
+    read = task.load().train
+    assert model.encode(task, read.columns).keys() == {"ids", "attention_mask"}
+    path = tmp_path / "x.pth"
+    torch.save(model.build(task).state_dict(), path)
+    with pytest.raises(MubenchError, match="needs the tokenizer that it was trained with"):
+        check_checkpoint(model.name, str(path), task, finished=True)
+
+
+def test_the_plan_says_what_a_file_of_weights_does_not(net, tmp_path):
+    root = pictures(tmp_path / "pets", 10)
+    model = MODELS.get(MODELS.canonical(net("make")))
+
+    def said(**options):
+        told = json.dumps({"path": str(root), "size": 8, **options})
+        task = TASKS.get(TASKS.canonical(f"image_folder:{told}"))()
+        torch.save(model.build(task).state_dict(), tmp_path / "x.pth")
+        return check_checkpoint(model.name, str(tmp_path / "x.pth"), task, finished=True)
+
+    first, second = said()
+    assert f"order ({', '.join(CLASSES)})" in first and "say mean and std" in second
+    assert len(said(mean=[0.5] * 3, std=[0.25] * 3)) == 1
