@@ -142,12 +142,13 @@ def theirs(tmp_path):
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("command", ["status", "report", "logs"])
 def test_what_others_wrote_is_shown_and_does_nothing(theirs, command, terminal, monkeypatch):
+    from rich.console import ColorSystem
+
+    from mubench_ray.console import console
+
     folder, failed = theirs
+    monkeypatch.setattr(console, "_width", 200)  # as wide whoever imported it first: nothing is wrapped
     if terminal:  # our own colours are escape sequences then, theirs are not
-        from rich.console import ColorSystem
-
-        from mubench_ray.console import console
-
         monkeypatch.setattr(console, "_force_terminal", True)
         monkeypatch.setattr(console, "_color_system", ColorSystem.STANDARD)
     output = run(command, str(folder), *([failed] if command == "logs" else []))
