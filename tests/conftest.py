@@ -23,13 +23,6 @@ CIRCUMSTANCES = {
 }  # fmt: skip
 
 
-def pytest_collection_modifyitems(items) -> None:
-    """Two workers share the tests by file, and one of them has all that fill a machine with processes of their own."""
-    for item in items:
-        file = Path(item.path).relative_to(Path(__file__).parent)
-        item.add_marker(pytest.mark.xdist_group("engine" if file.parts[0] == "engine" else str(file)))
-
-
 @pytest.fixture(scope="session")
 def tiny() -> dict:
     """A suite of 14 trials that takes seconds: 300 digits, two epochs of training."""
