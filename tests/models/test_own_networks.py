@@ -397,3 +397,20 @@ def test_the_plan_says_what_a_file_of_weights_does_not(net, tmp_path):
     first, second = said()
     assert f"order ({', '.join(CLASSES)})" in first and "say mean and std" in second
     assert len(said(mean=[0.5] * 3, std=[0.25] * 3)) == 1
+
+
+def test_weights_of_a_folder_that_training_starts_from_are_a_part_of_ids(tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    network = ViTForImageClassification(ViTConfig(**sizes, image_size=8, patch_size=4, num_channels=1, num_labels=10))
+
+    def ids():
+        network.save_pretrained(tmp_path / "vit")
+        plan = make_plan(make_suite(suite({"name": f"hf:{tmp_path / 'vit'}", "pretrained": True})))
+        return plan.trials.keys() | plan.recipes.keys()
+
+    before = ids()
+    assert ids() == before
+    network.classifier.bias.data.fill_(0.5)
+    assert not ids() & before
