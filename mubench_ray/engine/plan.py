@@ -393,7 +393,7 @@ def check_contamination(suite: Suite, task: TaskEntry, model: ModelEntry) -> Non
     if model.original is None:
         return
     where, data = f"{suite.name}: models: {model.label}", TASKS.get(task.name)
-    if model.saw == "train" and getattr(data, "carves_test", False):
+    if model.saw == "train" and data.carves_test:
         raise SuiteError(
             f"{where}: saw: train: its original has seen all of {own_name(task.name)}'s training examples, and D_V and D_Test are parts of those, as the data "
             "has no test set of its own: nothing is left that it has not seen. Give the data a test folder or split."

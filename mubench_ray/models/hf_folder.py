@@ -166,14 +166,14 @@ class FolderModel(Model[Task]):
 
     def finished(self, task: Task) -> nn.Module:
         """The folder of ``pretrained()`` as it is."""
-        if (original := getattr(self, "original", None)) is not None:
-            return original.finished(task)
+        if self.original is not None:
+            return self.original.finished(task)
         return self.of(task).finished(task)
 
     def check(self, task: Task, finished: bool = False) -> None:
         """Raise MubenchError where a folder does not hold what it is taken for."""
-        if finished and (original := getattr(self, "original", None)) is not None:
-            return original.check(task, finished)
+        if finished and self.original is not None:
+            return self.original.check(task, finished)
         return self.of(task).check(task, finished) if self.started else None
 
     def pretrained(self, source: str | None = None, revision: str | None = None) -> FolderModel:

@@ -58,16 +58,16 @@ class OwnNetwork(Model[Served]):
 
     def finished(self, task: Served) -> nn.Module:
         """The checkpoint as it is."""
-        if (original := getattr(self, "original", None)) is not None:
-            return original.finished(task)
+        if self.original is not None:
+            return self.original.finished(task)
         network = self.build(task)
         network.load_state_dict(self._fitting(network, finished=True, task=task).tensors, strict=False)
         return network
 
     def check(self, task: Served, finished: bool = False) -> None:
         """Raise MubenchError where the checkpoint's tensors are not the network's; the network is built without memory."""
-        if finished and (original := getattr(self, "original", None)) is not None:
-            return original.check(task, finished)
+        if finished and self.original is not None:
+            return self.original.check(task, finished)
         if self.source is not None:
             with torch.device("meta"):
                 network = self.build(task)
@@ -130,8 +130,8 @@ class OwnNetwork(Model[Served]):
         """Which order an original's outputs are taken to be in, which a file of weights does not say."""
         if not finished:
             return []
-        if (original := getattr(self, "original", None)) is not None:
-            return original.remarks(task, finished)
+        if self.original is not None:
+            return self.original.remarks(task, finished)
         names = listed(list(getattr(task, "class_names", ())))
         return [f"{self.source} names no classes: its outputs are taken in {own_name(task.name)}'s order {names}"]
 

@@ -89,6 +89,8 @@ class Task(ABC):
     train_size: ClassVar[int] = 0
     #: Whether D_V is carved out of the data's training list (``carve_validation``), or comes from a list of its own.
     carves_validation: ClassVar[bool] = True
+    #: Whether D_Test is carved out of it too, of data that has no test set.
+    carves_test: ClassVar[bool] = False
     #: Raised where what the task gives (its data, splits, losses, scores) changes an outcome; enters the ids of trials and artifacts once above 1.
     version: ClassVar[int] = 1
     #: Whether the network reads the targets (teacher forcing), so that other targets are other inputs.

@@ -102,8 +102,6 @@ class Own(Classification):
     options: ClassVar[Any]
     #: Names of the classes, by number.
     class_names: tuple[str, ...]
-    #: Whether D_Test is a part of what the data calls training.
-    carves_test: ClassVar[bool] = False
     #: What the plan says of the data: how much of what there is, where D_V and D_Test come from, what could not be read.
     notes: ClassVar[tuple[str, ...]] = ()
     #: Raised where the same files give other examples than before.
