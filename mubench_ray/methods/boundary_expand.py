@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mubench_ray.errors import MubenchError
-from mubench_ray.methods.base import Context, LearningRate, Method, Phase, Taxonomy, method, uniform
+from mubench_ray.methods.base import Context, Method, Phase, Taxonomy, method, uniform
 from mubench_ray.methods.layers import head, no_head, normal
+from mubench_ray.methods.learning_rates import BOUNDARY
 from mubench_ray.tasks.base import Batch, Classification, Task
 
 
@@ -35,17 +36,7 @@ class BoundaryExpand(Method):
     """
 
     taxonomy = Taxonomy(corrupts="data")
-    learning_rates = {
-        "adam": LearningRate(
-            1e-5,
-            1e-6,
-            1e-3,
-            "no paper runs it so: its authors' rate with SGD (arXiv 2303.11570), and MU-Bench's grid beyond",
-        ),
-        "sgd": LearningRate(
-            1e-5, 1e-6, 0.01, "its released code, SGD at 1e-5 (arXiv 2303.11570): a decade below and three above"
-        ),
-    }
+    learning_rates = BOUNDARY
     without_lora = "widens the head, which LoRA keeps as it is"
     on = "forget"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mubench_ray.methods.base import Context, LearningRate, Method, Taxonomy, log_uniform, method, uniform
+from mubench_ray.methods.base import Context, Method, Taxonomy, log_uniform, method, uniform
+from mubench_ray.methods.learning_rates import BOUNDARY
 from mubench_ray.methods.pixels import ascent, no_pixels, pixels, span, with_pixels
 from mubench_ray.tasks.base import Batch, Task
 
@@ -18,17 +19,7 @@ class BoundaryShrink(Method):
     """
 
     taxonomy = Taxonomy(corrupts="data", measured_by="f_O")
-    learning_rates = {
-        "adam": LearningRate(
-            1e-5,
-            1e-6,
-            1e-3,
-            "no paper runs it so: its authors' rate with SGD (arXiv 2303.11570), and MU-Bench's grid beyond",
-        ),
-        "sgd": LearningRate(
-            1e-5, 1e-6, 0.01, "its released code, SGD at 1e-5 (arXiv 2303.11570): a decade below and three above"
-        ),
-    }
+    learning_rates = BOUNDARY
     on = "forget"
 
     epochs: float = uniform(1, 10, default=10)

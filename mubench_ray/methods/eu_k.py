@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mubench_ray.methods.base import Context, LearningRate, Taxonomy, choice, method
+from mubench_ray.methods.base import Context, Taxonomy, choice, method
 from mubench_ray.methods.cf_k import CatastrophicForgetting
 from mubench_ray.methods.layers import last_stages, norm_parameters, reinitialise
-from mubench_ray.methods.learning_rates import DEEP_UNLEARN, MEASURED
 
 
 @method("eu_k", "euk", "eu-k", title="EU-k", cites="Goel et al. 2022, arXiv 2201.06640")
@@ -20,10 +19,6 @@ class ExactUnlearning(CatastrophicForgetting):
     """
 
     taxonomy = Taxonomy(corrupts="model", retains="task loss", parameters="last k stages")
-    learning_rates = {
-        "adam": LearningRate(1e-3, 1e-5, 0.1, MEASURED),
-        "sgd": LearningRate(0.01, 1e-5, 0.1, DEEP_UNLEARN),
-    }
     without_lora = "draws the last stages anew, which LoRA keeps as they are"
 
     drawn: str = choice("architecture", "released", default="architecture", searched=False, later=True)

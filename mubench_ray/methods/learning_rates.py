@@ -47,6 +47,18 @@ MU_BENCH = "MU-Bench's grid (arXiv 2406.14796), 1e-5 to 5e-4, and on to where ne
 MEASURED = "no paper runs it so: what was best on FashionMNIST and digits (docs/fidelity.md), and a decade around"
 COMMON = "no paper runs it so: the range that Deep Unlearn's released code searches for every method (arXiv 2410.01276)"
 
+#: Of both methods of Boundary Unlearning.
+BOUNDARY: Mapping[str, LearningRate] = {
+    "adam": LearningRate(
+        1e-5,
+        1e-6,
+        1e-3,
+        "no paper runs it so: its authors' rate with SGD (arXiv 2303.11570), and MU-Bench's grid beyond",
+    ),
+    "sgd": LearningRate(
+        1e-5, 1e-6, 0.01, "its released code, SGD at 1e-5 (arXiv 2303.11570): a decade below and three above"
+    ),
+}
 #: Of a method that declares none.
 GENERIC: Mapping[str, LearningRate] = {
     "adam": LearningRate(1e-4, 1e-5, 1e-2, f"generic: {MU_BENCH}"),
